@@ -1,0 +1,41 @@
+# One image for every part of Airflow. Targets: `default`, and `gpu`, which adds torch for training.
+#
+#   docker build .               classifies on ONNX Runtime: no torch, no CUDA
+#   docker build --target gpu .  trains too; torch brings its own CUDA libraries
+#
+# The base gives Python, the user `airflow` (50000, group 0) and the entrypoint. The packages come from
+# requirements.lock, by hash, into an environment of their own: the same versions as the tests run on.
+FROM apache/airflow:3.3.2-python3.12 AS base
+
+USER root
+RUN install -d -o airflow -g root -m 0775 /opt/mnist-ops
+USER airflow
+
+RUN python -m venv /opt/mnist-ops/venv
+ENV VIRTUAL_ENV=/opt/mnist-ops/venv \
+    PATH=/opt/mnist-ops/venv/bin:${PATH} \
+    PIP_USER=false
+
+WORKDIR /opt/mnist-ops/source
+COPY --chown=airflow:0 pyproject.toml requirements.lock requirements-bootstrap.txt ./
+# The lock constrains what pyproject.toml asks for: a package that it does not name, or another file
+# than it names, ends the build.
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements-bootstrap.txt \
+    && uv pip install --no-cache --compile-bytecode --require-hashes -c requirements.lock \
+        -r pyproject.toml --group pyproject.toml:airflow
+
+COPY --chown=airflow:0 LICENSE README.md ./
+COPY --chown=airflow:0 mnist_ops ./mnist_ops
+RUN uv pip install --no-cache --no-deps --build-constraint requirements.lock .
+
+COPY --chown=airflow:0 deploy/airflow-*.sh /opt/mnist-ops/deploy/
+COPY --chown=airflow:0 dags ${AIRFLOW_HOME}/dags
+COPY --chown=airflow:0 plugins ${AIRFLOW_HOME}/plugins
+WORKDIR ${AIRFLOW_HOME}
+
+FROM base AS gpu
+RUN uv pip install --no-cache --compile-bytecode --require-hashes \
+        -c /opt/mnist-ops/source/requirements.lock --group /opt/mnist-ops/source/pyproject.toml:train
+
+# Last, so that it is what a build without --target makes.
+FROM base AS default

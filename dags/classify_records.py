@@ -1,0 +1,129 @@
+"""Label the records that wait for a label.
+
+A snapshot of the waiting records goes to S3; part by part their images are fetched and classified
+with the champion; one assessment holds the failures against the budget; then predictions and
+failures are written into the records, and the ledger accounts for every one of them.
+
+| run | takes waiting records created |
+|---|---|
+| scheduled | before the end of its interval: late arrivals are never missed |
+| backfill | in its interval, with `reclassify` and `limit` from its configuration |
+| by hand | in the form's since/until; without them, in an interval given by the API; else all so far |
+
+Waiting is what has no human label, no prediction, and no failure that stands. `reclassify` takes
+predicted records again: `stale`, by another model than the champion; `changed`, whose URL was
+edited; `all`. A human label is never touched, and a former prediction is kept in the history.
+"""
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, task_group
+
+from mnist_airflow.assets import RECORDS_LABELLED
+from mnist_airflow.operators import (
+    AssessRunOperator,
+    ClassifyImagesOperator,
+    FetchImagesOperator,
+    PublishPredictionsOperator,
+    ReconcileRunOperator,
+    SnapshotRecordsOperator,
+)
+
+PARAMS = {
+    "since": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Created at or after",
+        description="Take records created at or after this moment.",
+        section="Window",
+    ),
+    "until": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Created before",
+        description="Take records created before this moment.",
+        section="Window",
+    ),
+    "limit": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        title="At most",
+        description="Take at most this many records, the oldest first.",
+        section="Window",
+    ),
+    "reclassify": Param(
+        "never",
+        type="string",
+        enum=["never", "stale", "changed", "all"],
+        title="Reclassify",
+        description="Which records that have a prediction are taken again.",
+        section="Predictions",
+    ),
+    "dry_run": Param(
+        False,  # noqa: FBT003 (the form's default)
+        type="boolean",
+        title="Only count",
+        description="Say how many records would be taken, and write nothing.",
+        section="Predictions",
+    ),
+}
+
+
+@dag(
+    dag_id="classify_records",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    catchup=False,
+    # Runs never disturb each other's records, so the windows of a backfill go side by side.
+    max_active_runs=4,
+    params=PARAMS,
+    render_template_as_native_obj=True,
+    tags=["mnist-ops", "inference"],
+    default_args={
+        "owner": "mnist-ops",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=10),
+        "execution_timeout": timedelta(hours=1),
+    },
+)
+def classify_records() -> None:
+    """Snapshot, then fetch and classify part by part, assess, publish part by part, reconcile."""
+    snapshot = SnapshotRecordsOperator(
+        task_id="snapshot",
+        since="{{ params.since }}",
+        until="{{ params.until }}",
+        reclassify="{{ params.reclassify }}",
+        limit="{{ params.limit }}",
+        preview="{{ params.dry_run }}",
+    )
+    manifest = snapshot.output["manifest"]
+
+    @task_group(group_id="part")
+    def classify_part(part: str) -> object:
+        """One part's images, fetched and classified."""
+        images = FetchImagesOperator(task_id="fetch", part=part)
+        return ClassifyImagesOperator(task_id="classify", images=images.output).output
+
+    predictions = classify_part.expand(part=snapshot.output)
+    assessed = AssessRunOperator(task_id="assess", manifest=manifest, predictions=predictions)
+    published = PublishPredictionsOperator.partial(
+        task_id="publish", assessment=assessed.output["assessment"]
+    ).expand(predictions=assessed.output)
+    ReconcileRunOperator(
+        task_id="reconcile",
+        manifest=manifest,
+        outcomes=published.output,
+        preview="{{ params.dry_run }}",
+        trigger_rule=TriggerRule.ALL_DONE,
+        outlets=[RECORDS_LABELLED],
+    )
+
+
+classify_records()

@@ -1,0 +1,1 @@
+"""One client library each, behind the ports of mnist_ops.domain.ports."""

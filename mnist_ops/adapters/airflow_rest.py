@@ -1,0 +1,179 @@
+"""Airflow's REST API, as far as a client needs it to start runs and to follow them."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from urllib.parse import quote
+
+import requests
+
+from mnist_ops.domain.errors import Permanent, Transient
+
+Json = dict[str, object]
+
+FINISHED = frozenset({"success", "failed"})
+_TIMEOUT_S = 30.0
+
+
+class AirflowRest:
+    """A client for one Airflow with user name and password.
+
+    Args:
+        url: such as http://127.0.0.1:8080.
+        username: of the account.
+        password: of the account.
+        sleep: waits between polls, seconds.
+    """
+
+    def __init__(
+        self, url: str, username: str, password: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._account = {"username": username, "password": password}
+        self._sleep = sleep
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
+        """One call of /api/v2; signs in where it must.
+
+        Raises:
+            Permanent: Airflow refused it; with its words.
+            Transient: Airflow did not answer, or failed.
+        """
+        response = self._send(method, f"/api/v2{path}", body)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            self._sign_in()
+            response = self._send(method, f"/api/v2{path}", body)
+        return _json(response, f"{method} {path}")
+
+    def _sign_in(self) -> None:
+        answer = _json(self._send("POST", "/auth/token", self._account), "POST /auth/token")
+        self._session.headers["Authorization"] = f"Bearer {answer['access_token']}"
+
+    def _send(self, method: str, path: str, body: Mapping[str, object] | None) -> requests.Response:
+        try:
+            return self._session.request(method, self._url + path, json=body, timeout=_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise Transient(f"Airflow did not answer {method} {path}: {error}") from error
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG be scheduled."""
+        self.call("PATCH", f"/dags/{_quoted(dag_id)}", {"is_paused": False})
+
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, object] | None = None, logical_date: datetime | None = None
+    ) -> str:
+        """Start a run by hand; returns its run id."""
+        body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": dict(conf or {})}
+        return str(self.call("POST", f"/dags/{_quoted(dag_id)}/dagRuns", body)["dag_run_id"])
+
+    def runs(self, dag_id: str) -> list[Json]:
+        """All runs of a DAG, oldest first."""
+        answer = self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns?limit=1000&order_by=run_after")
+        return _list(answer["dag_runs"])
+
+    def run(self, dag_id: str, run_id: str) -> Json:
+        """One run."""
+        return self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, list[str]]:
+        """The states of a run's task instances by task id."""
+        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances?limit=1000"
+        states: dict[str, list[str]] = {}
+        for instance in _list(self.call("GET", path)["task_instances"]):
+            states.setdefault(str(instance["task_id"]), []).append(str(instance["state"]))
+        return states
+
+    def wait(
+        self, dag_id: str, run_id: str, timeout_s: float, watch: Callable[[str], None] = lambda _: None
+    ) -> str:
+        """Wait until a run has finished; returns its state.
+
+        Args:
+            dag_id: the DAG.
+            run_id: the run.
+            timeout_s: how long to wait, in seconds.
+            watch: told, at every poll, how far the run is.
+
+        Raises:
+            Transient: it has not finished in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            state = str(self.run(dag_id, run_id)["state"])
+            if state in FINISHED:
+                return state
+            watch(_progress(state, self.task_states(dag_id, run_id)))
+            self._sleep(1.0)
+        raise Transient(f"{dag_id} {run_id}: not finished after {timeout_s:.0f} s")
+
+    def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
+        """Start a backfill from the window that begins at `since` to the one that begins at `until`.
+
+        Args:
+            dag_id: the DAG.
+            since: the first logical date.
+            until: the last logical date, included.
+            options: reprocess_behavior, max_active_runs, run_backwards, dag_run_conf.
+
+        Returns:
+            The backfill's id.
+        """
+        body = {"dag_id": dag_id, "from_date": since.isoformat(), "to_date": until.isoformat(), **options}
+        return int(str(self.call("POST", "/backfills", body)["id"]))
+
+    def wait_for_backfill(
+        self, backfill_id: int, timeout_s: float, watch: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Wait until all runs of a backfill have finished, well or not.
+
+        Raises:
+            Transient: they have not finished in time.
+        """
+        backfill = self.call("GET", f"/backfills/{backfill_id}")
+        dag_id, since, until = (str(backfill[name]) for name in ("dag_id", "from_date", "to_date"))
+        first, last = datetime.fromisoformat(since), datetime.fromisoformat(until)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            # Airflow itself notes a backfill's end only minutes later.
+            states = [
+                str(run["state"])
+                for run in self.runs(dag_id)
+                if run["run_type"] == "backfill"
+                and first <= datetime.fromisoformat(str(run["logical_date"])) <= last
+            ]
+            if all(state in FINISHED for state in states):
+                return
+            watch(f"{sum(state in FINISHED for state in states)} of {len(states)} runs finished")
+            self._sleep(1.0)
+        raise Transient(f"backfill {backfill_id}: not finished after {timeout_s:.0f} s")
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _progress(state: str, tasks: Mapping[str, list[str]]) -> str:
+    running = [task for task, states in tasks.items() if {"running", "queued", "scheduled"} & set(states)]
+    return f"{state}: {', '.join(running)}" if running else state
+
+
+def _list(value: object) -> list[Json]:
+    if not isinstance(value, list):
+        raise Permanent(f"Airflow answered {value!r:.200}, expected a list")
+    return value
+
+
+def _json(response: requests.Response, what: str) -> Json:
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Transient(f"{what}: {response.status_code} {response.text:.500}")
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        raise Permanent(f"{what}: {response.status_code} {response.text:.500}")
+    if not response.content:
+        return {}
+    answer = response.json()
+    if not isinstance(answer, dict):
+        raise Permanent(f"{what}: answered {answer!r:.200}, expected an object")
+    return answer

@@ -1,0 +1,121 @@
+"""BSON documents as the pipeline reads and writes them, shared by the MongoDB and in-memory stores."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import bson
+from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.records import Change, FailureStamp, FieldNames, PredictionFailure, RecordHead
+
+Document = dict[str, object]
+
+# Dates beyond Python's years and broken UTF-8 occur in real collections; neither may end a part.
+CODEC: CodecOptions[Document] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+
+_CANONICAL = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL,
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+def decode(document: bytes) -> Document:
+    """Decode one BSON document.
+
+    Raises:
+        Damaged: it is none.
+    """
+    try:
+        return bson.decode(document, codec_options=CODEC)
+    except BSONError as error:
+        raise Damaged(f"not a BSON document: {error}") from error
+
+
+def id_json(record_id: object) -> str:
+    """A record's `_id` as canonical Extended JSON."""
+    return json_util.dumps(record_id, json_options=_CANONICAL)
+
+
+def id_of(text: str) -> object:
+    """The `_id` that `id_json` wrote, of the same BSON type."""
+    return json_util.loads(text, json_options=_CANONICAL)
+
+
+def value_at(document: Mapping[str, object], path: str) -> object:
+    """The value at a dotted path; None where there is none."""
+    value: object = document
+    for name in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
+    """Read the fields of a record that the pipeline looks at; wrong types read as absent."""
+    image_url = value_at(document, fields.image_url)
+    created_at = value_at(document, fields.created_at)
+    prediction = value_at(document, fields.prediction)
+    record_id = document.get("_id")
+    return RecordHead(
+        id=record_id,
+        id_json=id_json(record_id),
+        image_url=image_url if isinstance(image_url, str) else None,
+        created_at=_date(created_at),
+        label=value_at(document, fields.label),
+        prediction=prediction if isinstance(prediction, Mapping) else None,
+        failure=_failure(value_at(document, fields.prediction_failure)),
+    )
+
+
+def _date(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, bson.DatetimeMS):
+        # A date that Python has no year for: as early, or as late, as it can say.
+        return datetime.min.replace(tzinfo=UTC) if int(value) < 0 else datetime.max.replace(tzinfo=UTC)
+    return None
+
+
+def _failure(value: object) -> FailureStamp:
+    if not isinstance(value, Mapping):
+        return FailureStamp()
+    attempts = value.get("attempts")
+    return FailureStamp(
+        run=value.get("run"),
+        last_at=value.get("last_at"),
+        image_url=value.get("image_url"),
+        reason=value.get("reason"),
+        attempts=max(0, attempts) if isinstance(attempts, int) and not isinstance(attempts, bool) else 0,
+        first_at=value.get("first_at"),
+        next_attempt_at=value.get("next_attempt_at"),
+    )
+
+
+def update_of(change: Change, fields: FieldNames, history_length: int) -> Mapping[str, object]:
+    """The MongoDB update that carries out a change on a record that is still as snapshotted."""
+    if isinstance(change.outcome, PredictionFailure):
+        return {"$set": {fields.prediction_failure: change.outcome.document()}}
+    update: dict[str, object] = {
+        "$set": {fields.prediction: change.outcome.document()},
+        "$unset": {fields.prediction_failure: ""},
+    }
+    if change.head.prediction is not None:
+        update["$push"] = {
+            fields.prediction_history: {
+                "$each": [dict(change.head.prediction)],
+                "$position": 0,
+                "$slice": history_length,
+            }
+        }
+    return update

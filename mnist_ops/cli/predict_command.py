@@ -1,0 +1,108 @@
+"""`mnist-ops predict`: classify image files with a released bundle."""
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ops.domain.errors import ItemRejected, Permanent
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from mnist_ops.vision.inference import Classifier
+
+
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    bundle: Annotated[
+        str | None, typer.Option(help="A bundle's folder, or its s3:// URI; by default the champion's.")
+    ] = None,
+) -> None:
+    """Classify image files. Exits with 0 if all were classified, with 1 if any failed."""
+    settings = settings_of(os.environ)
+    failed = False
+    with _classifier(bundle, settings) as classifier:
+        for file in files:
+            try:
+                answer = _prediction(classifier, file, settings.fetch_max_bytes)
+            except ItemRejected as rejection:
+                failed = True
+                answer = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
+            typer.echo(_line(file, answer, as_json=as_json))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _prediction(classifier: "Classifier", file: Path, max_bytes: int) -> dict[str, object]:
+    from mnist_ops.vision.decode import decode
+
+    probabilities = classifier.classify(decode(_payload(file, max_bytes))[None])[0].tolist()
+    index = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return {
+        "label": classifier.labels[index],
+        "index": index,
+        "confidence": probabilities[index],
+        "probabilities": dict(zip(classifier.labels, probabilities, strict=True)),
+    }
+
+
+def _payload(file: Path, max_bytes: int) -> bytes:
+    try:
+        # Asked before it is opened: opening a pipe would wait for somebody to write into it.
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ItemRejected(Reason.UNREADABLE_FILE, "not a regular file")
+        if status.st_size > max_bytes:
+            raise ItemRejected(Reason.TOO_LARGE, f"{status.st_size} bytes, at most {max_bytes} are read")
+        with file.open("rb") as opened:
+            return opened.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ItemRejected(Reason.UNREADABLE_FILE, reason or repr(error)) from error
+
+
+def _line(file: Path, answer: dict[str, object], *, as_json: bool) -> str:
+    name = os.fsencode(file).decode(errors="replace")
+    if as_json:
+        return json.dumps({"file": name, **answer})
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return f"{name}: {error['reason']}: {error['detail']}"
+    return f"{name}: {answer['label']} ({answer['confidence']:.2%})"
+
+
+@contextmanager
+def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"]:
+    from mnist_ops.vision.inference import load_classifier
+
+    if bundle is not None and "://" not in bundle:
+        if not (Path(bundle) / "card.json").is_file():
+            raise typer.BadParameter(f"{bundle}: no folder with a card.json", param_hint="--bundle")
+        yield load_classifier(Path(bundle), device=settings.device, threads=settings.threads)
+        return
+    from mnist_ops.steps.bundles import download_bundle
+    from mnist_ops.wiring import adapters_of_environment
+
+    named = _reference(bundle) if bundle is not None else None
+    adapters = adapters_of_environment(settings, os.environ)
+    chosen = named or adapters.models.champion(settings.model_name)
+    if chosen is None:
+        raise Permanent(f"no {settings.model_name} was released yet: run train_lenet, or give --bundle")
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
+        yield adapters.load_classifier(download_bundle(adapters.objects, chosen, Path(folder)), chosen.digest)
+
+
+def _reference(uri: str) -> BundleRef:
+    """The bundle that a URI such as s3://bucket/models/lenet5/000007-<digest> names."""
+    version, _, digest = uri.rstrip("/").rpartition("/")[2].partition("-")
+    if not version.isdecimal() or len(digest) != 64:
+        raise typer.BadParameter(f"{uri}: expected …/<version>-<digest>", param_hint="--bundle")
+    return BundleRef(name=uri, version=int(version), uri=uri.rstrip("/"), digest=f"sha256:{digest}")

@@ -1,0 +1,130 @@
+"""The whole pipeline without Airflow: `mnist-ops run classify|train`."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ops.cli.options import Again, Limit, Since, Until, new_attempt, new_generation, now, selection
+from mnist_ops.domain.keys import part_reference
+from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.settings import settings_of
+
+if TYPE_CHECKING:
+    from mnist_ops.wiring import Adapters
+
+app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
+
+
+@app.command()
+def classify(
+    since: Since = None,
+    until: Until = None,
+    reclassify: Again = Reclassify.NEVER,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option(help="Only count what would be taken.")] = False,
+    publish: Annotated[bool, typer.Option(help="Write predictions into the records.")] = True,
+) -> None:
+    """Label waiting records: snapshot, fetch, classify, assess, publish, reconcile."""
+    from mnist_ops.steps.assess import assess
+    from mnist_ops.steps.classify import classify as classify_images
+    from mnist_ops.steps.fetch import fetch
+    from mnist_ops.steps.publish import publish as publish_predictions
+    from mnist_ops.steps.reconcile import reconcile
+    from mnist_ops.wiring import adapters_of_environment
+
+    adapters = adapters_of_environment(settings_of(os.environ), os.environ)
+    chosen = selection(since, until, reclassify, limit)
+    if dry_run:
+        typer.echo(f"{adapters.records.count(chosen)} records would be taken")
+        return
+    records, objects, settings = adapters.records, adapters.objects, adapters.settings
+    manifest, parts = _snapshot(adapters, chosen)
+    predictions = []
+    with adapters.images() as images:
+        for part in parts:
+            shard = fetch(part, records=records, objects=objects, images=images, now=now)
+            predictions.append(
+                classify_images(
+                    shard, objects=objects, load=adapters.load_classifier, review_below=settings.review_below
+                )
+            )
+    typer.echo(json.dumps({"manifest": manifest, "predictions": predictions}))
+    if not publish:
+        return
+    verdict = assess(manifest, predictions, objects=objects, runs=adapters.runs, budget=settings.budget)
+    outcomes = [publish_predictions(uri, verdict, records=records, objects=objects) for uri in predictions]
+    ledger = reconcile(manifest, outcomes, records=records, objects=objects, runs=adapters.runs, now=now)
+    typer.echo(
+        json.dumps({"run": ledger.generation.run, "outcomes": ledger.outcomes, "reasons": ledger.reasons})
+    )
+
+
+def _snapshot(adapters: "Adapters", chosen: Selection) -> tuple[str, list[str]]:
+    from mnist_ops.steps.artifacts import read_manifest
+    from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
+
+    request = SnapshotRequest(
+        generation=new_generation(),
+        selection=chosen,
+        attempt=new_attempt(),
+        model_name=adapters.settings.model_name,
+        records_per_part=adapters.settings.records_per_part,
+    )
+    uri = snapshot(
+        request,
+        records=adapters.records,
+        objects=adapters.objects,
+        runs=adapters.runs,
+        models=adapters.models,
+    )
+    parts = read_manifest(adapters.objects, uri).parts
+    return uri, [part_reference(uri, part.number) for part in parts]
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A JSON file with hyperparameters.")
+    ] = None,
+) -> None:
+    """Train on the labelled records and release: snapshot, fetch, build, train, evaluate, release."""
+    from mnist_ops.cli.training_progress import train_with_progress
+    from mnist_ops.steps.build_dataset import build_dataset
+    from mnist_ops.steps.evaluate import evaluate
+    from mnist_ops.steps.fetch import fetch
+    from mnist_ops.steps.release import release
+    from mnist_ops.wiring import adapters_of_environment
+
+    adapters = adapters_of_environment(settings_of(os.environ), os.environ)
+    records, objects, settings = adapters.records, adapters.objects, adapters.settings
+    manifest, parts = _snapshot(adapters, Selection(at=now(), labelled=True))
+    if not parts:
+        typer.echo("no record has a human label, so there is nothing to train on")
+        return
+    reuse = adapters.datasets.newest_dataset()
+    with adapters.images() as images:
+        shards = [
+            fetch(part, records=records, objects=objects, images=images, now=now, reuse_dataset=reuse)
+            for part in parts
+        ]
+    dataset = build_dataset(manifest, shards, records=records, objects=objects, datasets=adapters.datasets)
+    training = train_with_progress(dataset, objects, config.read_text() if config else "{}", settings.device)
+    evaluation = evaluate(
+        training,
+        objects=objects,
+        models=adapters.models,
+        model_name=settings.model_name,
+        load=adapters.load_classifier,
+    )
+    verdict = release(
+        evaluation,
+        objects=objects,
+        models=adapters.models,
+        model_name=settings.model_name,
+        minimum_accuracy=settings.minimum_accuracy,
+        now=now,
+    )
+    typer.echo(json.dumps(verdict.document(), sort_keys=True))

@@ -1,0 +1,208 @@
+"""One step at a time: what a task in Airflow does, from the command line."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ops.cli.options import Again, Limit, Since, Until, new_attempt, new_generation, now, selection
+from mnist_ops.domain.keys import part_reference
+from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.settings import settings_of
+
+if TYPE_CHECKING:
+    from mnist_ops.wiring import Adapters
+
+app = typer.Typer(help="Run one step on URIs that earlier steps printed.", no_args_is_help=True)
+
+Uris = Annotated[list[str], typer.Argument(help="URIs of shards, as the step before printed them.")]
+
+
+def _adapters() -> "Adapters":
+    from mnist_ops.wiring import adapters_of_environment
+
+    return adapters_of_environment(settings_of(os.environ), os.environ)
+
+
+@app.command()
+def snapshot(
+    since: Since = None,
+    until: Until = None,
+    reclassify: Again = Reclassify.NEVER,
+    limit: Limit = None,
+    labelled: Annotated[bool, typer.Option(help="Take the human-labelled records.")] = False,
+) -> None:
+    """Take a snapshot; prints the manifest, then a part a line."""
+    from mnist_ops.steps.artifacts import read_manifest
+    from mnist_ops.steps.snapshot import SnapshotRequest
+    from mnist_ops.steps.snapshot import snapshot as take_snapshot
+
+    adapters = _adapters()
+    request = SnapshotRequest(
+        generation=new_generation(),
+        selection=Selection(at=now(), labelled=True)
+        if labelled
+        else selection(since, until, reclassify, limit),
+        attempt=new_attempt(),
+        model_name=adapters.settings.model_name,
+        records_per_part=adapters.settings.records_per_part,
+    )
+    uri = take_snapshot(
+        request,
+        records=adapters.records,
+        objects=adapters.objects,
+        runs=adapters.runs,
+        models=adapters.models,
+    )
+    typer.echo(uri)
+    for part in read_manifest(adapters.objects, uri).parts:
+        typer.echo(part_reference(uri, part.number))
+
+
+@app.command()
+def fetch(
+    part: Annotated[str, typer.Argument(help="A part: <manifest uri>#<number>.")],
+    reuse: Annotated[bool, typer.Option(help="Reuse the images of the newest data set.")] = False,
+) -> None:
+    """Fetch a part's images; prints the image shard."""
+    from mnist_ops.steps.fetch import fetch as fetch_images
+
+    adapters = _adapters()
+    with adapters.images() as images:
+        known = adapters.datasets.newest_dataset() if reuse else None
+        typer.echo(
+            fetch_images(
+                part,
+                records=adapters.records,
+                objects=adapters.objects,
+                images=images,
+                now=now,
+                reuse_dataset=known,
+            )
+        )
+
+
+@app.command()
+def classify(images: Annotated[str, typer.Argument(help="An image shard.")]) -> None:
+    """Classify an image shard; prints the prediction shard."""
+    from mnist_ops.steps.classify import classify as classify_images
+
+    adapters = _adapters()
+    review_below = adapters.settings.review_below
+    typer.echo(
+        classify_images(
+            images, objects=adapters.objects, load=adapters.load_classifier, review_below=review_below
+        )
+    )
+
+
+@app.command()
+def assess(manifest: Annotated[str, typer.Argument(help="The manifest.")], predictions: Uris) -> None:
+    """Hold all prediction shards of a manifest against the failure budget; prints the assessment."""
+    from mnist_ops.steps.assess import assess as assess_run
+
+    adapters = _adapters()
+    typer.echo(
+        assess_run(
+            manifest,
+            predictions,
+            objects=adapters.objects,
+            runs=adapters.runs,
+            budget=adapters.settings.budget,
+        )
+    )
+
+
+@app.command()
+def publish(
+    predictions: Annotated[str, typer.Argument(help="A prediction shard.")],
+    assessment: Annotated[str, typer.Argument(help="The assessment.")],
+) -> None:
+    """Write a prediction shard into its records; prints the outcome shard."""
+    from mnist_ops.steps.publish import publish as publish_predictions
+
+    adapters = _adapters()
+    typer.echo(
+        publish_predictions(predictions, assessment, records=adapters.records, objects=adapters.objects)
+    )
+
+
+@app.command()
+def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], outcomes: Uris) -> None:
+    """Draw up the ledger of a manifest from its outcome shards; fails unless it adds up."""
+    from mnist_ops.steps.reconcile import reconcile as reconcile_run
+
+    adapters = _adapters()
+    ledger = reconcile_run(
+        manifest, outcomes, records=adapters.records, objects=adapters.objects, runs=adapters.runs, now=now
+    )
+    for outcome, count in ledger.outcomes.items():
+        typer.echo(f"{outcome} {count}")
+
+
+@app.command("build-dataset")
+def build_dataset(manifest: Annotated[str, typer.Argument(help="The manifest.")], images: Uris) -> None:
+    """Make a data set of a labelled manifest and its image shards; prints its manifest."""
+    from mnist_ops.steps.build_dataset import build_dataset as build
+
+    adapters = _adapters()
+    typer.echo(
+        build(
+            manifest,
+            images,
+            records=adapters.records,
+            objects=adapters.objects,
+            datasets=adapters.datasets,
+        )
+    )
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="The data set's manifest.")],
+    config_json: Annotated[str, typer.Option(help="Hyperparameters as a JSON object.")] = "{}",
+    result: Annotated[Path | None, typer.Option(help="Write the training's URI into this file too.")] = None,
+) -> None:
+    """Train on a data set; prints the training."""
+    from mnist_ops.cli.training_progress import train_with_progress
+
+    adapters = _adapters()
+    uri = train_with_progress(dataset, adapters.objects, config_json, adapters.settings.device)
+    typer.echo(uri)
+    if result is not None:
+        result.write_text(uri)
+
+
+@app.command()
+def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> None:
+    """Measure a training and the champion on the test fold; prints the evaluation."""
+    from mnist_ops.steps.evaluate import evaluate as evaluate_training
+
+    adapters = _adapters()
+    typer.echo(
+        evaluate_training(
+            training,
+            objects=adapters.objects,
+            models=adapters.models,
+            model_name=adapters.settings.model_name,
+            load=adapters.load_classifier,
+        )
+    )
+
+
+@app.command()
+def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
+    """Release a model and promote it if it may be; prints the version and the verdict."""
+    from mnist_ops.steps.release import release as release_model
+
+    adapters = _adapters()
+    verdict = release_model(
+        evaluation,
+        objects=adapters.objects,
+        models=adapters.models,
+        model_name=adapters.settings.model_name,
+        minimum_accuracy=adapters.settings.minimum_accuracy,
+        now=now,
+    )
+    typer.echo(f"{verdict.bundle.name} {verdict.bundle.version}: {verdict.why}")

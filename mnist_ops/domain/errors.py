@@ -1,0 +1,52 @@
+"""The errors of MNIST Ops, split by what the caller does about them.
+
+MnistOpsError
+├── Transient            try again later: a peer did not answer, a race was lost
+│   └── OutcomeUnknown   the reply of a write was lost: read back before anything else
+├── Permanent            fail now: a wrong setting, a damaged object, a broken contract
+│   ├── ObjectMissing    the named object is not in the store
+│   └── Damaged          bytes differ from the digest that names them
+└── ItemRejected         one record or image: note the reason and go on with the others
+
+Adapters translate their client library's errors into these; no other error leaves them.
+"""
+
+from mnist_ops.domain.reasons import Reason
+
+
+class MnistOpsError(Exception):
+    """The root of all errors that this library raises on purpose."""
+
+
+class Transient(MnistOpsError):
+    """It may work later: the caller retries with back-off."""
+
+
+class OutcomeUnknown(Transient):
+    """A write's reply was lost, so it may or may not have happened: read back, never undo."""
+
+
+class Permanent(MnistOpsError):
+    """Retrying cannot help: the caller fails now and says what to do."""
+
+
+class ObjectMissing(Permanent):
+    """The object that a URI names does not exist."""
+
+
+class Damaged(Permanent):
+    """The bytes of an object are not those its digest promises."""
+
+
+class ItemRejected(MnistOpsError):
+    """One item cannot be used; the others go on.
+
+    Attributes:
+        reason: why, from the closed list.
+        detail: one line for people: what was found and what would be accepted.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,91 @@
+"""Which strings are URLs that images can be fetched from over HTTP."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote
+
+from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.reasons import Reason
+
+LONGEST_URL = 2048
+# Narrower than any parser, so that no two parsers can see different hosts in a URL that passes.
+_HTTP = re.compile(
+    r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+(?:%[a-z0-9._%-]+)?\])(?::([0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
+_ALLOWED_SCHEMES = "where http, https and, not by a redirect, s3 are allowed"
+_AUTHORITY_END = re.compile(r"[/?#]")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+class HttpUrl(NamedTuple):
+    """A URL that passed the checks.
+
+    Attributes:
+        text: what is requested: ASCII only.
+        secure: whether it is https.
+        host: lower-case; an IPv6 address stands in brackets.
+        port: 1 to 65,535, the scheme's own where the URL names none.
+    """
+
+    text: str
+    secure: bool
+    host: str
+    port: int
+
+
+def http_url(url: str) -> HttpUrl:
+    """Check a URL before any client sees it.
+
+    Raises:
+        ItemRejected: `scheme_not_allowed` for schemes other than http and https; `invalid_url` if it
+            is longer than 2,048 characters, has no host, names a user, or contains spaces, control
+            characters or backslashes.
+    """
+    text = url if url.isascii() else _ascii(url)
+    parts = _HTTP.fullmatch(text)
+    if parts is None or len(text) > LONGEST_URL:
+        raise _rejection(text)
+    scheme, host, port = parts.groups()
+    secure = scheme.lower() == "https"
+    number = int(port) if port else (443 if secure else 80)
+    if not 0 < number < 1 << 16:
+        raise ItemRejected(Reason.INVALID_URL, f"port {number} does not exist; 1 to 65535 do")
+    return HttpUrl(text, secure, host.lower(), number)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, lower-case; empty if it has none."""
+    scheme = _SCHEME.match(url)
+    return scheme[1].lower() if scheme else ""
+
+
+def _ascii(url: str) -> str:
+    """Spell an international URL in ASCII: the host in IDNA, the rest percent-encoded."""
+    head, slashes, rest = url.partition("://")
+    authority = _AUTHORITY_END.split(rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    try:
+        name, colon, port = authority.partition(":")
+        host = name.encode("idna").decode("ascii")
+        # What is refused unencoded must not pass because it was encoded.
+        path = path if _UNSAFE.search(path) else quote(path, safe=_PRINTABLE)
+    except UnicodeError:
+        raise ItemRejected(Reason.INVALID_URL, "the URL has characters that no URL can spell") from None
+    return head + slashes + host + colon + port + path
+
+
+def _rejection(url: str) -> ItemRejected:
+    scheme = scheme_of(url)
+    authority = _AUTHORITY_END.split(url.partition("://")[2], maxsplit=1)[0]
+    if len(url) > LONGEST_URL:
+        return ItemRejected(Reason.INVALID_URL, f"{len(url)} characters; at most {LONGEST_URL} are allowed")
+    if _UNSAFE.search(url):
+        return ItemRejected(Reason.INVALID_URL, "spaces, control characters or backslashes; encode them")
+    if scheme not in {"http", "https", ""}:
+        return ItemRejected(Reason.SCHEME_NOT_ALLOWED, f"{scheme[:20]}: {_ALLOWED_SCHEMES}")
+    if "@" in authority:
+        return ItemRejected(Reason.INVALID_URL, "the URL names a user; store it without")
+    return ItemRejected(Reason.INVALID_URL, "not of the form http(s)://host[:port]/path")

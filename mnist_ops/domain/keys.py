@@ -1,0 +1,125 @@
+"""Names: of runs, of their generations, and of the objects they leave in the store.
+
+Keys are unique per attempt or named by the sha256 of their bytes, so that an object, once
+written, never changes.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+from mnist_ops.domain.errors import Permanent
+
+SHARD_KINDS = ("images", "predictions", "outcomes")
+
+_PART_IN_NAME = re.compile(r"/part-(\d{5,})-[0-9a-f]{64}\.parquet$")
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{64})\.[a-z]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One selection of records by one run, and all that is made of it.
+
+    Attributes:
+        run: the run key, `dag_id/run_id` percent-encoded, or `cli/<utc>-<token>`.
+        number: how often the run was cleared before its snapshot ran.
+    """
+
+    run: str
+    number: int = 0
+
+    @property
+    def id(self) -> str:
+        """The generation as one string: the `_id` of its commit and of its ledger."""
+        return f"{self.run}/{self.number}"
+
+
+def run_key(dag_id: str, run_id: str) -> str:
+    """Name a DAG run injectively, so that no run id can leave its folder or meet another's."""
+    # What the command line starts is under `cli/`, so a DAG of that name must not be.
+    folder = "%63li" if dag_id == "cli" else _segment(dag_id)
+    return f"{folder}/{_segment(run_id)}"
+
+
+def cli_run_key(at: datetime, token: str) -> str:
+    """Name a run that was started from the command line at `at` (UTC)."""
+    return f"cli/{at:%Y%m%dT%H%M%SZ}-{_segment(token)}"
+
+
+def _segment(text: str) -> str:
+    encoded = quote(text, safe="")
+    return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded
+
+
+def part_key(generation: Generation, attempt: str, part: int) -> str:
+    """The key of a snapshot's part, written by one attempt."""
+    return f"snapshots/{generation.run}/{attempt}/part-{part:05d}.bson.gz"
+
+
+def manifest_key(generation: Generation, attempt: str, digest: str) -> str:
+    """The key of a snapshot's manifest, written last."""
+    return f"snapshots/{generation.run}/{attempt}/manifest-{digest}.json"
+
+
+def shard_key(kind: str, generation: Generation, part: int, digest: str) -> str:
+    """The key of an image, prediction or outcome shard of one part."""
+    return f"{kind}/{generation.id}/part-{part:05d}-{digest}.parquet"
+
+
+def artifact_key(folder: str, generation: Generation, name: str, digest: str) -> str:
+    """The key of another object of a run; `name` is `stem.suffix`, the digest goes between."""
+    stem, suffix = name.split(".", 1)
+    return f"{folder}/{generation.id}/{stem}-{digest}.{suffix}"
+
+
+def bundle_prefix(name: str, version: int, digest: str) -> str:
+    """The folder of a released model's files, without a trailing slash."""
+    return f"models/{name}/{version:06d}-{digest.removeprefix('sha256:')}"
+
+
+def digest_in_name(uri: str) -> str:
+    """The sha256 (hex) that a digest-named object promises.
+
+    Raises:
+        Permanent: the name carries no digest.
+    """
+    match = _DIGEST_IN_NAME.search(uri)
+    if match is None:
+        raise Permanent(f"{uri}: not the name of an immutable object (no sha256 in it)")
+    return match[1]
+
+
+def part_in_name(uri: str) -> int:
+    """The number of the part that a shard is of.
+
+    Raises:
+        Permanent: not the name of a shard.
+    """
+    match = _PART_IN_NAME.search(uri)
+    if match is None:
+        raise Permanent(f"{uri}: not the name of a shard")
+    return int(match[1])
+
+
+def sha256_hex(data: bytes) -> str:
+    """The sha256 of `data`, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def part_reference(manifest_uri: str, part: int) -> str:
+    """One part of a committed snapshot as one string, for XCom and the command line."""
+    return f"{manifest_uri}#{part}"
+
+
+def split_part_reference(reference: str) -> tuple[str, int]:
+    """The manifest's URI and the part's number.
+
+    Raises:
+        Permanent: not a part reference.
+    """
+    uri, separator, number = reference.rpartition("#")
+    if not separator or not number.isdecimal():
+        raise Permanent(f"{reference!r}: not a part, expected <manifest uri>#<number>")
+    return uri, int(number)

@@ -1,0 +1,1 @@
+"""The embedded stack, the sample digits, the demo."""

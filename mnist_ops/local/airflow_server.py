@@ -1,0 +1,164 @@
+"""The embedded Airflow: `airflow standalone` with LocalExecutor on the embedded PostgreSQL."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.local.credentials import Credentials
+from mnist_ops.local.layout import Layout, write_private
+from mnist_ops.local.ports import HOST, Ports
+from mnist_ops.local.readiness import Probe, request
+from mnist_ops.local.service import Service, inherited_environment, program
+
+NAME = "airflow"
+USER = "admin"
+
+_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+_JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What Airflow runs.
+
+    Attributes:
+        dags: the folder of the DAG files.
+        plugins: the folder of the plugins.
+        settings: further environment variables for it and its tasks, such as `MNIST_OPS_*`.
+    """
+
+    dags: Path
+    plugins: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def url(ports: Ports) -> str:
+    """Return the address of Airflow's UI and REST API, without a slash at its end."""
+    return f"http://{HOST}:{ports.airflow}"
+
+
+def service(
+    layout: Layout,
+    ports: Ports,
+    credentials: Credentials,
+    *,
+    project: Project,
+    connections: Mapping[str, Mapping[str, object]],
+    metadata_uri: str,
+) -> Service:
+    """Describe Airflow's process, and write the files it reads: the passwords and its `airflow` command.
+
+    Args:
+        layout: where its home lies.
+        ports: where it listens.
+        credentials: its password and keys.
+        project: DAGs, plugins and settings.
+        connections: those that it finds under `AIRFLOW_CONN_*`.
+        metadata_uri: of its database, for SQLAlchemy.
+    """
+    program("airflow")
+    write_private(layout.airflow_passwords_file, json.dumps({USER: credentials.airflow_password}))
+    command = _without_log_servers(layout)
+    inherited = inherited_environment()
+    environment = {
+        **inherited,
+        "PATH": f"{command.parent}:{Path(sys.executable).parent}:{inherited.get('PATH', '')}",
+        "AIRFLOW_HOME": str(layout.data(NAME)),
+        "DO_NOT_TRACK": "1",
+        **_options(layout, ports, credentials, project=project, metadata_uri=metadata_uri),
+        **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(values) for name, values in connections.items()},
+        **project.settings,
+    }
+    return Service(NAME, (str(command), "standalone"), environment, probe(ports), patience=300.0)
+
+
+def _options(
+    layout: Layout, ports: Ports, credentials: Credentials, *, project: Project, metadata_uri: str
+) -> dict[str, str]:
+    """Return Airflow's options as environment variables."""
+    options = {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__DAGS_FOLDER": str(project.dags.absolute()),
+        "CORE__PLUGINS_FOLDER": str(project.plugins.absolute()),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        # By default 32 worker processes are forked at once.
+        "CORE__PARALLELISM": "4",
+        "CORE__FERNET_KEY": credentials.airflow_fernet_key,
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.airflow_passwords_file),
+        "CORE__EXECUTION_API_SERVER_URL": f"{url(ports)}/execution/",
+        "DATABASE__SQL_ALCHEMY_CONN": metadata_uri,
+        "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        # By default a new DAG file is seen after five minutes.
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "API__HOST": HOST,
+        "API__PORT": str(ports.airflow),
+        "API__BASE_URL": url(ports),
+        "API__WORKERS": "1",
+        "API__SECRET_KEY": credentials.airflow_secret_key,
+        "API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {f"AIRFLOW__{name}": value for name, value in options.items()}
+
+
+def _without_log_servers(layout: Layout) -> Path:
+    """Write the `airflow` command that standalone starts its components with, and return its path.
+
+    The scheduler and the triggerer each start a log server that listens on every address of the machine,
+    which no option narrows. On one machine nobody needs them: the API server reads the files themselves.
+    """
+    script = layout.root / "bin" / "airflow"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in scheduler|triggerer) set -- "$@" --skip-serve-logs ;; esac\n'
+        f'exec {shlex.quote(sys.executable)} -m airflow "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return script
+
+
+def probe(ports: Ports) -> Probe:
+    """Return the question whether the API answers and all components of Airflow are healthy."""
+
+    def missing() -> str | None:
+        answer = request(f"{url(ports)}/api/v2/monitor/health")
+        if answer is None or answer[0] != 200:
+            return f"the API at {HOST}:{ports.airflow}"
+        health = json.loads(answer[1])
+        sick = [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
+        return f"Airflow's {', '.join(sick).replace('_', '-')}" if sick else None
+
+    return missing
+
+
+def create_pool(ports: Ports, credentials: Credentials, name: str, slots: int) -> None:
+    """Create a pool where it is missing; one that exists keeps its slots, which people may have set.
+
+    Raises:
+        Permanent: Airflow refused it.
+    """
+    login = json.dumps({"username": USER, "password": credentials.airflow_password}).encode()
+    answer = request(f"{url(ports)}/auth/token", method="POST", body=login, headers=_JSON)
+    if answer is None or answer[0] != 201:
+        raise Permanent(f"airflow gave no token to {USER}: {_refusal(answer)}")
+    headers = {**_JSON, "Authorization": f"Bearer {json.loads(answer[1])['access_token']}"}
+    pools = f"{url(ports)}/api/v2/pools"
+    # Asked first: creating one that exists leaves a page of traceback in Airflow's log.
+    answer = request(f"{pools}/{name}", headers=headers)
+    if answer is not None and answer[0] == 404:
+        pool = json.dumps({"name": name, "slots": slots}).encode()
+        answer = request(pools, method="POST", body=pool, headers=headers)
+    if answer is None or answer[0] not in {200, 201}:
+        raise Permanent(f"airflow did not create the pool {name}: {_refusal(answer)}")
+
+
+def _refusal(answer: tuple[int, bytes] | None) -> str:
+    return "no answer" if answer is None else f"{answer[0]} {answer[1][:200].decode(errors='replace')}"

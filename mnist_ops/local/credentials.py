@@ -1,0 +1,61 @@
+"""The keys and passwords of the embedded stack: generated once, kept in a file of their owner's."""
+
+import base64
+import json
+import secrets
+from dataclasses import asdict, dataclass
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.local.layout import Layout, write_private
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """All secrets of one stack.
+
+    Attributes:
+        s3_access_key: the S3 user's name.
+        s3_secret_key: its secret.
+        airflow_password: the password of Airflow's user `admin`.
+        airflow_fernet_key: encrypts connections in Airflow's metadata.
+        airflow_jwt_secret: signs the tokens of users and of tasks.
+        airflow_secret_key: signs the sessions of the API server.
+    """
+
+    s3_access_key: str
+    s3_secret_key: str
+    airflow_password: str
+    airflow_fernet_key: str
+    airflow_jwt_secret: str
+    airflow_secret_key: str
+
+
+def load_or_create(layout: Layout) -> Credentials:
+    """Read the stack's credentials; the first call generates them.
+
+    Raises:
+        Damaged: the file is there but cannot be used. It is left alone: the data in the stack needs it.
+    """
+    path = layout.credentials_file
+    if not path.exists():
+        credentials = _generate()
+        write_private(path, json.dumps(asdict(credentials), indent=2))
+        return credentials
+    try:
+        return Credentials(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        # Not chained: the text of the error may hold a secret.
+        raise Damaged(f"{path} cannot be read; restore it, or remove {layout.root} to start anew") from None
+
+
+def _generate() -> Credentials:
+    return Credentials(
+        s3_access_key=secrets.token_hex(10),
+        s3_secret_key=secrets.token_hex(32),
+        airflow_password=secrets.token_urlsafe(12),
+        # Fernet: 32 bytes, base64 for URLs, with its padding.
+        airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii"),
+        # HS512 wants a key of at least 64 bytes.
+        airflow_jwt_secret=secrets.token_hex(64),
+        airflow_secret_key=secrets.token_hex(32),
+    )

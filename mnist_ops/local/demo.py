@@ -1,0 +1,212 @@
+"""The demo: label records through real Airflow runs, and check every number."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from rich.console import Console
+
+from mnist_ops.domain.ports import ModelRegistry, RegisteredModel, RunStore
+from mnist_ops.local.demo_records import DAYS, DemoRecords, make_records
+
+CLASSIFY, TRAIN = "classify_records", "train_lenet"
+MINIMUM_ACCURACY = 0.97
+_RUN_TIMEOUT_S = 420.0
+
+
+class Airflow(Protocol):
+    """What the demo asks of Airflow."""
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG be scheduled."""
+
+    def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
+        """Start a run by hand; returns its run id."""
+
+    def runs(self, dag_id: str) -> list[dict[str, object]]:
+        """All runs of a DAG, oldest first."""
+
+    def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
+        """Wait until a run has finished; returns its state."""
+
+    def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
+        """Start a backfill; returns its id."""
+
+    def wait_for_backfill(self, backfill_id: int, timeout_s: float) -> None:
+        """Wait until all runs of a backfill have finished."""
+
+
+class Records(Protocol):
+    """What the demo asks of the records' collection."""
+
+    def insert(self, *documents: Mapping[str, object]) -> None:
+        """Add records."""
+
+    def documents(self) -> list[dict[str, object]]:
+        """All records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the demo has seen.
+
+    Attributes:
+        ledgers: of all its classification runs, oldest first.
+        model: the champion as registered.
+        accuracy: of the predictions against the hidden truth, 0 to 1.
+        complaints: what is wrong; empty when all is right.
+        seconds: how long each part of the demo took.
+    """
+
+    ledgers: Sequence[Mapping[str, object]]
+    model: RegisteredModel | None
+    accuracy: float
+    complaints: Sequence[str]
+    seconds: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Demo:
+    """The demo's course.
+
+    Args:
+        airflow: runs the DAGs.
+        records: the collection, empty.
+        runs: the ledgers.
+        models: the registry, empty.
+        console: shows the progress.
+    """
+
+    airflow: Airflow
+    records: Records
+    runs: RunStore
+    models: ModelRegistry
+    console: Console
+    complaints: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, images_url: str, model_name: str) -> Result:
+        """Go through the whole course.
+
+        Args:
+            images_url: where the sample digits are served.
+            model_name: what the model is released as.
+        """
+        with self._act("both DAGs run on empty collections"):
+            self._wake()
+        now = datetime.now(UTC)
+        made = make_records(images_url, now)
+        with self._act(f"{len(made.labelled)} labelled and {len(made.waiting)} waiting records are stored"):
+            self.records.insert(*made.labelled)
+            self.records.insert(*made.waiting)
+        with self._act("LeNet-5 is trained on the labelled ones and released"):
+            self._finish(TRAIN, self.airflow.trigger(TRAIN))
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        today = {"since": midnight.isoformat()}
+        with self._act("today's records are classified by a run by hand"):
+            self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY, today))
+        with self._act(f"the {DAYS - 1} days before are classified by a backfill"):
+            self._backfill(midnight)
+        with self._act("one more run finds nothing left to do"):
+            before = self.records.documents()
+            self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY))
+            self._require(before == self.records.documents(), "the last run changed records")
+        return self._result(made, model_name)
+
+    def _wake(self) -> None:
+        for dag_id in (CLASSIFY, TRAIN):
+            self.airflow.unpause(dag_id)
+        for dag_id in (CLASSIFY, TRAIN):
+            self._finish(dag_id, self._first_run(dag_id))
+
+    def _first_run(self, dag_id: str) -> str:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            runs = self.airflow.runs(dag_id)
+            if runs:
+                return str(runs[0]["dag_run_id"])
+            time.sleep(1)
+        self._require(bool(self.airflow.runs(dag_id)), f"unpausing {dag_id} caused no run")
+        return self.airflow.trigger(dag_id)
+
+    def _finish(self, dag_id: str, run_id: str) -> None:
+        state = self.airflow.wait(dag_id, run_id, _RUN_TIMEOUT_S)
+        self._require(state == "success", f"{dag_id} {run_id} ended as {state}")
+
+    def _backfill(self, midnight: datetime) -> None:
+        first, last = midnight - timedelta(days=DAYS - 1), midnight - timedelta(days=1)
+        # The run that unpausing caused has yesterday's window: it is done anew.
+        options = {"reprocess_behavior": "completed", "max_active_runs": 2, "run_backwards": False}
+        backfill_id = self.airflow.backfill(CLASSIFY, first, last, {**options, "dag_run_conf": {}})
+        self.airflow.wait_for_backfill(backfill_id, _RUN_TIMEOUT_S)
+        runs = [run for run in self.airflow.runs(CLASSIFY) if run["run_type"] == "backfill"]
+        green = [run for run in runs if run["state"] == "success"]
+        self._require(len(green) == DAYS - 1, f"{len(green)} backfill runs are green, expected {DAYS - 1}")
+
+    def _result(self, made: DemoRecords, model_name: str) -> Result:
+        ledgers = list(self.runs.ledgers(f"{CLASSIFY}/"))
+        documents = {str(document["_id"]): document for document in self.records.documents()}
+        accuracy = _accuracy(made.truth, documents)
+        self._require(accuracy >= MINIMUM_ACCURACY, f"accuracy {accuracy:.4f}, expected {MINIMUM_ACCURACY}")
+        self._check_failures(made, documents)
+        self._check_ledgers(made, ledgers)
+        touched = [
+            record for record in made.labelled if documents[str(record["_id"])].keys() != record.keys()
+        ]
+        self._require(not touched, f"{len(touched)} human-labelled records were changed")
+        champion = self.models.champion(model_name)
+        registered = [model for model in self.models.models(model_name) if model.bundle == champion]
+        self._require(bool(registered), f"no {model_name} is champion")
+        model = registered[0] if registered else None
+        return Result(ledgers, model, accuracy, self.complaints, self.seconds)
+
+    def _check_failures(self, made: DemoRecords, documents: Mapping[str, Mapping[str, object]]) -> None:
+        for record_id, reason in made.failures.items():
+            failure = documents[record_id].get("prediction_failure")
+            found = failure.get("reason") if isinstance(failure, Mapping) else None
+            self._require(found == reason, f"{record_id} ended as {found}, expected {reason}")
+
+    def _check_ledgers(self, made: DemoRecords, ledgers: Sequence[Mapping[str, object]]) -> None:
+        outcomes = total(ledgers, "outcomes")
+        expected = {"predicted": len(made.truth), "quarantined": len(made.failures)}
+        found = {outcome: count for outcome, count in outcomes.items() if count}
+        self._require(found == expected, f"the ledgers count {found}, expected {expected}")
+        reasons = Counter(str(reason) for reason in made.failures.values())
+        self._require(total(ledgers, "reasons") == reasons, "the ledgers count other reasons than expected")
+        for ledger in ledgers:
+            self._require(ledger["imbalance"] is None, f"{ledger['_id']}: {ledger['imbalance']}")
+
+    def _require(self, holds: bool, complaint: str) -> None:
+        if not holds:
+            self.console.print(f"[red]WRONG[/red] {complaint}", highlight=False)
+            self.complaints.append(complaint)
+
+    @contextmanager
+    def _act(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        with self.console.status(what):
+            yield
+        self.seconds[what] = time.monotonic() - started
+        self.console.print(f"{self.seconds[what]:6.1f} s  {what}", highlight=False)
+
+
+def _accuracy(truth: Mapping[str, int], documents: Mapping[str, Mapping[str, object]]) -> float:
+    correct = 0
+    for record_id, index in truth.items():
+        prediction = documents[record_id].get("prediction")
+        correct += isinstance(prediction, Mapping) and prediction.get("index") == index
+    return correct / len(truth)
+
+
+def total(ledgers: Sequence[Mapping[str, object]], name: str) -> Counter[str]:
+    """The sum of one kind of counts over ledgers."""
+    counts: Counter[str] = Counter()
+    for ledger in ledgers:
+        counted = ledger[name]
+        if isinstance(counted, Mapping):
+            counts.update(counted)
+    return counts

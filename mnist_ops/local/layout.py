@@ -1,0 +1,95 @@
+"""Where the embedded stack keeps its things, all under one folder (`.local/` by default)."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_ops.domain.errors import Transient
+
+OWNER_ONLY = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files and folders of one stack.
+
+    Attributes:
+        root: the folder that holds all of them; absolute, because the parts run in folders of their own.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())
+
+    @property
+    def images(self) -> Path:
+        """The folder that the image server serves; the caller fills it."""
+        return self.data("images")
+
+    @property
+    def state_file(self) -> Path:
+        """What runs, and how to reach it: for the command line (mode 0600)."""
+        return self.root / "stack.json"
+
+    @property
+    def credentials_file(self) -> Path:
+        """The generated keys and passwords (mode 0600)."""
+        return self.root / "secrets" / "credentials.json"
+
+    @property
+    def airflow_passwords_file(self) -> Path:
+        """The users of Airflow's simple auth manager and their passwords (mode 0600)."""
+        return self.root / "secrets" / "airflow_passwords.json"
+
+    @property
+    def airflow_passwords_shown_file(self) -> Path:
+        """An empty file: there once the password has been shown."""
+        return self.root / "secrets" / "airflow_passwords.shown"
+
+    def data(self, part: str) -> Path:
+        """Return the folder of a part's data, which is also the folder that it runs in."""
+        return self.root / "data" / part
+
+    def log(self, part: str) -> Path:
+        """Return the file that a part writes its output to."""
+        return self.root / "logs" / f"{part}.log"
+
+    def pid_file(self, part: str) -> Path:
+        """Return the file that says which process a part is."""
+        return self.root / "pids" / f"{part}.json"
+
+    def make_folders(self, parts: tuple[str, ...]) -> None:
+        """Make the folders that these parts need; those that exist are left as they are."""
+        for folder in ("data", "logs", "pids", "secrets", *(f"data/{part}" for part in parts)):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        (self.root / "secrets").chmod(0o700)
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep other commands from starting or stopping this stack meanwhile.
+
+        Raises:
+            Transient: another command is at it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Transient(f"another command is starting or stopping the stack in {self.root}") from None
+            yield
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    # The mode holds from the first byte on; a chmod afterwards would leave a moment in which others can read.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)

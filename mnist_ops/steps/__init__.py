@@ -1,0 +1,1 @@
+"""The use cases, one a file, in the order of the pipeline."""

@@ -1,0 +1,87 @@
+"""Immutable objects named by their digest: write one, and read one back verified."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.keys import digest_in_name, sha256_hex
+from mnist_ops.domain.manifest import Manifest
+from mnist_ops.domain.ports import ObjectStore
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def put_json(objects: ObjectStore, key_for: Callable[[str], str], document: Mapping[str, object]) -> str:
+    """Write canonical JSON under a key made from its digest; returns its URI."""
+    data = json.dumps(document, sort_keys=True, indent=1).encode()
+    return objects.put_bytes(key_for(sha256_hex(data)), data)
+
+
+def get_verified(objects: ObjectStore, uri: str) -> bytes:
+    """Read a small digest-named object.
+
+    Raises:
+        ObjectMissing: there is none.
+        Damaged: its bytes are not those its name promises.
+    """
+    data = objects.get_bytes(uri)
+    check_digest(uri, sha256_hex(data), digest_in_name(uri))
+    return data
+
+
+def get_json(objects: ObjectStore, uri: str) -> dict[str, object]:
+    """Read what `put_json` wrote, verified."""
+    try:
+        document = json.loads(get_verified(objects, uri))
+    except ValueError as error:
+        raise Damaged(f"{uri}: not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise Damaged(f"{uri}: expected a JSON object")
+    return document
+
+
+def get_verified_file(objects: ObjectStore, uri: str, path: Path) -> Path:
+    """Read a digest-named object of any size into a file."""
+    objects.get_file(uri, path)
+    check_digest(uri, file_digest(path), digest_in_name(uri))
+    return path
+
+
+@contextmanager
+def open_parquet(path: Path, uri: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file that was read from a URI.
+
+    Raises:
+        Damaged: it is none.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise Damaged(f"{uri}: not a Parquet file ({error})") from error
+    with file:
+        yield file
+
+
+def check_digest(what: str, found: str, promised: str) -> None:
+    """Refuse bytes that are not those that were promised.
+
+    Raises:
+        Damaged: with both digests.
+    """
+    if found != promised:
+        raise Damaged(f"{what}: its sha256 is {found}, promised was {promised}; restore the object")
+
+
+def read_manifest(objects: ObjectStore, uri: str) -> Manifest:
+    """Read a snapshot's manifest, verified."""
+    return Manifest.from_json(get_verified(objects, uri))

@@ -1,0 +1,75 @@
+"""Assess: whether a generation's predictions may be published."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.keys import artifact_key
+from mnist_ops.domain.outcomes import Assessment, FailureBudget
+from mnist_ops.domain.ports import ObjectStore, RunStore
+from mnist_ops.steps.artifacts import get_json, put_json, read_manifest
+from mnist_ops.steps.shards import open_shard, shards_by_part
+
+
+def assess(
+    manifest_uri: str,
+    prediction_shards: Sequence[str],
+    *,
+    objects: ObjectStore,
+    runs: RunStore,
+    budget: FailureBudget | None = None,
+) -> str:
+    """Hold the failures of all parts against the budget, before anything is published.
+
+    Args:
+        manifest_uri: the snapshot's manifest.
+        prediction_shards: the URIs of all its parts' prediction shards, in any order.
+        objects: where they lie.
+        runs: knows whether somebody released the generation from being held.
+        budget: how many may fail.
+
+    Returns:
+        The URI of the assessment.
+
+    Raises:
+        Permanent: a part has no prediction shard.
+    """
+    budget = budget or FailureBudget()
+    manifest = read_manifest(objects, manifest_uri)
+    records, failures = 0, Counter[str]()
+    for uri in shards_by_part(objects, manifest_uri, prediction_shards).values():
+        with open_shard(objects, uri, "predictions", manifest_uri) as shard:
+            records += shard.header.records
+            failures.update(shard.header.failures)
+    held_because = _held_because(budget, records, failures)
+    assessment = Assessment(
+        manifest=manifest_uri,
+        records=records,
+        failures=dict(failures),
+        held_because=held_because,
+        released_by=runs.hold_released_by(manifest.generation) if held_because else None,
+    )
+    return put_json(
+        objects,
+        lambda digest: artifact_key("assessments", manifest.generation, "assessment.json", digest),
+        asdict(assessment),
+    )
+
+
+def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -> str | None:
+    if not budget.exceeded(failures.total(), records):
+        return None
+    causes = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
+    return (
+        f"{failures.total()} of {records} records failed ({causes}), "
+        f"more than the budget of {budget.share:.0%}"
+    )
+
+
+def read_assessment(objects: ObjectStore, uri: str) -> Assessment:
+    """Read an assessment, verified."""
+    try:
+        return Assessment(**get_json(objects, uri))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise Damaged(f"{uri}: not an assessment ({error})") from error

@@ -1,0 +1,208 @@
+"""Build dataset: human-labelled records and their images become examples in folds."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnist_ops.domain.errors import Damaged, ItemRejected, Permanent
+from mnist_ops.domain.keys import artifact_key, sha256_hex
+from mnist_ops.domain.labels import DIGITS, LabelTable
+from mnist_ops.domain.manifest import Manifest, Part
+from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import RecordHead
+from mnist_ops.domain.stages import Stopwatch
+from mnist_ops.steps.artifacts import file_digest, put_json, read_manifest
+from mnist_ops.steps.datasets import ROWS, Dataset
+from mnist_ops.steps.parts import read_part
+from mnist_ops.steps.shards import Row, open_shard, require_rows_of, shards_by_part
+from mnist_ops.vision.decode import decode
+from mnist_ops.vision.folds import fold_of
+from mnist_ops.vision.harmonise import PREPROCESSING_VERSION
+
+ROWS_PER_GROUP = 1_000
+
+Picture = bytes | ItemRejected
+
+
+def build_dataset(
+    manifest_uri: str,
+    image_shards: Sequence[str],
+    *,
+    records: RecordStore,
+    objects: ObjectStore,
+    datasets: DatasetRegistry,
+    labels: LabelTable = DIGITS,
+) -> str:
+    """Make a data set of a labelled snapshot and its image shards.
+
+    Every image is checked against its sha256. A label the table does not know, and an image that
+    people labelled differently, are quarantined with the record's id; so is an image that
+    could not be fetched or decoded. The fold is decided by the image's bytes alone.
+
+    Args:
+        manifest_uri: the snapshot's manifest.
+        image_shards: the URIs of its parts' image shards, in any order.
+        records: reads the records' fields.
+        objects: where everything lies.
+        datasets: remembers the result, so that the next one reuses its images.
+        labels: names by class index.
+
+    Returns:
+        The URI of the data set's manifest.
+
+    Raises:
+        Damaged: an image's bytes are not those that were fetched.
+        Permanent: parts are missing, or no example is usable.
+    """
+    manifest = read_manifest(objects, manifest_uri)
+    watch = Stopwatch("build_dataset", objects.requests)
+    shards = shards_by_part(objects, manifest_uri, image_shards)
+    source = _Source(manifest_uri, manifest, shards, records, objects, labels)
+    examples = source.examples(source.agreed_labels())
+    tally = Counter[tuple[str, str]]()
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
+        path = Path(folder) / "rows.parquet"
+        with pq.ParquetWriter(path, ROWS, compression="zstd") as writer:
+            while rows := list(islice(watch.reads(examples), ROWS_PER_GROUP)):
+                tally.update(_countable(rows, labels))
+                with watch.computing():
+                    writer.write_table(pa.Table.from_pylist(rows, ROWS))
+        watch.report(sum(count for (kind, _), count in tally.items() if kind != "label"), path.stat().st_size)
+        if not any(kind == "fold" for kind, _ in tally):
+            raise Permanent(f"{manifest_uri}: no labelled record is usable: {_of_kind(tally, 'reason')}")
+        rows_uri = objects.put_file(
+            artifact_key("datasets", manifest.generation, "rows.parquet", file_digest(path)), path
+        )
+    dataset = Dataset(
+        rows=rows_uri,
+        snapshot=manifest_uri,
+        labels=labels.names,
+        preprocessing=PREPROCESSING_VERSION,
+        folds=_of_kind(tally, "fold"),
+        classes=_of_kind(tally, "label"),
+        quarantined=_of_kind(tally, "reason"),
+    )
+    uri = put_json(
+        objects,
+        lambda digest: artifact_key("datasets", manifest.generation, "dataset.json", digest),
+        dataset.document(),
+    )
+    datasets.put_dataset(uri, manifest.at)
+    return uri
+
+
+def _countable(rows: Sequence[Row], labels: LabelTable) -> Iterator[tuple[str, str]]:
+    for row in rows:
+        if row.get("reason") is not None:
+            yield "reason", str(row["reason"])
+        else:
+            yield "fold", str(row["fold"])
+            yield "label", labels.name(row["label"])  # type: ignore[arg-type]
+
+
+def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:
+    return {name: count for (other, name), count in sorted(tally.items()) if other == kind}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A labelled snapshot with its image shards (their URIs by part number)."""
+
+    manifest_uri: str
+    manifest: Manifest
+    shards: Mapping[int, str]
+    records: RecordStore
+    objects: ObjectStore
+    labels: LabelTable
+
+    def agreed_labels(self) -> dict[str, int | None]:
+        """The class of every image by its sha256; None where people disagree."""
+        agreed: dict[str, int | None] = {}
+        for part in self.manifest.parts:
+            for head, image in self._pairs(part):
+                label, sha256 = self.labels.index(head.label), image["sha256"]
+                if label is not None and isinstance(sha256, str):
+                    agreed[sha256] = label if agreed.get(sha256, label) == label else None
+        return agreed
+
+    def examples(self, agreed: Mapping[str, int | None]) -> Iterator[Row]:
+        """A row a record, in the order of the parts."""
+        for part in self.manifest.parts:
+            pictures = self._pictures(part)
+            for head, image in self._pairs(part):
+                row: Row = {"record_id": head.id_json, "url": head.image_url, "sha256": image["sha256"]}
+                try:
+                    row |= self._example(head, image, pictures, agreed)
+                except ItemRejected as rejection:
+                    row |= {"reason": str(rejection.reason), "detail": rejection.detail}
+                yield row | {"image_uri": image["image_uri"] or self.shards[part.number]}
+
+    def _pairs(self, part: Part) -> Iterator[tuple[RecordHead, Row]]:
+        columns = ["record_id", "sha256", "reason", "detail", "image_uri"]
+        with open_shard(self.objects, self.shards[part.number], "images", self.manifest_uri) as shard:
+            require_rows_of(part, shard, self.shards[part.number])
+            for document, image in zip(read_part(self.objects, part), shard.rows(columns), strict=True):
+                head = self.records.head(document)
+                if head.id_json != image["record_id"]:
+                    raise Damaged(f"{self.shards[part.number]}: not in the order of part {part.uri}")
+                yield head, image
+
+    def _example(
+        self, head: RecordHead, image: Row, pictures: Mapping[str, Picture], agreed: Mapping[str, int | None]
+    ) -> Row:
+        if image["reason"] is not None:
+            raise ItemRejected(Reason(str(image["reason"])), str(image["detail"]))
+        label, sha256 = self.labels.index(head.label), str(image["sha256"])
+        if label is None:
+            known = ", ".join(self.labels.names)
+            raise ItemRejected(Reason.UNKNOWN_LABEL, f"label {head.label!r:.80}: none of {known}")
+        if agreed[sha256] is None:
+            raise ItemRejected(Reason.LABEL_CONFLICT, "the same image carries another label elsewhere")
+        picture = pictures[sha256]
+        if isinstance(picture, ItemRejected):
+            raise picture
+        return {"label": label, "fold": str(fold_of(sha256)), "pixels": picture}
+
+    def _pictures(self, part: Part) -> dict[str, Picture]:
+        """The decoded images of a part by sha256, each checked, wherever it is held."""
+        here = self.shards[part.number]
+        elsewhere: dict[str, set[str]] = {}
+        with open_shard(self.objects, here, "images") as shard:
+            for row in shard.rows(["sha256", "image_uri"]):
+                if row["image_uri"] is not None:
+                    elsewhere.setdefault(str(row["image_uri"]), set()).add(str(row["sha256"]))
+        pictures = self._decoded(here, None)
+        for uri, wanted in elsewhere.items():
+            pictures |= self._decoded(uri, wanted)
+            if missing := wanted - pictures.keys():
+                raise Damaged(f"{uri}: does not hold the image {min(missing)} that {here} refers to")
+        return pictures
+
+    def _decoded(self, shard_uri: str, wanted: set[str] | None) -> dict[str, Picture]:
+        pictures: dict[str, Picture] = {}
+        with open_shard(self.objects, shard_uri, "images") as shard:
+            for row in shard.rows(["record_id", "sha256", "payload"]):
+                payload, promised = row["payload"], row["sha256"]
+                if not isinstance(payload, bytes) or (wanted is not None and promised not in wanted):
+                    continue
+                if sha256_hex(payload) != promised:
+                    raise Damaged(
+                        f"{shard_uri}: the image of record {row['record_id']} is not what was fetched: "
+                        f"its sha256 is {sha256_hex(payload)}, promised was {promised}"
+                    )
+                pictures[str(promised)] = _decode(payload)
+        return pictures
+
+
+def _decode(payload: bytes) -> Picture:
+    try:
+        return decode(payload).tobytes()
+    except ItemRejected as rejection:
+        return rejection

@@ -1,0 +1,43 @@
+"""Released bundles in the object store: bring one here, or put one there."""
+
+import json
+from pathlib import Path
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.keys import sha256_hex
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.steps.artifacts import check_digest, file_digest
+
+CARD = "card.json"
+
+
+def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Path:
+    """Bring a bundle's files into a folder, each verified against its card, the card against its digest.
+
+    Raises:
+        ObjectMissing, Damaged: the bundle in the store is not the one that was released.
+    """
+    card = objects.get_bytes(f"{bundle.uri}/{CARD}")
+    check_digest(f"{bundle.uri}/{CARD}", f"sha256:{sha256_hex(card)}", bundle.digest)
+    files = json.loads(card).get("files")
+    if not isinstance(files, dict):
+        raise Damaged(f"{bundle.uri}/{CARD}: names no files")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, promised in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise Damaged(f"{bundle.uri}/{CARD}: {name!r} lies outside the bundle")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        objects.get_file(f"{bundle.uri}/{name}", path)
+        check_digest(f"{bundle.uri}/{name}", file_digest(path), promised)
+    (folder / CARD).write_bytes(card)
+    return folder
+
+
+def upload_bundle(objects: ObjectStore, folder: Path, prefix: str) -> str:
+    """Put a bundle's files into the store, the card last; returns the bundle's URI."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
+    for path in [*files, folder / CARD]:
+        objects.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+    return objects.uri(prefix)

@@ -1,0 +1,128 @@
+"""Fetch: the images of a part's records into an image shard."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.keys import sha256_hex, split_part_reference
+from mnist_ops.domain.ports import ImageFetcher, ObjectStore, RecordStore
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import RecordHead
+from mnist_ops.domain.stages import Stopwatch
+from mnist_ops.steps.artifacts import read_manifest
+from mnist_ops.steps.datasets import KnownImage, known_images
+from mnist_ops.steps.parts import read_part
+from mnist_ops.steps.shards import Row, ShardHeader, ShardWriter
+
+
+def fetch(
+    part_reference: str,
+    *,
+    records: RecordStore,
+    objects: ObjectStore,
+    images: ImageFetcher,
+    now: Callable[[], datetime],
+    reuse_dataset: str | None = None,
+) -> str:
+    """Fetch the images of one part.
+
+    Args:
+        part_reference: `<manifest uri>#<part>`.
+        records: reads the records' fields.
+        objects: where parts and shards lie.
+        images: gets images by URL.
+        now: the wall clock (UTC), for `fetched_at`.
+        reuse_dataset: the manifest of a data set; images it has for the same URL are not fetched.
+
+    Returns:
+        The URI of the image shard: one row a record, in the part's order.
+    """
+    manifest_uri, number = split_part_reference(part_reference)
+    manifest = read_manifest(objects, manifest_uri)
+    part = manifest.part(number)
+    watch = Stopwatch("fetch", objects.requests)
+    known: Mapping[str, KnownImage] = {}
+    if reuse_dataset is not None:
+        urls = {records.head(document).image_url for document in read_part(objects, part)}
+        known = known_images(objects, reuse_dataset, urls)
+    heads = (records.head(document) for document in read_part(objects, part))
+    answers = fetch_each(heads, images, known, dated=not manifest.selection.labelled)
+    received: set[str] = set()
+    size = 0
+    with ShardWriter("images") as shard:
+        for head, answer in watch.reads(answers):
+            row = _row(head, answer, received)
+            row["fetched_at"] = now()
+            size += len(answer.payload) if isinstance(answer, FetchedImage) else 0
+            shard.add(row)
+        stages = {"fetch": watch.report(shard.records, size)}
+        header = ShardHeader("images", manifest_uri, number, shard.records, shard.failures, stages)
+        return shard.store(objects, manifest.generation, header)
+
+
+Answer = FetchedImage | FetchFailure | KnownImage | ItemRejected
+
+
+def fetch_each(
+    heads: Iterable[RecordHead], images: ImageFetcher, known: Mapping[str, KnownImage], *, dated: bool
+) -> Iterator[tuple[RecordHead, Answer]]:
+    """Pair every record, in order, with its image or with the reason why there is none.
+
+    Args:
+        heads: the records; read ahead as far as the fetcher wants.
+        images: asked only for what nothing else answers.
+        known: images that need no fetching, by URL.
+        dated: whether a record must have a creation time.
+    """
+    waiting: deque[tuple[RecordHead, Answer | None]] = deque()
+
+    def urls() -> Iterator[str]:
+        for head in heads:
+            answer = _without_fetching(head, known, dated=dated)
+            waiting.append((head, answer))
+            if answer is None and head.image_url is not None:
+                yield head.image_url
+
+    for result in images.fetch(urls()):
+        head, answer = waiting.popleft()
+        while answer is not None:
+            yield head, answer
+            head, answer = waiting.popleft()
+        yield head, result
+    for head, answer in waiting:
+        if answer is None:
+            raise AssertionError(f"the image fetcher gave no answer for {head.image_url}")
+        yield head, answer
+
+
+def _without_fetching(head: RecordHead, known: Mapping[str, KnownImage], *, dated: bool) -> Answer | None:
+    if dated and head.created_at is None:
+        return ItemRejected(Reason.BAD_CREATED_AT, "the creation time is missing or no date; store a date")
+    if head.image_url is None:
+        return ItemRejected(Reason.INVALID_URL, "the image URL is missing or no string; store a URL")
+    return known.get(head.image_url)
+
+
+def _row(head: RecordHead, answer: Answer, received: set[str]) -> Row:
+    row: Row = {"record_id": head.id_json, "url": head.image_url}
+    match answer:
+        case FetchedImage(payload=payload, http_status=status):
+            sha256 = sha256_hex(payload)
+            row |= {"sha256": sha256, "http_status": status, "bytes": len(payload)}
+            if sha256 not in received:
+                received.add(sha256)
+                row["payload"] = payload
+        case FetchFailure():
+            row |= {
+                "reason": str(answer.reason),
+                "detail": answer.detail,
+                "http_status": answer.http_status,
+                "retry_after_s": answer.retry_after_s,
+            }
+        case KnownImage():
+            row |= {"sha256": answer.sha256, "image_uri": answer.image_uri}
+        case ItemRejected():
+            row |= {"reason": str(answer.reason), "detail": answer.detail}
+    return row

@@ -1,0 +1,1 @@
+"""Compute: image decoders, numpy, torch, ONNX Runtime."""

@@ -1,0 +1,37 @@
+"""The classifier in torch, on CUDA."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnist_ops.vision.lenet import DigitClassifier
+from mnist_ops.vision.weights import network_from
+
+
+def cuda_forward(network: str, weights: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None:
+    """A network with its weights on the card: uint8 (N, 28, 28) to logits float32 (N, 10).
+
+    None where torch finds no card that it can use.
+
+    Raises:
+        Permanent: the weights are not those of the network.
+    """
+    return torch_forward(network, weights, "cuda") if torch.cuda.is_available() else None
+
+
+def torch_forward(
+    network: str, weights: bytes, device: str
+) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """A network with its weights on a device: uint8 (N, 28, 28) to logits float32 (N, 10)."""
+    model = DigitClassifier(network_from(network, weights)).to(device).eval()
+
+    @torch.inference_mode()
+    def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # TF32 keeps ten bits of a float's mantissa: too few to agree with the golden samples.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            logits: NDArray[np.float32] = model(torch.tensor(images, device=device)).cpu().numpy()
+        return logits
+
+    return forward

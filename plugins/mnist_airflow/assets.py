@@ -1,0 +1,6 @@
+"""What the DAGs tell the rest of Airflow about."""
+
+from airflow.sdk import Asset
+
+RECORDS_LABELLED = Asset(name="mnist_ops_records_labelled", uri="x-mnist-ops://records/labelled")
+MODEL_RELEASED = Asset(name="mnist_ops_model_released", uri="x-mnist-ops://models/released")

@@ -1,0 +1,94 @@
+"""What all operators of MNIST Ops share: where the data is, and what an error means to Airflow."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from mnist_ops.settings import Settings
+    from mnist_ops.wiring import Adapters
+
+
+def uris_of(pulled: str | Iterable[str | None] | None) -> list[str]:
+    """The URIs that mapped tasks returned.
+
+    Airflow 3.3 gives the one value itself where a mapped task group ran once, and None for a task that
+    returned nothing.
+    """
+    values = [pulled] if pulled is None or isinstance(pulled, str) else list(pulled)
+    return [uri for uri in values if uri]
+
+
+class MnistOpsOperator(BaseOperator):
+    """An operator that works on records in MongoDB and objects in S3.
+
+    A `Permanent` error fails the task at once, any other leaves it to its retries.
+
+    Args:
+        mongo_conn_id: the connection to MongoDB.
+        aws_conn_id: the connection to S3.
+        database: the records' database; by default `MNIST_OPS_MONGO_DATABASE`.
+        collection: the records' collection; by default `MNIST_OPS_MONGO_COLLECTION`.
+        bucket: the bucket of all objects; by default `MNIST_OPS_S3_BUCKET`.
+        prefix: put before every key; by default `MNIST_OPS_S3_PREFIX`.
+        model_name: what models are released as; by default `MNIST_OPS_MODEL_NAME`.
+        kwargs: BaseOperator's arguments.
+    """
+
+    template_fields: tuple[str, ...] = (
+        "mongo_conn_id",
+        "aws_conn_id",
+        "database",
+        "collection",
+        "bucket",
+        "prefix",
+        "model_name",
+    )
+
+    def __init__(  # noqa: PLR0913 (an operator's arguments are its interface)
+        self,
+        *,
+        mongo_conn_id: str = "mongo_default",
+        aws_conn_id: str = "aws_default",
+        database: str | None = None,
+        collection: str | None = None,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        model_name: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mongo_conn_id = mongo_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.database = database
+        self.collection = collection
+        self.bucket = bucket
+        self.prefix = prefix
+        self.model_name = model_name
+
+    def settings(self) -> "Settings":
+        """The settings of the environment, with what was given to this operator on top."""
+        from mnist_ops.settings import Settings
+
+        given = {
+            "mongo_database": self.database,
+            "mongo_collection": self.collection,
+            "s3_bucket": self.bucket,
+            "s3_prefix": self.prefix,
+            "model_name": self.model_name,
+        }
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    @contextmanager
+    def wired(self) -> Iterator["Adapters"]:
+        """The adapters to call a step with; inside, errors become what Airflow makes of them."""
+        from mnist_airflow.connections import adapters_of_connections
+        from mnist_ops.domain.errors import Permanent
+
+        try:
+            yield adapters_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id)
+        except Permanent as error:
+            raise AirflowFailException(str(error)) from error

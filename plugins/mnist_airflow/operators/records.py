@@ -1,0 +1,286 @@
+"""The steps from waiting records to published predictions."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from mnist_airflow.operators.base import MnistOpsOperator, uris_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mnist_airflow.windows import Interval
+    from mnist_ops.domain.selection import Selection
+
+
+class SnapshotRecordsOperator(MnistOpsOperator):
+    """Take a snapshot of the records that this run selects.
+
+    Returns the parts as strings, to expand over; the manifest's URI is the XCom `manifest`.
+    Which records a run takes depends on its kind: see `mnist_airflow.windows`.
+
+    Args:
+        since: take records created at or after this (ISO 8601); only for runs by hand.
+        until: take records created before this (ISO 8601); only for runs by hand.
+        reclassify: never, stale, changed or all; for runs by hand and backfills.
+        limit: at most this many records; for runs by hand and backfills.
+        preview: only count what would be taken, and skip the rest of the run.
+        labelled: take all human-labelled records instead of the waiting ones.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "since", "until", "reclassify", "limit", "preview")
+
+    def __init__(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        reclassify: str = "never",
+        limit: int | None = None,
+        preview: bool = False,
+        labelled: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.since = since
+        self.until = until
+        self.reclassify = reclassify
+        self.limit = limit
+        self.preview = preview
+        self.labelled = labelled
+
+    def execute(self, context: "Context") -> list[str]:
+        """Take the snapshot, or adopt the one that stands for this generation."""
+        from mnist_ops.domain.keys import Generation, part_reference, run_key
+        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
+
+        with self.wired() as adapters:
+            selection = self._selection(context)
+            if self.preview:
+                count = adapters.records.count(selection)
+                raise AirflowSkipException(f"preview: {count} records would be taken, nothing was written")
+            run = context["dag_run"]
+            request = SnapshotRequest(
+                generation=Generation(run_key(run.dag_id, run.run_id), run.clear_number),
+                selection=selection,
+                attempt=f"{run.clear_number}-{context['ti'].try_number}-{secrets.token_hex(4)}",
+                model_name=adapters.settings.model_name,
+                records_per_part=adapters.settings.records_per_part,
+            )
+            manifest_uri = snapshot(
+                request,
+                records=adapters.records,
+                objects=adapters.objects,
+                runs=adapters.runs,
+                models=adapters.models,
+            )
+            context["ti"].xcom_push("manifest", manifest_uri)
+            parts = read_manifest(adapters.objects, manifest_uri).parts
+            return [part_reference(manifest_uri, part.number) for part in parts]
+
+    def _selection(self, context: "Context") -> "Selection":
+        from mnist_airflow.windows import Request, RunFacts, moment_of, selection_of_run
+        from mnist_ops.domain.selection import Reclassify, Selection
+
+        run, at = context["dag_run"], datetime.now(UTC)
+        if self.labelled:
+            return Selection(at=at.replace(microsecond=at.microsecond // 1000 * 1000), labelled=True)
+        start, end = run.data_interval_start, run.data_interval_end
+        facts = RunFacts(
+            run_type=str(getattr(run.run_type, "value", run.run_type)),
+            run_after=run.run_after,
+            interval=(start, end) if start is not None and end is not None else None,
+            logical_date=run.logical_date,
+        )
+        request = Request(
+            since=moment_of(self.since, "since"),
+            until=moment_of(self.until, "until"),
+            reclassify=Reclassify(self.reclassify),
+            limit=self.limit,
+        )
+        return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))
+
+
+def _inferred(context: "Context", logical_date: datetime) -> "Interval":
+    """The interval that Airflow infers for a run by hand."""
+    import pendulum
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    timetable = context["dag"].timetable
+    inferred = CronDataIntervalTimetable(timetable.expression, timetable.timezone).infer_manual_data_interval(
+        run_after=pendulum.instance(logical_date)
+    )
+    return inferred.start, inferred.end
+
+
+class FetchImagesOperator(MnistOpsOperator):
+    """Fetch the images of one part of a snapshot. Returns the image shard's URI.
+
+    Args:
+        part: the part, one of what SnapshotRecordsOperator returns.
+        reuse_images: take images that the newest data set has for the same URL from there.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "part")
+
+    def __init__(self, *, part: str, reuse_images: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.part = part
+        self.reuse_images = reuse_images
+
+    def execute(self, context: "Context") -> str:  # noqa: ARG002
+        """Fetch."""
+        from mnist_ops.steps.fetch import fetch
+
+        with self.wired() as adapters, adapters.images() as images:
+            return fetch(
+                self.part,
+                records=adapters.records,
+                objects=adapters.objects,
+                images=images,
+                now=lambda: datetime.now(UTC),
+                reuse_dataset=adapters.datasets.newest_dataset() if self.reuse_images else None,
+            )
+
+
+class ClassifyImagesOperator(MnistOpsOperator):
+    """Classify an image shard with the bundle its snapshot pinned. Returns the prediction shard's URI.
+
+    Args:
+        images: the image shard's URI.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "images")
+
+    def __init__(self, *, images: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.images = images
+
+    def execute(self, context: "Context") -> str:  # noqa: ARG002
+        """Classify."""
+        from mnist_ops.steps.classify import classify
+
+        with self.wired() as adapters:
+            return classify(
+                self.images,
+                objects=adapters.objects,
+                load=adapters.load_classifier,
+                review_below=adapters.settings.review_below,
+            )
+
+
+class AssessRunOperator(MnistOpsOperator):
+    """Hold a run's failures against the failure budget.
+
+    Returns the prediction shards, to expand over once all parts are assessed (Airflow 3.3 cannot map
+    over what a mapped task group returns); the assessment's URI is the XCom `assessment`.
+
+    Args:
+        manifest: the snapshot's manifest.
+        predictions: the URIs of all its prediction shards.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "manifest", "predictions")
+
+    def __init__(self, *, manifest: str, predictions: str | Sequence[str], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.predictions = predictions
+
+    def execute(self, context: "Context") -> list[str]:
+        """Assess."""
+        from mnist_ops.steps.assess import assess
+
+        with self.wired() as adapters:
+            shards = uris_of(self.predictions)
+            assessment_uri = assess(
+                self.manifest,
+                shards,
+                objects=adapters.objects,
+                runs=adapters.runs,
+                budget=adapters.settings.budget,
+            )
+            context["ti"].xcom_push("assessment", assessment_uri)
+            return shards
+
+
+class PublishPredictionsOperator(MnistOpsOperator):
+    """Write one prediction shard into the records. Returns the outcome shard's URI.
+
+    Args:
+        predictions: the prediction shard's URI.
+        assessment: the assessment's URI; where it holds the run, only failures are written.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "predictions", "assessment")
+
+    def __init__(self, *, predictions: str, assessment: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.predictions = predictions
+        self.assessment = assessment
+
+    def execute(self, context: "Context") -> str:  # noqa: ARG002
+        """Publish."""
+        from mnist_ops.steps.publish import publish
+
+        with self.wired() as adapters:
+            return publish(
+                self.predictions, self.assessment, records=adapters.records, objects=adapters.objects
+            )
+
+
+class ReconcileRunOperator(MnistOpsOperator):
+    """Draw up the run's ledger; fail unless every record is accounted for. Returns the outcomes.
+
+    Give it the trigger rule ALL_DONE: it must run whatever became of the others.
+
+    Args:
+        manifest: the snapshot's manifest; None when the snapshot failed or was a preview.
+        outcomes: the URIs of the outcome shards that there are.
+        preview: whether the snapshot was a preview; then this task is skipped too.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "manifest", "outcomes", "preview")
+
+    def __init__(
+        self,
+        *,
+        manifest: str | None,
+        outcomes: str | Sequence[str] | None,
+        preview: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.outcomes = outcomes
+        self.preview = preview
+
+    def execute(self, context: "Context") -> dict[str, int]:  # noqa: ARG002
+        """Reconcile."""
+        from mnist_ops.domain.errors import Permanent
+        from mnist_ops.steps.reconcile import reconcile
+
+        with self.wired() as adapters:
+            if self.preview:
+                raise AirflowSkipException("preview: nothing was written, so there is no ledger")
+            if not self.manifest:
+                raise Permanent("the snapshot left no manifest: see the log of its task")
+            ledger = reconcile(
+                self.manifest,
+                uris_of(self.outcomes),
+                records=adapters.records,
+                objects=adapters.objects,
+                runs=adapters.runs,
+                now=lambda: datetime.now(UTC),
+            )
+            return dict(ledger.outcomes)

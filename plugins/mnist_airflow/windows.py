@@ -1,0 +1,106 @@
+"""Which records a run takes, by the kind of run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.selection import Reclassify, Selection
+
+Interval = tuple[datetime, datetime]
+
+# How a run can come about, in the words of Airflow's DagRunType.
+SCHEDULED = frozenset({"scheduled", "asset_triggered", "asset_materialization"})
+BACKFILL = "backfill"
+MANUAL = frozenset({"manual", "operator_triggered"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What Airflow says of a run.
+
+    Attributes:
+        run_type: how it came about.
+        run_after: when it was due (UTC).
+        interval: its data interval, where it has one.
+        logical_date: its logical date, where it has one.
+    """
+
+    run_type: str
+    run_after: datetime
+    interval: Interval | None = None
+    logical_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for in the form, by the API, or in a backfill's configuration."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    reclassify: Reclassify = Reclassify.NEVER
+    limit: int | None = None
+
+
+def selection_of_run(
+    facts: RunFacts, request: Request, at: datetime, infer: Callable[[datetime], Interval]
+) -> Selection:
+    """Decide which records a run takes.
+
+    A scheduled or asset-triggered run takes everything that waits and was created before its
+    interval's end, so that late arrivals are never missed. A backfill takes its interval. A run
+    by hand takes the form's window; without one, an interval that was given by the API (one
+    that Airflow inferred from the logical date is no wish of anybody); else everything so far.
+
+    Args:
+        facts: what Airflow says of the run.
+        request: what a person asked for; a scheduled run has no such person.
+        at: the selection time.
+        infer: the interval that Airflow would infer for a logical date.
+
+    Raises:
+        Permanent: an unknown kind of run, a backfill without an interval, or an empty window.
+    """
+    moment = _milliseconds(at)
+    if facts.run_type in SCHEDULED:
+        return Selection(at=moment, until=facts.interval[1] if facts.interval else facts.run_after)
+    if facts.run_type == BACKFILL:
+        if facts.interval is None:
+            raise Permanent("a backfill run without a data interval: the DAG's timetable must give one")
+        since, until = facts.interval
+    elif facts.run_type in MANUAL:
+        since, until = _manual_window(facts, request, infer)
+    else:
+        raise Permanent(f"run_type {facts.run_type!r}: unknown, so its window is too")
+    return Selection(at=moment, since=since, until=until, reclassify=request.reclassify, limit=request.limit)
+
+
+def _manual_window(
+    facts: RunFacts, request: Request, infer: Callable[[datetime], Interval]
+) -> tuple[datetime | None, datetime]:
+    if request.since is not None or request.until is not None:
+        return request.since, request.until or facts.run_after
+    interval, logical_date = facts.interval, facts.logical_date
+    if interval is None or logical_date is None or interval[0] == interval[1]:
+        return None, facts.run_after
+    return interval if interval != infer(logical_date) else (None, facts.run_after)
+
+
+def moment_of(text: str | None, name: str) -> datetime | None:
+    """A point in time from a form or the API; without an offset it is UTC.
+
+    Raises:
+        Permanent: not a date and time; names the parameter.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError):
+        raise Permanent(f"{name}: {text!r} is no date and time such as 2026-01-31T00:00:00Z") from None
+
+
+def _milliseconds(moment: datetime) -> datetime:
+    """As MongoDB can hold it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,38 @@
+"""What every test stands on: none of the developer's settings, an Airflow home of its own, hypothesis.
+
+Airflow reads its configuration when it is first imported, so all of this happens at import time.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="mnist-ops-airflow-"))
+
+for variable in [name for name in os.environ if name.startswith(("MNIST_OPS_", "AIRFLOW_"))]:
+    del os.environ[variable]
+os.environ.update(
+    {
+        "AIRFLOW_HOME": str(AIRFLOW_HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    }
+)
+
+# A busy machine is slow, which is no fault of the code under test.
+_SLOW = (HealthCheck.too_slow,)
+settings.register_profile("developer", deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("ci", deadline=None, suppress_health_check=_SLOW, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+def pytest_unconfigure() -> None:
+    """Take the Airflow home away; not at exit, since forked children exit too."""
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)

@@ -1,0 +1,217 @@
+"""The embedded stack with real parts: SecantusDB, SeaweedFS and the image server on free ports."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import boto3
+import psutil
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pymongo import MongoClient
+
+from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.local import processes, stack
+from mnist_ops.local.layout import Layout
+from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
+
+PARTS = ("mongo", "s3", "images")
+
+
+def free_run(count):
+    """Return the first of `count` consecutive free ports, below those that the kernel gives to clients."""
+    while True:
+        # By chance, so that tests that run side by side do not choose the same ones.
+        first = 10_000 + secrets.randbelow(20_000)
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for offset, one in enumerate(sockets):
+                one.bind((HOST, first + offset))
+        except OSError:
+            continue
+        else:
+            return first
+        finally:
+            for one in sockets:
+                one.close()
+
+
+@pytest.fixture
+def ports():
+    """Free ports for every part."""
+    first = free_run(S3_INTERNAL_PORTS + 4)
+    return Ports(mongo=first, s3=first + 1, images=first + 2, airflow=first + 3, s3_internal=first + 4)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A stack of the test's own; whatever runs of it is stopped afterwards."""
+    layout = Layout(tmp_path / "stack")
+    yield layout
+    stack.down(layout)
+
+
+def s3_client(connection, **changes):
+    """Return a client of the stack's S3; keyword arguments replace parts of the connection."""
+    aws = connection | changes
+    return boto3.client(
+        "s3",
+        endpoint_url=aws["extra"]["endpoint_url"],
+        aws_access_key_id=aws["login"],
+        aws_secret_access_key=aws["password"],
+        region_name=aws["extra"]["region_name"],
+        config=Config(**{**aws["extra"]["config_kwargs"], "retries": {"max_attempts": 0}}),
+    )
+
+
+def members(layout, part):
+    """Return the processes of a part that runs."""
+    return processes.members(processes.recall(layout.pid_file(part)), home=layout.root)
+
+
+def test_the_parts_answer_keep_their_data_and_end(layout, ports):
+    """The whole life of a stack: up, use, up again, down, up, use."""
+    said = []
+    running = stack.up(layout, ports, parts=PARTS, tell=said.append)
+    assert stack.load(layout) == running
+    assert [part.name for part in stack.status(layout, Ports()) if part.answers] == list(PARTS)
+    for part in PARTS:
+        assert any(line.startswith(f"{part}: ready after") for line in said)
+    (layout.images / "7.png").write_bytes(b"PNG")
+    with urllib.request.urlopen(f"{running.images_url}/7.png", timeout=5) as answer:
+        assert answer.read() == b"PNG"
+    with MongoClient(HOST, ports.mongo) as client:
+        client["mnist"]["records"].insert_one({"_id": 1, "kept": True})
+    s3_client(running.connections["aws_default"]).put_object(Bucket=running.bucket, Key="a/b", Body=b"kept")
+
+    before = {part.name: part.pid for part in stack.status(layout, ports)}
+    assert stack.up(layout, ports, parts=PARTS) == running
+    assert {part.name: part.pid for part in stack.status(layout, ports)} == before
+
+    ended = [process for part in PARTS for process in members(layout, part)]
+    assert stack.down(layout) == PARTS
+    assert not [process for process in ended if process.is_running()]
+    assert stack.load(layout) is None
+    assert stack.down(layout) == ()
+
+    again = stack.up(layout, ports, parts=PARTS)
+    assert again == running
+    with MongoClient(HOST, ports.mongo) as client:
+        assert client["mnist"]["records"].find_one() == {"_id": 1, "kept": True}
+    found = s3_client(again.connections["aws_default"]).get_object(Bucket=again.bucket, Key="a/b")
+    with found["Body"] as body:
+        assert body.read() == b"kept"
+
+
+def test_everything_listens_on_this_machine_only(layout, ports):
+    """Nobody on the network may read or write records or objects, and the store wants its keys."""
+    running = stack.up(layout, ports, parts=PARTS)
+    listening = [
+        connection.laddr
+        for part in PARTS
+        for process in members(layout, part)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {HOST}
+    assert {address.port for address in listening} == {port for part in PARTS for port in ports.of(part)}
+    with pytest.raises(ClientError, match=r"403|SignatureDoesNotMatch"):
+        s3_client(running.connections["aws_default"], password="wrong").list_buckets()
+    assert layout.state_file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["mongo", "s3", "s3_internal", "images"])
+def test_a_taken_port_gives_one_clear_line_before_anything_is_started(layout, ports, name):
+    """With the port, the part and the variable that changes it."""
+    port = getattr(ports, name) + (3 if name == "s3_internal" else 0)
+    with socket.create_server((HOST, port)), pytest.raises(Permanent) as refused:
+        stack.up(layout, ports, parts=PARTS)
+    part = name.removesuffix("_internal")
+    assert str(refused.value) == (
+        f"port {port}, which {part} needs, is taken by another program: "
+        f"set MNIST_OPS_PORT_{name.upper()} to a free one"
+    )
+    assert not list((layout.root / "pids").iterdir())
+
+
+def test_a_part_that_ends_early_is_reported_with_its_log_and_the_others_are_stopped(layout, ports):
+    """Nothing half started stays behind."""
+    layout.make_folders(PARTS)
+    layout.data("mongo").rmdir()
+    layout.data("mongo").mkdir()
+    (layout.data("mongo") / "WiredTiger").mkdir()
+    with pytest.raises(Permanent, match="mongo ended instead of starting") as failed:
+        stack.up(layout, ports, parts=PARTS)
+    assert f"log: {layout.log('mongo')}" in str(failed.value)
+    assert "Error" in str(failed.value)
+    assert not [part for part in stack.status(layout, ports) if part.pid]
+
+
+def test_parts_that_run_elsewhere_are_not_started_twice(layout, ports):
+    """Two servers on one folder of data would damage it."""
+    stack.up(layout, ports, parts={"images"})
+    other = Ports(images=free_run(1))
+    with pytest.raises(
+        Permanent, match=rf"images runs on other ports \({ports.images}\): stop the stack first"
+    ):
+        stack.up(layout, other, parts={"images"})
+
+
+def test_a_part_that_was_killed_is_started_again(layout, ports):
+    """`up` is how people repair a stack."""
+    stack.up(layout, ports, parts={"images"})
+    first = processes.recall(layout.pid_file("images"))
+    killed = psutil.Process(first.pid)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=10)
+    stack.up(layout, ports, parts={"images"})
+    assert processes.recall(layout.pid_file("images")).pid != first.pid
+
+
+def test_down_ends_only_its_own_processes(layout, ports, tmp_path):
+    """A second stack, and a pid file that names somebody else's process."""
+    stack.up(layout, ports, parts={"images"})
+    other = Layout(tmp_path / "other")
+    try:
+        stack.up(other, Ports(images=free_run(1)), parts={"images"})
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+            layout.pid_file("mongo").write_text(
+                json.dumps({"pid": stranger.pid, "started": 1.0, "ports": []})
+            )
+            assert stack.down(layout) == ("images",)
+            assert stranger.poll() is None
+            stranger.communicate(b"\n")
+        assert [part.name for part in stack.status(other, Ports()) if part.answers] == ["images"]
+    finally:
+        stack.down(other)
+
+
+def test_a_stack_outlives_the_command_that_started_it_and_another_ends_it(layout, ports):
+    """`mnist-ops stack up` returns; `mnist-ops stack down` is another process."""
+    code = (
+        "import sys; from pathlib import Path; from mnist_ops.local import stack; "
+        "from mnist_ops.local.layout import Layout; from mnist_ops.local.ports import Ports; "
+        "stack.up(Layout(Path(sys.argv[1])), Ports(images=int(sys.argv[2])), parts={'images'})"
+    )
+    root = Path(stack.__file__).parents[2]
+    command = [sys.executable, "-c", code, str(layout.root), str(ports.images)]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(root)}, timeout=60)
+    running = stack.load(layout)
+    with pytest.raises(urllib.error.HTTPError, match="404") as answer:
+        urllib.request.urlopen(f"{running.images_url}/absent", timeout=5)
+    answer.value.close()
+    assert stack.down(layout) == ("images",)
+
+
+def test_two_commands_at_once_do_not_start_a_part_twice(layout, ports):
+    """The second is told so."""
+    with layout.exclusively(), pytest.raises(Transient, match="another command"):
+        stack.up(layout, ports, parts={"images"})

@@ -1,0 +1,129 @@
+"""A record whose image could not be fetched is tried again, later and later, and not for ever."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import FailureStamp, PredictionFailure, RecordHead
+from mnist_ops.domain.retry_policy import MAX_ATTEMPTS, failure_after
+
+AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+HEAD = RecordHead(id=1, id_json="1", image_url="https://images.example/7.png", created_at=AT)
+RUN = Generation("dag/run", 2)
+TRANSIENT = [reason for reason in Reason if reason.transient]
+PERMANENT = [reason for reason in Reason if not reason.transient]
+
+
+def attempt(
+    head: RecordHead = HEAD,
+    reason: Reason = Reason.TIMEOUT,
+    at: datetime = AT,
+    retry_after_s: float | None = None,
+) -> PredictionFailure:
+    """Return the failure after one more attempt."""
+    return failure_after(head, reason, "no answer", generation=RUN, at=at, retry_after_s=retry_after_s)
+
+
+def carrying(failure: PredictionFailure, head: RecordHead = HEAD) -> RecordHead:
+    """Return the record once the failure is written into it."""
+    values = failure.document()
+    values.pop("detail")
+    return replace(head, failure=FailureStamp(**values))
+
+
+def history(count: int, reason: Reason = Reason.TIMEOUT) -> list[PredictionFailure]:
+    """Return the failures of `count` attempts in a row, each made when it was due."""
+    failures, head, at = [], HEAD, AT
+    for _ in range(count):
+        failure = attempt(head, reason, at)
+        failures.append(failure)
+        head, at = carrying(failure), failure.next_attempt_at or at + timedelta(days=1)
+    return failures
+
+
+@pytest.mark.parametrize("reason", TRANSIENT)
+def test_a_transient_failure_is_tried_at_most_five_times(reason: Reason) -> None:
+    """Then it is permanent."""
+    failures = history(MAX_ATTEMPTS, reason)
+    assert [failure.attempts for failure in failures] == [1, 2, 3, 4, 5]
+    assert [failure.next_attempt_at is None for failure in failures] == [False] * 4 + [True]
+
+
+def test_the_delays_grow_fourfold() -> None:
+    """A quarter of an hour, then one, four and sixteen hours."""
+    delays = [f.next_attempt_at - f.last_at for f in history(4) if f.next_attempt_at is not None]
+    assert delays == [timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=16)]
+
+
+@pytest.mark.parametrize("reason", PERMANENT)
+def test_a_permanent_failure_is_not_tried_again(reason: Reason) -> None:
+    """Whatever the server asked for."""
+    assert attempt(reason=reason, retry_after_s=1).next_attempt_at is None
+
+
+def test_an_edited_url_starts_anew() -> None:
+    """Attempts are counted per URL."""
+    edited = replace(carrying(history(4)[-1]), image_url="https://images.example/mended.png")
+    failure = attempt(edited, at=AT + timedelta(days=9))
+    assert (failure.attempts, failure.first_at) == (1, AT + timedelta(days=9))
+
+
+def test_the_first_attempts_time_is_kept() -> None:
+    """People see since when an image has been failing."""
+    assert {failure.first_at for failure in history(3)} == {AT}
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "waits"),
+    [
+        (1.0, timedelta(minutes=15)),
+        (0.0, timedelta(minutes=15)),
+        (-5.0, timedelta(minutes=15)),
+        (7_200.0, timedelta(hours=2)),
+        (86_400.0, timedelta(days=1)),
+        (315_360_000.0, timedelta(days=1)),
+        (float("inf"), timedelta(days=1)),
+        (None, timedelta(minutes=15)),
+    ],
+)
+def test_a_server_may_ask_for_more_patience_but_for_a_day_at_most(
+    asked_s: float | None, waits: timedelta
+) -> None:
+    """Retry-After never shortens our own delay, and ten years are a day."""
+    assert attempt(retry_after_s=asked_s).next_attempt_at == AT + waits
+
+
+@given(
+    st.integers(-3, 50),
+    st.none() | st.floats(allow_nan=False),
+    st.sampled_from(list(Reason)),
+    st.none() | st.text() | st.datetimes(timezones=st.just(UTC)),
+)
+@example(0, -1e14, Reason.TIMEOUT, None)
+def test_the_next_attempt_is_bounded_whatever_the_record_carries(
+    attempts: int, asked_s: float | None, reason: Reason, first_at: object
+) -> None:
+    """Anybody may have written the failure that a record carries."""
+    stamp = FailureStamp(attempts=attempts, image_url=HEAD.image_url, first_at=first_at)
+    failure = attempt(replace(HEAD, failure=stamp), reason, retry_after_s=asked_s)
+    assert isinstance(failure.first_at, datetime)
+    assert failure.attempts >= 1
+    if failure.next_attempt_at is not None:
+        assert failure.attempts < MAX_ATTEMPTS
+        assert timedelta(0) < failure.next_attempt_at - AT <= timedelta(days=1)
+
+
+def test_a_retry_after_that_is_no_number_is_ignored() -> None:
+    """NaN compares with nothing, so it must not decide."""
+    assert attempt(retry_after_s=float("nan")).next_attempt_at == AT + timedelta(minutes=15)
+
+
+def test_a_failure_names_its_run_and_url() -> None:
+    """A person can find the log of the run that wrote it."""
+    failure = attempt()
+    assert (failure.run, failure.image_url, failure.last_at) == ("dag/run", HEAD.image_url, AT)

@@ -1,0 +1,126 @@
+"""Assess: a run that failed too often is held before anything of it is published."""
+
+import pytest
+
+from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcomes import Assessment, FailureBudget
+from mnist_ops.steps.assess import read_assessment
+from tests.pipeline_in_memory import AT, Pipeline
+
+
+def fill(pipeline: Pipeline, good: int, bad: int) -> None:
+    """Add records, some without an image."""
+    for number in range(good):
+        pipeline.add_digit(f"good-{number}", number)
+    for number in range(bad):
+        pipeline.add(f"bad-{number}")
+
+
+def assessed(pipeline: Pipeline, budget: FailureBudget | None = None, **selection: object) -> Assessment:
+    """Return the assessment of a run."""
+    manifest = pipeline.snapshot(**selection)
+    uri = pipeline.assess(manifest, pipeline.predictions_of(manifest), budget)
+    return read_assessment(pipeline.objects, uri)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "held"), [(40, 10, False), (39, 11, True), (0, 49, False), (38, 11, False)]
+)
+def test_more_than_a_fifth_of_fifty_or_more_holds_a_run(
+    pipeline: Pipeline, good: int, bad: int, held: bool
+) -> None:
+    """Below fifty records a few failures mean little."""
+    fill(pipeline, good, bad)
+    assert (assessed(pipeline).held_because is not None) is held
+
+
+def test_the_budget_is_over_all_parts_together(pipeline: Pipeline) -> None:
+    """One part may be all failures."""
+    fill(pipeline, 50, 10)
+    result = assessed(pipeline, records_per_part=10)
+    assert (result.records, result.failures, result.held_because) == (60, {"not_found": 10}, None)
+
+
+def test_why_a_run_is_held_says_the_numbers_and_the_causes(pipeline: Pipeline) -> None:
+    """The person on call reads one line."""
+    fill(pipeline, 2, 2)
+    pipeline.add("worse", image_url=None)
+    because = assessed(pipeline, FailureBudget(0.5, 0)).held_because
+    assert because == ("3 of 5 records failed (2 not_found, 1 invalid_url), more than the budget of 50%")
+
+
+def test_a_released_run_says_who_released_it(pipeline: Pipeline) -> None:
+    """Assessing again after the release, as clearing the task does."""
+    fill(pipeline, 0, 50)
+    assert assessed(pipeline).released_by is None
+    pipeline.runs.release_hold(Generation("dag/run"), "ada", "the server is gone for good", AT)
+    result = assessed(pipeline)
+    assert result.held_because is not None
+    assert result.released_by == "ada"
+
+
+def test_only_the_generation_that_was_released_is_released(pipeline: Pipeline) -> None:
+    """The next selection may hold other failures."""
+    fill(pipeline, 0, 50)
+    assessed(pipeline)
+    pipeline.runs.release_hold(Generation("dag/run"), "ada", "known", AT)
+    assert assessed(pipeline, generation=1).released_by is None
+
+
+def test_a_generation_that_was_never_taken_cannot_be_released(pipeline: Pipeline) -> None:
+    """A mistyped run key is an error."""
+    with pytest.raises(Permanent, match="dag/typo"):
+        pipeline.runs.release_hold(Generation("dag/typo"), "ada", "known", AT)
+
+
+def test_a_run_with_a_missing_part_cannot_be_assessed(pipeline: Pipeline) -> None:
+    """The failures of a part that is not there are unknown."""
+    fill(pipeline, 3, 0)
+    manifest = pipeline.snapshot(records_per_part=1)
+    shards = pipeline.predictions_of(manifest)
+    with pytest.raises(Permanent, match="parts"):
+        pipeline.assess(manifest, shards[:-1])
+    with pytest.raises(Permanent, match="parts"):
+        pipeline.assess(manifest, [*shards[:-1], shards[0]])
+
+
+def test_the_order_of_the_shards_does_not_matter(pipeline: Pipeline) -> None:
+    """The same failures give the same assessment, object and all."""
+    fill(pipeline, 3, 1)
+    manifest = pipeline.snapshot(records_per_part=1)
+    shards = pipeline.predictions_of(manifest)
+    assert pipeline.assess(manifest, shards) == pipeline.assess(manifest, shards[::-1])
+
+
+def test_an_empty_run_is_not_held(pipeline: Pipeline) -> None:
+    """Nothing failed."""
+    assert assessed(pipeline).held_because is None
+
+
+def test_shards_of_another_snapshot_are_refused(pipeline: Pipeline) -> None:
+    """A run is not judged by another run's failures."""
+    fill(pipeline, 1, 0)
+    mine, other = pipeline.snapshot("dag/mine"), pipeline.snapshot("dag/other")
+    with pytest.raises(Permanent):
+        pipeline.assess(mine, pipeline.predictions_of(other))
+
+
+def test_a_damaged_prediction_shard_is_refused(pipeline: Pipeline) -> None:
+    """Its failures may be anything."""
+    fill(pipeline, 1, 0)
+    manifest = pipeline.snapshot()
+    (shard,) = pipeline.predictions_of(manifest)
+    pipeline.objects.objects[shard.removeprefix(pipeline.objects.uri(""))] += b"\0"
+    with pytest.raises(Damaged, match="sha256"):
+        pipeline.assess(manifest, [shard])
+
+
+@pytest.mark.parametrize("kind", ["manifest", "shard"])
+def test_what_is_no_assessment_is_damaged(pipeline: Pipeline, kind: str) -> None:
+    """Whatever else a digest-named URI leads to: the error is one of ours."""
+    fill(pipeline, 1, 0)
+    manifest = pipeline.snapshot()
+    (shard,) = pipeline.predictions_of(manifest)
+    with pytest.raises(Damaged):
+        read_assessment(pipeline.objects, manifest if kind == "manifest" else shard)

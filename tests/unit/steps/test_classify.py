@@ -1,0 +1,246 @@
+"""Classify: an image shard and the pinned bundle become a prediction shard."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.images import FetchFailure
+from mnist_ops.domain.keys import sha256_hex
+from mnist_ops.domain.labels import DIGITS
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.steps.classify import classify
+from mnist_ops.steps.shards import Row, open_shard
+from tests.pipeline_in_memory import AT, MODEL, Pipeline, label_of, png_of, shard_rows, url_of
+
+
+class Counting:
+    """A classifier that notes how many images it was given."""
+
+    def __init__(self, probabilities: list[float] | None = None) -> None:
+        self.labels = DIGITS.names
+        self.given: list[int] = []
+        self._row = probabilities or [1.0, *[0.0] * 9]
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Say the same of all."""
+        self.given.append(len(images))
+        return np.array([self._row] * len(images), np.float32)
+
+
+def predictions(pipeline: Pipeline, **selection: object) -> list[Row]:
+    """Return the prediction rows of a snapshot of one part."""
+    (shard,) = pipeline.predictions_of(pipeline.snapshot(**selection))
+    return shard_rows(pipeline.objects, "predictions", shard)
+
+
+def said_by(classifier: Counting, pipeline: Pipeline, review_below: float = 0.9) -> list[Row]:
+    """Return the prediction rows that another classifier gives."""
+    (images,) = pipeline.fetch(pipeline.snapshot())
+    shard = classify(
+        images, objects=pipeline.objects, load=lambda _folder, _digest: classifier, review_below=review_below
+    )
+    return shard_rows(pipeline.objects, "predictions", shard)
+
+
+def test_most_digits_that_were_never_trained_on_are_recognised(pipeline: Pipeline) -> None:
+    """The bundle, its preprocessing and its label table fit each other (a guess would be right on 10 %)."""
+    for number in range(100):
+        pipeline.add_digit(number, number)
+    rows = predictions(pipeline)
+    right = [DIGITS.name(row["index"]) == label_of(n) for n, row in enumerate(rows)]  # type: ignore[arg-type]
+    assert sum(right) >= 80
+
+
+def test_probabilities_are_finite_and_sum_to_one(pipeline: Pipeline) -> None:
+    """Within a millionth, as they are stored."""
+    for number in range(100):
+        pipeline.add_digit(number, number)
+    rows = predictions(pipeline)
+    probabilities = np.array([row["probabilities"] for row in rows], np.float64)
+    assert np.isfinite(probabilities).all()
+    assert probabilities.min() >= 0
+    assert np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-6
+
+
+def test_the_index_is_the_argmax_and_the_confidence_its_probability(pipeline: Pipeline) -> None:
+    """Of every row."""
+    for number in range(50):
+        pipeline.add_digit(number, number)
+    for row in predictions(pipeline):
+        probabilities: list[float] = row["probabilities"]  # type: ignore[assignment]
+        assert row["index"] == int(np.argmax(probabilities))
+        assert row["confidence"] == max(probabilities)
+
+
+def test_equal_bytes_are_classified_once_a_part(pipeline: Pipeline) -> None:
+    """And every record of them gets the verdict."""
+    for record_id, number in ((1, 0), (2, 0), (3, 1), (4, 0)):
+        pipeline.add_digit(record_id, number)
+    counting = Counting()
+    rows = said_by(counting, pipeline)
+    assert counting.given == [2]
+    assert [row["index"] for row in rows] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "not_an_image"),
+        (b"<html>not found</html>", "not_an_image"),
+        (png_of(0)[:60], "unreadable_image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 5_000_000, "too_large"),
+    ],
+    ids=["empty", "page", "truncated", "large"],
+)
+def test_a_poison_image_costs_its_own_record_only(pipeline: Pipeline, payload: bytes, reason: str) -> None:
+    """Its neighbours in the same batch are predicted, and all records of its bytes carry the reason."""
+    for record_id in (1, 2, 3, 4):
+        pipeline.add_digit(record_id, record_id)
+    pipeline.images.images |= {url_of(2): payload, url_of(4): payload}
+    rows = predictions(pipeline)
+    assert [row["reason"] for row in rows] == [None, reason, None, reason]
+    assert all(row["detail"] for row in (rows[1], rows[3]))
+    assert [row["index"] is None for row in rows] == [False, True, False, True]
+
+
+def test_a_part_of_poison_alone_is_classified(pipeline: Pipeline) -> None:
+    """There may be nothing at all for the network."""
+    pipeline.add(1)
+    pipeline.images.images[url_of(1)] = b"text"
+    assert [row["reason"] for row in predictions(pipeline)] == ["not_an_image"]
+
+
+def test_a_failure_of_the_fetch_is_passed_on(pipeline: Pipeline) -> None:
+    """Reason, detail and the server's wish, for the record's retry."""
+    pipeline.add(1)
+    url = url_of(1)
+    pipeline.images.images[url] = FetchFailure(url, Reason.RATE_LIMITED, "later", 429, retry_after_s=60.0)
+    (row,) = predictions(pipeline)
+    assert (row["reason"], row["detail"], row["retry_after_s"]) == ("rate_limited", "later", 60.0)
+    assert row["probabilities"] is None
+
+
+@pytest.mark.parametrize(
+    ("confidence", "review_below", "needs_review"),
+    [(0.5, 0.75, True), (0.75, 0.75, False), (0.875, 0.75, False), (0.5, 0.0, False), (1.0, 1.0, False)],
+)
+def test_a_prediction_under_the_threshold_needs_review(
+    pipeline: Pipeline, confidence: float, review_below: float, needs_review: bool
+) -> None:
+    """Exactly at the threshold it does not."""
+    pipeline.add_digit(1, 0)
+    counting = Counting([confidence, 1 - confidence, *[0.0] * 8])
+    (row,) = said_by(counting, pipeline, review_below)
+    assert row["needs_review"] is needs_review
+
+
+def test_a_shard_names_the_label_table_of_its_bundle(pipeline: Pipeline) -> None:
+    """The label is looked up in the table that the weights were trained with."""
+    pipeline.add_digit(1, 0)
+    (uri,) = pipeline.predictions_of(pipeline.snapshot())
+    with open_shard(pipeline.objects, uri, "predictions") as shard:
+        assert shard.header.labels == DIGITS.names
+        assert set(shard.header.stages) == {"fetch", "classify"}
+
+
+def test_the_pinned_bundle_is_used_whatever_was_promoted_since(
+    pipeline: Pipeline, champion: BundleRef
+) -> None:
+    """Every part of a run is classified by one bundle."""
+    pipeline.add_digit(1, 0)
+    images = pipeline.fetch(pipeline.snapshot())
+    before = pipeline.classify(images)
+    pipeline.models.promote(BundleRef(MODEL, 2, "memory://nowhere", "sha256:newer"), champion, AT)
+    loaded = []
+
+    def load(folder: Path, digest: str) -> object:
+        loaded.append(digest)
+        return pipeline.load(folder, digest)
+
+    again = [classify(uri, objects=pipeline.objects, load=load) for uri in images]  # type: ignore[arg-type]
+    assert loaded == [champion.digest]
+    assert [shard_rows(pipeline.objects, "predictions", uri) for uri in again] == [
+        shard_rows(pipeline.objects, "predictions", uri) for uri in before
+    ]
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_a_damaged_image_shard_is_refused(pipeline: Pipeline, position: int) -> None:
+    """One flipped bit is enough, and nothing is written."""
+    pipeline.add_digit(1, 0)
+    (uri,) = pipeline.fetch(pipeline.snapshot())
+    key = uri.removeprefix(pipeline.objects.uri(""))
+    data = bytearray(pipeline.objects.objects[key])
+    data[position] ^= 1
+    pipeline.objects.objects[key] = bytes(data)
+    with pytest.raises(Damaged, match="sha256"):
+        pipeline.classify([uri])
+    assert not list(pipeline.objects.keys("predictions/"))
+
+
+@pytest.mark.parametrize("name", ["card.json", "model.onnx", "weights.safetensors", "golden.npz"])
+def test_a_damaged_bundle_is_refused_before_inference(
+    pipeline: Pipeline, champion: BundleRef, name: str
+) -> None:
+    """Whichever of its files is not the one that was released."""
+    pipeline.add_digit(1, 0)
+    images = pipeline.fetch(pipeline.snapshot())
+    key = f"{champion.uri}/{name}".removeprefix(pipeline.objects.uri(""))
+    data = bytearray(pipeline.objects.objects[key])
+    data[len(data) // 2] ^= 1
+    pipeline.objects.objects[key] = bytes(data)
+    with pytest.raises(Damaged, match=name):
+        pipeline.classify(images)
+    assert not list(pipeline.objects.keys("predictions/"))
+
+
+def test_a_bundle_that_names_a_file_outside_its_folder_is_refused(pipeline: Pipeline) -> None:
+    """A card is no way to write into the worker's files."""
+    card = json.dumps({"files": {"../../outside": sha256_hex(b"")}}).encode()
+    uri = pipeline.objects.put_bytes("models/evil/card.json", card).removesuffix("/card.json")
+    evil = BundleRef("evil", 1, uri, f"sha256:{sha256_hex(card)}")
+    champion = pipeline.models.champion(MODEL)
+    assert champion is not None
+    pipeline.models._champions[MODEL] = evil
+    pipeline.add_digit(1, 0)
+    images = pipeline.fetch(pipeline.snapshot())
+    with pytest.raises(Damaged, match="outside"):
+        pipeline.classify(images)
+
+
+def test_a_labelled_snapshot_is_not_classified(pipeline: Pipeline) -> None:
+    """It pins no bundle, and a human label is not overruled."""
+    pipeline.add_digit(1, 0, label="seven")
+    images = pipeline.fetch(pipeline.snapshot(labelled=True))
+    with pytest.raises(Permanent, match="pins no bundle"):
+        pipeline.classify(images)
+
+
+def test_a_shard_of_another_kind_is_refused_by_name(pipeline: Pipeline) -> None:
+    """A mixed-up URI on the command line says what it is."""
+    pipeline.add_digit(1, 0)
+    predicted = pipeline.predictions_of(pipeline.snapshot())
+    with pytest.raises(Damaged, match="a shard of predictions, expected images"):
+        pipeline.classify(predicted)
+
+
+def test_an_object_that_is_no_shard_is_refused(pipeline: Pipeline) -> None:
+    """Whatever else a digest-named URI leads to: the error is one of ours."""
+    pipeline.add_digit(1, 0)
+    manifest = pipeline.snapshot()
+    with pytest.raises(Damaged):
+        pipeline.classify([manifest])
+
+
+def test_a_row_whose_image_is_nowhere_is_damaged(pipeline: Pipeline) -> None:
+    """A reference to another shard belongs to training; here it would be a record without an image."""
+    pipeline.add_digit(1, 0, label="seven")
+    dataset = pipeline.dataset("train/1")
+    pipeline.records.insert(pipeline.records.document(1) | {"label": None})
+    images = pipeline.fetch(pipeline.snapshot(), reuse=dataset)
+    with pytest.raises(Damaged, match=sha256_hex(png_of(0))):
+        pipeline.classify(images)

@@ -1,0 +1,270 @@
+"""Reconcile: every record of a generation is accounted for, or the run is red with the numbers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import bson
+import pytest
+
+from mnist_ops.adapters.in_memory import InMemoryRecords
+from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.images import FetchFailure
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcomes import Outcome
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import BundleRef, RecordHead
+from mnist_ops.steps.artifacts import get_verified
+from tests.pipeline_in_memory import AT, Pipeline, ReadyToPublish, url_of
+
+
+class Forgets(InMemoryRecords):
+    """Records that lose acknowledged writes: a database that was restored from a backup.
+
+    Attributes:
+        lost: whether the writes are gone yet.
+    """
+
+    lost = False
+
+    def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
+        """The heads, without what the pipeline wrote."""
+        if self.lost:
+            for document in self._documents.values():
+                document.pop("prediction", None)
+                document.pop("prediction_failure", None)
+        return super().heads(ids)
+
+
+def mixed(pipeline: Pipeline) -> None:
+    """Add a record of nearly every outcome."""
+    for number in range(5):
+        pipeline.add_digit(number, number)
+    pipeline.add("missing")
+    pipeline.add("no url", image_url=None)
+    pipeline.images.images[url_of("slow")] = FetchFailure(url_of("slow"), Reason.TIMEOUT, "no answer")
+    pipeline.add("slow")
+
+
+def published(pipeline: Pipeline, **selection: object) -> tuple[ReadyToPublish, list[str]]:
+    """Return a run with its outcome shards, not reconciled yet."""
+    ready = pipeline.ready_to_publish(**selection)  # type: ignore[arg-type]
+    return ready, ready.publish()
+
+
+def edit(pipeline: Pipeline, record_id: object, **values: object) -> None:
+    """Change a record as a client of the database would."""
+    pipeline.records.insert(pipeline.records.document(record_id) | values)
+
+
+def test_the_outcomes_add_up_to_the_records_selected(pipeline: Pipeline) -> None:
+    """Every outcome is named, zeros too."""
+    mixed(pipeline)
+    ledger = pipeline.run()
+    assert ledger.selected == 8
+    assert dict(ledger.outcomes) == {
+        "predicted": 5,
+        "quarantined": 2,
+        "retry_later": 1,
+        "held": 0,
+        "conflict": 0,
+        "gone": 0,
+    }
+    assert dict(ledger.reasons) == {"not_found": 1, "invalid_url": 1, "timeout": 1}
+
+
+def test_the_ledger_is_kept(pipeline: Pipeline, champion: BundleRef) -> None:
+    """With window, model and what each step cost."""
+    mixed(pipeline)
+    pipeline.run(until=AT, records_per_part=3)
+    (ledger,) = pipeline.runs.ledgers("dag/run")
+    assert ledger["_id"] == "dag/run/0"
+    assert ledger["selection"]["until"] == AT.isoformat()  # type: ignore[index]
+    assert ledger["model"] == {"name": "lenet5", "version": 1, "digest": champion.digest}
+    stages: dict[str, dict[str, object]] = ledger["stages"]  # type: ignore[assignment]
+    assert {name: stage["records"] for name, stage in stages.items()} == {
+        "snapshot": 8,
+        "fetch": 8,
+        "classify": 8,
+        "publish": 8,
+    }
+
+
+def test_a_ledger_keeps_no_python_object_that_mongodb_refuses(pipeline: Pipeline) -> None:
+    """BSON takes plain values only."""
+    mixed(pipeline)
+    bson.encode(pipeline.run().document())
+
+
+def test_an_empty_run_is_green_with_zeros(pipeline: Pipeline) -> None:
+    """A quiet day is no failure."""
+    ledger = pipeline.run()
+    assert (ledger.selected, ledger.model) == (0, None)
+    assert dict(ledger.outcomes) == {str(outcome): 0 for outcome in Outcome}
+    assert len(list(pipeline.runs.ledgers())) == 1
+
+
+def test_a_missing_part_is_red_and_named(pipeline: Pipeline) -> None:
+    """A failed publish of one part does not hide behind the others."""
+    mixed(pipeline)
+    ready, shards = published(pipeline, records_per_part=3)
+    with pytest.raises(Permanent, match=r"no outcome of part 1") as raised:
+        pipeline.reconcile(ready.manifest, [shards[0], shards[2]])
+    assert "selected 8 records" in str(raised.value)
+
+
+def test_the_ledger_of_a_red_run_is_kept_with_its_numbers(pipeline: Pipeline) -> None:
+    """People look at it to see what is missing."""
+    mixed(pipeline)
+    ready, shards = published(pipeline, records_per_part=3)
+    with pytest.raises(Permanent):
+        pipeline.reconcile(ready.manifest, shards[1:])
+    (ledger,) = pipeline.runs.ledgers()
+    assert ledger["missing_parts"] == [0]
+    assert "selected 8" in str(ledger["imbalance"])
+
+
+def test_reconciling_again_replaces_the_ledger_of_its_generation(pipeline: Pipeline) -> None:
+    """Once the missing part is there, the run is green."""
+    mixed(pipeline)
+    ready, shards = published(pipeline, records_per_part=3)
+    with pytest.raises(Permanent):
+        pipeline.reconcile(ready.manifest, shards[1:])
+    pipeline.reconcile(ready.manifest, shards)
+    (ledger,) = pipeline.runs.ledgers()
+    assert ledger["imbalance"] is None
+
+
+def test_a_part_that_is_counted_twice_is_red(pipeline: Pipeline) -> None:
+    """More outcomes than records is as wrong as fewer."""
+    mixed(pipeline)
+    ready, shards = published(pipeline)
+    with pytest.raises(Permanent, match="selected 8 records"):
+        pipeline.reconcile(ready.manifest, [*shards, *shards])
+
+
+def test_the_outcomes_of_another_run_are_refused(pipeline: Pipeline) -> None:
+    """They would add up as well, and say nothing of this run."""
+    mixed(pipeline)
+    mine = pipeline.ready_to_publish("dag/mine")
+    _, others = published(pipeline, run="dag/other")
+    with pytest.raises(Permanent):
+        pipeline.reconcile(mine.manifest, others)
+
+
+def test_a_lost_write_is_red_and_named(pipeline: Pipeline) -> None:
+    """What was reported as written is looked for in the database."""
+    pipeline.records = records = Forgets()
+    mixed(pipeline)
+    ready, shards = published(pipeline)
+    records.lost = True
+    with pytest.raises(Permanent, match=r"8 reported outcomes are not in MongoDB") as raised:
+        pipeline.reconcile(ready.manifest, shards)
+    assert '{"$numberInt": "0"}' in str(raised.value)
+
+
+def test_what_later_runs_changed_is_superseded_and_green(pipeline: Pipeline) -> None:
+    """A late reconcile is not red because the world went on."""
+    for number in range(5):
+        pipeline.add_digit(number, number)
+    ready, shards = published(pipeline)
+    pipeline.run("dag/later", reclassify="all", limit=2)
+    pipeline.records.delete(4)
+    ledger = pipeline.reconcile(ready.manifest, shards)
+    assert ledger.superseded == 3
+    assert ledger.outcomes["predicted"] == 5
+
+
+def test_a_failure_that_a_later_run_resolved_is_superseded(pipeline: Pipeline) -> None:
+    """Its failure was taken away by a prediction."""
+    mixed(pipeline)
+    ready, shards = published(pipeline)
+    pipeline.add_digit("slow", 7)
+    pipeline.records.insert(
+        pipeline.records.document("slow")
+        | {"prediction_failure": {"attempts": 1, "next_attempt_at": AT, "image_url": url_of("slow")}}
+    )
+    pipeline.run("dag/later")
+    assert pipeline.reconcile(ready.manifest, shards).superseded == 1
+
+
+@pytest.mark.parametrize("change", [{"label": "seven"}, {"image_url": url_of("new")}])
+def test_a_person_who_edits_a_predicted_record_takes_no_write_away(
+    pipeline: Pipeline, change: dict[str, object]
+) -> None:
+    """The prediction is still there, so it is neither lost nor superseded."""
+    pipeline.add_digit(1, 0)
+    ready, shards = published(pipeline)
+    edit(pipeline, 1, **change)
+    ledger = pipeline.reconcile(ready.manifest, shards)
+    assert (ledger.superseded, ledger.lost_write_count) == (0, 0)
+
+
+def test_a_held_run_fails_and_says_how_to_release_it(pipeline: Pipeline) -> None:
+    """With the command, the run and the reason."""
+    for number in range(10):
+        pipeline.add_digit(number, number)
+    for number in range(10, 50):
+        pipeline.add(number)
+    ready, shards = published(pipeline)
+    with pytest.raises(Permanent) as raised:
+        pipeline.reconcile(ready.manifest, shards)
+    message = str(raised.value)
+    assert "10 predictions are held" in message
+    assert "40 of 50 records failed" in message
+    assert "mnist-ops release-hold dag/run --generation 0" in message
+    (ledger,) = pipeline.runs.ledgers()
+    assert ledger["outcomes"]["held"] == 10  # type: ignore[index]
+
+
+def test_the_command_that_releases_a_hold_is_complete(pipeline: Pipeline) -> None:
+    """It can be copied as it stands: `--why` is not optional."""
+    for number in range(50):
+        pipeline.add(number) if number else pipeline.add_digit(number, 0)
+    ready, shards = published(pipeline)
+    with pytest.raises(Permanent, match="--why"):
+        pipeline.reconcile(ready.manifest, shards)
+
+
+def test_a_released_run_is_green(pipeline: Pipeline) -> None:
+    """Assess, publish and reconcile again, as clearing the task `assess` does."""
+    for number in range(50):
+        pipeline.add(number) if number else pipeline.add_digit(number, 0)
+    ready, _ = published(pipeline)
+    pipeline.runs.release_hold(Generation("dag/run"), "ada", "looked at", AT)
+    assessment = pipeline.assess(ready.manifest, ready.predictions)
+    ledger = pipeline.reconcile(ready.manifest, pipeline.publish(ready.predictions, assessment))
+    assert (ledger.outcomes["predicted"], ledger.outcomes["held"]) == (1, 0)
+
+
+def test_a_held_run_without_a_single_prediction_is_green(pipeline: Pipeline) -> None:
+    """There is nothing to hold; every failure is written and counted."""
+    for number in range(50):
+        pipeline.add(number)
+    assert pipeline.run().outcomes["quarantined"] == 50
+
+
+def test_a_damaged_outcome_shard_is_refused(pipeline: Pipeline) -> None:
+    """Numbers are not taken from a damaged object."""
+    mixed(pipeline)
+    ready, shards = published(pipeline)
+    pipeline.objects.objects[shards[0].removeprefix(pipeline.objects.uri(""))] += b"\0"
+    with pytest.raises(Damaged, match="sha256"):
+        pipeline.reconcile(ready.manifest, shards)
+
+
+def test_everything_that_a_run_leaves_is_named_by_its_digest(pipeline: Pipeline) -> None:
+    """Apart from the parts, whose digests the manifest holds."""
+    mixed(pipeline)
+    pipeline.run()
+    for key in pipeline.objects.objects:
+        if not key.startswith("models/") and not key.endswith(".bson.gz"):
+            get_verified(pipeline.objects, pipeline.objects.uri(key))
+
+
+def test_ledgers_come_oldest_first_and_by_run(pipeline: Pipeline) -> None:
+    """The command line lists them so."""
+    for run in ("b/1", "a/2", "b/3"):
+        pipeline.run(run)
+        pipeline.at += timedelta(hours=1)
+    assert [ledger["run"] for ledger in pipeline.runs.ledgers()] == ["b/1", "a/2", "b/3"]
+    assert [ledger["run"] for ledger in pipeline.runs.ledgers("b/")] == ["b/1", "b/3"]

@@ -1,0 +1,240 @@
+"""Train, evaluate, release: what becomes a bundle, and what the champion."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from mnist_ops.domain.errors import Damaged, Permanent, Transient
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.steps.artifacts import get_json, put_json
+from mnist_ops.steps.bundles import download_bundle
+from mnist_ops.steps.datasets import dataset_digest, load_fold, read_dataset
+from mnist_ops.steps.evaluate import read_evaluation
+from mnist_ops.steps.release import Verdict
+from mnist_ops.steps.train import read_training, train, training_digest
+from mnist_ops.vision.bundle import load_card
+from mnist_ops.vision.folds import Fold
+from mnist_ops.vision.inference import Classifier
+from mnist_ops.vision.training import EpochMetrics
+from mnist_ops.vision.training_config import TrainingConfig
+from tests.pipeline_in_memory import AT, MODEL, Pipeline, Trained
+
+
+@pytest.fixture(scope="module")
+def worse(released: Pipeline, trained: Trained) -> tuple[Pipeline, str]:
+    """A pipeline with a champion, and a training that learnt nearly nothing."""
+    pipeline = released.copy()
+    return pipeline, pipeline.train(trained.dataset, epochs=1, batch_size=640, learning_rate=1e-6)
+
+
+@pytest.fixture(scope="module")
+def refused(worse: tuple[Pipeline, str]) -> tuple[Pipeline, str, Verdict]:
+    """That training, evaluated against the champion and released."""
+    pipeline, training = worse
+    after = pipeline.copy()
+    evaluation = after.evaluate(training)
+    return after, evaluation, after.release(evaluation)
+
+
+# --- train
+
+
+def test_a_training_names_its_data_its_config_and_its_history(trained: Trained) -> None:
+    """Whoever reads it can repeat it."""
+    training = read_training(trained.pipeline.objects, trained.training)
+    assert training.dataset_uri == trained.dataset
+    assert (training.model.config.epochs, training.model.config.batch_size) == (2, 32)
+    assert [metrics.epoch for metrics in training.model.history] == [1, 2]
+    assert training.model.best == max(
+        training.model.history, key=lambda m: (m.validation_accuracy, -m.validation_nll)
+    )
+
+
+def test_the_same_config_and_data_give_the_same_weights(trained: Trained) -> None:
+    """On a CPU, to the last bit; progress is told epoch by epoch."""
+    pipeline = trained.pipeline.copy()
+    again = pipeline.train(trained.dataset, epochs=2, batch_size=32)
+    mine, theirs = (read_training(pipeline.objects, uri).model for uri in (again, trained.training))
+    assert mine.weights == theirs.weights
+
+
+def test_every_epoch_is_told(trained: Trained) -> None:
+    """For a progress bar or a log."""
+    told: list[EpochMetrics] = []
+    train(
+        trained.dataset,
+        objects=trained.pipeline.copy().objects,
+        config=TrainingConfig(epochs=2, batch_size=640),
+        device="cpu",
+        on_epoch=told.append,
+    )
+    assert [metrics.epoch for metrics in told] == [1, 2]
+
+
+def test_a_training_whose_weights_are_damaged_is_refused(trained: Trained) -> None:
+    """Before anything is made of them."""
+    pipeline = trained.pipeline.copy()
+    weights = str(get_json(pipeline.objects, trained.training)["weights"])
+    pipeline.objects.objects[weights.removeprefix(pipeline.objects.uri(""))] += b"\0"
+    with pytest.raises(Damaged, match="sha256"):
+        read_training(pipeline.objects, trained.training)
+
+
+@pytest.mark.parametrize("document", [{}, {"dataset": "x"}, {"dataset": 1, "weights": 2, "history": 3}])
+def test_what_is_no_training_is_damaged(trained: Trained, document: dict[str, object]) -> None:
+    """Whatever else a digest-named URI leads to."""
+    objects = trained.pipeline.copy().objects
+    uri = put_json(objects, lambda digest: f"other/x-{digest}.json", document)
+    with pytest.raises(Permanent):
+        read_training(objects, uri)
+
+
+# --- evaluate
+
+
+def test_a_challenger_is_measured_on_validation_and_test(trained: Trained) -> None:
+    """On every example of both folds, and there is no champion yet."""
+    pipeline = trained.pipeline
+    comparison = read_evaluation(pipeline.objects, trained.evaluation)
+    dataset = read_dataset(pipeline.objects, trained.dataset)
+    assert {fold: e.samples for fold, e in comparison.challenger.items()} == {
+        "validation": dataset.folds["validation"],
+        "test": dataset.folds["test"],
+    }
+    assert (comparison.champion, comparison.champion_test) == (None, None)
+    assert comparison.challenger["test"].accuracy > 0.5
+
+
+def test_the_champion_is_measured_on_the_same_test_fold(
+    released: Pipeline, refused: tuple[Pipeline, str, Verdict]
+) -> None:
+    """Its figures there are those that its own evaluation found."""
+    pipeline, evaluation, _ = refused
+    comparison = read_evaluation(pipeline.objects, evaluation)
+    champion = released.models.champion(MODEL)
+    (registered,) = released.models.models(MODEL)
+    assert comparison.champion == champion
+    assert comparison.champion_test is not None
+    assert comparison.champion_test.accuracy == pytest.approx(registered.metrics["test_accuracy"])
+
+
+def test_an_evaluation_comes_back_as_it_was(refused: tuple[Pipeline, str, Verdict]) -> None:
+    """Confusion and all: tuples, not lists."""
+    pipeline, evaluation, _ = refused
+    comparison = read_evaluation(pipeline.objects, evaluation)
+    test = comparison.challenger["test"]
+    assert sum(map(sum, test.confusion)) == test.samples
+    assert hash(test) == hash(read_evaluation(pipeline.objects, evaluation).challenger["test"])
+
+
+@pytest.mark.parametrize("document", [{}, {"challenger": {"test": {}}, "training": "x"}])
+def test_what_is_no_evaluation_is_damaged(trained: Trained, document: dict[str, object]) -> None:
+    """Whatever else a digest-named URI leads to."""
+    objects = trained.pipeline.copy().objects
+    defaults = {"champion": None, "champion_test": None, "training": "x"}
+    uri = put_json(objects, lambda digest: f"other/x-{digest}.json", defaults | document)
+    with pytest.raises(Damaged):
+        read_evaluation(objects, uri)
+
+
+# --- release
+
+
+def test_the_first_good_model_becomes_champion_as_version_one(released: Pipeline) -> None:
+    """And is registered with its figures and its training."""
+    champion = released.models.champion(MODEL)
+    (registered,) = released.models.models(MODEL)
+    assert champion == registered.bundle
+    assert (registered.bundle.name, registered.bundle.version) == (MODEL, 1)
+    assert set(registered.metrics) == {"test_accuracy", "test_nll", "test_samples"}
+
+
+def test_a_released_bundle_says_where_it_comes_from(released: Pipeline, trained: Trained, tmp_path) -> None:
+    """Data set, training and label table, in a card that the digest names."""
+    champion = released.models.champion(MODEL)
+    assert champion is not None
+    card = load_card(download_bundle(released.objects, champion, tmp_path), champion.digest)
+    assert card.dataset_digest == dataset_digest(trained.dataset)
+    assert card.training_digest == training_digest(trained.training)
+    assert champion.uri.endswith(f"models/{MODEL}/000001-{champion.digest.removeprefix('sha256:')}")
+
+
+def test_the_released_model_says_what_its_evaluation_said(
+    released: Pipeline, trained: Trained, classifier: Classifier
+) -> None:
+    """ONNX in the bundle and torch in the evaluation agree on every test example."""
+    (registered,) = released.models.models(MODEL)
+    dataset = read_dataset(released.objects, trained.dataset)
+    examples = load_fold(released.objects, dataset, Fold.TEST)
+    accuracy = (classifier.classify(examples.images).argmax(axis=1) == examples.labels).mean()
+    assert accuracy == pytest.approx(registered.metrics["test_accuracy"])
+
+
+def test_a_first_model_under_the_minimum_accuracy_is_registered_but_no_champion(trained: Trained) -> None:
+    """The verdict says both numbers."""
+    pipeline = trained.pipeline.copy()
+    verdict = pipeline.release(trained.evaluation, minimum_accuracy=1.0)
+    assert not verdict.promoted
+    assert "needs 1.0" in verdict.why
+    assert pipeline.models.champion(MODEL) is None
+    assert len(pipeline.models.models(MODEL)) == 1
+
+
+def test_a_worse_challenger_is_not_promoted(
+    released: Pipeline, refused: tuple[Pipeline, str, Verdict]
+) -> None:
+    """It is kept as a version, and the champion stays."""
+    pipeline, _, verdict = refused
+    assert not verdict.promoted
+    assert verdict.why.startswith("not promoted")
+    assert verdict.bundle.version == 2
+    assert pipeline.models.champion(MODEL) == released.models.champion(MODEL)
+    assert [model.bundle.version for model in pipeline.models.models(MODEL)] == [1, 2]
+
+
+def test_an_equal_challenger_is_promoted(released: Pipeline, trained: Trained) -> None:
+    """At least as accurate on the same test fold is enough; the former champion stays in the registry."""
+    pipeline = released.copy()
+    # Another batch of the same weights: a training of its own, and exactly as good.
+    document = get_json(pipeline.objects, trained.training) | {"device": "cpu, once more"}
+    twin = put_json(pipeline.objects, lambda digest: f"trainings/twin/training-{digest}.json", document)
+    verdict = pipeline.release(pipeline.evaluate(twin))
+    assert verdict.promoted, verdict.why
+    assert verdict.bundle.version == 2
+    assert pipeline.models.champion(MODEL) == verdict.bundle
+
+
+def test_repeating_a_release_changes_nothing(released: Pipeline, trained: Trained) -> None:
+    """Same version, same bundle, same objects."""
+    pipeline = released.copy()
+    before = dict(pipeline.objects.objects)
+    pipeline.at += timedelta(days=1)
+    verdict = pipeline.release(trained.evaluation)
+    assert verdict.bundle == released.models.champion(MODEL)
+    assert verdict.promoted
+    assert pipeline.objects.objects == before
+    assert pipeline.models.models(MODEL) == released.models.models(MODEL)
+
+
+def test_a_release_that_was_overtaken_by_a_promotion_is_to_be_evaluated_again(
+    released: Pipeline, trained: Trained
+) -> None:
+    """It was compared with a champion that is one no more; the champion stays."""
+    pipeline = released.copy()
+    evaluation = pipeline.evaluate(trained.training)
+    newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
+    assert pipeline.models.promote(newer, pipeline.models.champion(MODEL), AT)
+    with pytest.raises(Transient, match="evaluate again"):
+        pipeline.release(evaluation)
+    assert pipeline.models.champion(MODEL) == newer
+
+
+def test_a_card_holds_no_clock(released: Pipeline) -> None:
+    """The same training gives the same card, and so the same digest, whenever it is released."""
+    champion = released.models.champion(MODEL)
+    assert champion is not None
+    card = json.loads(released.objects.get_bytes(f"{champion.uri}/card.json"))
+    assert str(AT.year) not in json.dumps(
+        {name: card[name] for name in card if name not in ("files", "metrics")}
+    )

@@ -1,0 +1,125 @@
+"""The files that pin, build and describe the project agree with each other."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_ops import __version__
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENT = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[\w.+!-]+)(?P<marker> ; .+)?")
+HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}")
+
+
+def read(name: str) -> str:
+    """Return the text of a file, named from the root of the repository."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    """The parsed pyproject.toml."""
+    return tomllib.loads(read("pyproject.toml"))
+
+
+def requirements(name: str) -> dict[str, int]:
+    """Return `name==version` with the count of its hashes; fail on any line of another form."""
+    counts: dict[str, int] = {}
+    current = ""
+    for line in read(name).splitlines():
+        bare = line.removesuffix(" \\")
+        if HASH.fullmatch(bare):
+            counts[current] += 1
+        elif not line.startswith("#"):
+            match = REQUIREMENT.fullmatch(bare)
+            assert match is not None, line
+            current = f"{match['name']}=={match['version']}"
+            counts[current] = 0
+    return counts
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-bootstrap.txt"])
+def test_every_requirement_is_pinned_and_has_a_hash(name: str) -> None:
+    """Nor is there a line of any other form: no option, no address, no path."""
+    counts = requirements(name)
+    assert counts
+    assert all(counts.values())
+    assert "://" not in read(name)
+
+
+def test_the_lock_holds_every_direct_dependency(pyproject: dict[str, Any]) -> None:
+    """A group that was edited without `make lock` is noticed here."""
+    groups = pyproject["dependency-groups"].values()
+    direct = [*pyproject["project"]["dependencies"], *(item for group in groups for item in group)]
+    names = {re.split(r"[\[<>=!~ ;]", item)[0] for item in direct}
+    assert names <= {line.split("==")[0] for line in requirements("requirements.lock")}
+
+
+def test_make_lock_resolves_every_group(pyproject: dict[str, Any]) -> None:
+    """A new dependency group has to be named in the Makefile."""
+    groups = re.search(r"^GROUPS := (.+)$", read("Makefile"), re.MULTILINE)
+    assert groups is not None
+    assert set(groups[1].split()) == set(pyproject["dependency-groups"])
+
+
+def test_the_image_is_built_on_the_airflow_that_the_lock_holds(pyproject: dict[str, Any]) -> None:
+    """One version in pyproject.toml, the lock and the Dockerfile."""
+    base = re.search(
+        r"^FROM apache/airflow:([\d.]+)-python([\d.]+) AS base$", read("Dockerfile"), re.MULTILINE
+    )
+    assert base is not None
+    assert f"apache-airflow=={base[1]}" in pyproject["dependency-groups"]["airflow"]
+    assert f"apache-airflow=={base[1]}" in requirements("requirements.lock")
+    assert f"Programming Language :: Python :: {base[2]}" in pyproject["project"]["classifiers"]
+
+
+def test_the_builder_sees_every_file_that_the_image_copies() -> None:
+    """.dockerignore refuses everything that it does not name."""
+    allowed = set(re.findall(r"^!(.+)$", read(".dockerignore"), re.MULTILINE))
+    copied: set[str] = set()
+    for arguments in re.findall(r"^(?:COPY|ADD)(?: --\S+)* (.+)$", read("Dockerfile"), re.MULTILINE):
+        copied |= {source.split("/")[0] for source in arguments.split()[:-1]}
+    assert copied == allowed
+
+
+def test_the_version_stands_in_two_places_only(pyproject: dict[str, Any]) -> None:
+    """pyproject.toml and the package say the same."""
+    assert pyproject["project"]["version"] == __version__
+
+
+def makefile_targets() -> set[str]:
+    """Return the targets that `make help` lists."""
+    return set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
+
+
+def test_make_help_names_every_target_of_people() -> None:
+    """What has a description is listed; what is phony and has none is internal."""
+    phony = re.search(r"^\.PHONY: (.+)$", read("Makefile"), re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) - {"install"} == makefile_targets()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docker-compose.yaml", ".ci/run"])
+def test_documents_name_targets_that_exist(name: str) -> None:
+    """`make demo` in a document is a promise."""
+    named = set(
+        re.findall(r"(?:^|[`$ ]) ?(?:\w+=\w+ )?make ([a-z]+)`?(?=[`\s,;:.}]|$)", code_of(name), re.MULTILINE)
+    )
+    assert named <= makefile_targets()
+
+
+def code_of(name: str) -> str:
+    """Return the code in a Markdown file, spans and blocks; of any other file, all of it."""
+    text = read(name)
+    if not name.endswith(".md"):
+        return "\n".join(re.findall(r"^\s*(?:make .*)$|`make [a-z]+`", text, re.MULTILINE))
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+
+
+def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
+    """Check, tests and demo, through make alone."""
+    assert re.search(r"^for target in check test demo; do$", read(".ci/run"), re.MULTILINE)
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

@@ -1,0 +1,81 @@
+"""A small model, trained once, and its bundle; the digits are those of the project's sample."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mnist_ops.local.sample_digits import load
+from mnist_ops.vision.cuda import torch_forward
+from mnist_ops.vision.evaluation import evaluate
+from mnist_ops.vision.examples import Examples
+from mnist_ops.vision.export import Provenance, write_bundle
+from mnist_ops.vision.inference import softmax
+from mnist_ops.vision.training import TrainedModel, train
+from mnist_ops.vision.training_config import TrainingConfig
+
+
+def _slice(split: str, start: int, stop: int) -> Examples:
+    images, labels = load(split)
+    return Examples(images[start:stop], labels[start:stop])
+
+
+@pytest.fixture(scope="session")
+def training() -> Examples:
+    """2,000 digits to train on."""
+    return _slice("train", 0, 2000)
+
+
+@pytest.fixture(scope="session")
+def validation() -> Examples:
+    """300 digits that choose the epoch."""
+    return _slice("train", 9000, 9300)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Examples:
+    """500 digits that nothing was chosen by."""
+    return _slice("test", 0, 500)
+
+
+@pytest.fixture(scope="session")
+def trained(training: Examples, validation: Examples) -> TrainedModel:
+    """A model of a few seconds."""
+    return train(training, validation, TrainingConfig(epochs=3), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def provenance() -> Provenance:
+    """Made-up digests."""
+    return Provenance(dataset_digest="sha256:" + "a" * 64, training_digest="sha256:" + "b" * 64)
+
+
+@pytest.fixture(scope="session")
+def released(
+    trained: TrainedModel,
+    validation: Examples,
+    provenance: Provenance,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The bundle of the session: read only."""
+    folder = tmp_path_factory.mktemp("released") / "bundle"
+    forward = torch_forward(trained.config.network, trained.weights, "cpu")
+    metrics = {"validation": evaluate(softmax(forward(validation.images), 1.0), validation.labels)}
+    write_bundle(folder, trained, validation.images, metrics, provenance)
+    return folder
+
+
+@pytest.fixture
+def bundle(released: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(released, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def digit() -> NDArray[np.uint8]:
+    """A seven of the sample, uint8 (28, 28)."""
+    image: NDArray[np.uint8] = load("test")[0][0]
+    return image
