@@ -116,14 +116,16 @@ def classify_records() -> None:
     published = PublishPredictionsOperator.partial(
         task_id="publish", assessment=assessed.output["assessment"]
     ).expand(predictions=assessed.output)
-    ReconcileRunOperator(
+    reconciled = ReconcileRunOperator(
         task_id="reconcile",
-        manifest=manifest,
+        # Not the XComArg: rendering that fails where the snapshot was skipped or failed.
+        manifest="{{ ti.xcom_pull(task_ids='snapshot', key='manifest') }}",
         outcomes=published.output,
         preview="{{ params.dry_run }}",
         trigger_rule=TriggerRule.ALL_DONE,
         outlets=[RECORDS_LABELLED],
     )
+    snapshot >> reconciled
 
 
 classify_records()

@@ -1,6 +1,8 @@
 """Airflow's connections become adapters, through the official providers' hooks."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,7 +10,10 @@ if TYPE_CHECKING:
     from mnist_ops.wiring import Adapters
 
 
-def adapters_of_connections(settings: "Settings", mongo_conn_id: str, aws_conn_id: str) -> "Adapters":
+@contextmanager
+def adapters_of_connections(
+    settings: "Settings", mongo_conn_id: str, aws_conn_id: str
+) -> Iterator["Adapters"]:
     """The adapters that two Airflow connections lead to.
 
     Args:
@@ -22,9 +27,11 @@ def adapters_of_connections(settings: "Settings", mongo_conn_id: str, aws_conn_i
     from mnist_ops.adapters.s3_objects import CLIENT_CONFIG
     from mnist_ops.wiring import assemble
 
-    mongo = MongoHook(mongo_conn_id=mongo_conn_id).get_conn()
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
-    return assemble(settings, mongo, hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG)))
+    with MongoHook(mongo_conn_id=mongo_conn_id) as mongo:
+        yield assemble(
+            settings, mongo.get_conn(), hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG))
+        )
 
 
 def connection_as_json(conn_id: str) -> str:

@@ -104,3 +104,11 @@ def moment_of(text: str | None, name: str) -> datetime | None:
 def _milliseconds(moment: datetime) -> datetime:
     """As MongoDB can hold it."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def reclassify_of(text: str) -> Reclassify:
+    """The policy of that name; raises Permanent with the parameter's name."""
+    try:
+        return Reclassify(text)
+    except ValueError:
+        raise Permanent(f"reclassify: {text!r} is none of {', '.join(Reclassify)}") from None

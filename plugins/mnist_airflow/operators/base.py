@@ -1,6 +1,6 @@
 """What all operators of MNIST Ops share: where the data is, and what an error means to Airflow."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from mnist_ops.wiring import Adapters
 
 
-def uris_of(pulled: str | Iterable[str | None] | None) -> list[str]:
+def uris_of(pulled: str | Sequence[str | None] | None) -> list[str]:
     """The URIs that mapped tasks returned.
 
     Airflow 3.3 gives the one value itself where a mapped task group ran once, and None for a task that
     returned nothing.
     """
-    values = [pulled] if pulled is None or isinstance(pulled, str) else list(pulled)
+    # The slice asks for all values at once, iterating would ask for one after the other.
+    values = [pulled] if pulled is None or isinstance(pulled, str) else pulled[:]
     return [uri for uri in values if uri]
 
 
@@ -85,10 +86,21 @@ class MnistOpsOperator(BaseOperator):
     @contextmanager
     def wired(self) -> Iterator["Adapters"]:
         """The adapters to call a step with; inside, errors become what Airflow makes of them."""
+        from pydantic import ValidationError
+
         from mnist_airflow.connections import adapters_of_connections
         from mnist_ops.domain.errors import Permanent
 
         try:
-            yield adapters_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id)
+            settings = self.settings()
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False)
+            words = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems
+            )
+            raise AirflowFailException(words) from error
+        try:
+            with adapters_of_connections(settings, self.mongo_conn_id, self.aws_conn_id) as adapters:
+                yield adapters
         except Permanent as error:
             raise AirflowFailException(str(error)) from error

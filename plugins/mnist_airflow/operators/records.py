@@ -84,8 +84,8 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             return [part_reference(manifest_uri, part.number) for part in parts]
 
     def _selection(self, context: "Context") -> "Selection":
-        from mnist_airflow.windows import Request, RunFacts, moment_of, selection_of_run
-        from mnist_ops.domain.selection import Reclassify, Selection
+        from mnist_airflow.windows import Request, RunFacts, moment_of, reclassify_of, selection_of_run
+        from mnist_ops.domain.selection import Selection
 
         run, at = context["dag_run"], datetime.now(UTC)
         if self.labelled:
@@ -100,7 +100,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
         request = Request(
             since=moment_of(self.since, "since"),
             until=moment_of(self.until, "until"),
-            reclassify=Reclassify(self.reclassify),
+            reclassify=reclassify_of(self.reclassify),
             limit=self.limit,
         )
         return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))
@@ -109,12 +109,10 @@ class SnapshotRecordsOperator(MnistOpsOperator):
 def _inferred(context: "Context", logical_date: datetime) -> "Interval":
     """The interval that Airflow infers for a run by hand."""
     import pendulum
-    from airflow.timetables.interval import CronDataIntervalTimetable
+    from airflow.serialization.encoders import coerce_to_core_timetable
 
-    timetable = context["dag"].timetable
-    inferred = CronDataIntervalTimetable(timetable.expression, timetable.timezone).infer_manual_data_interval(
-        run_after=pendulum.instance(logical_date)
-    )
+    timetable = coerce_to_core_timetable(context["dag"].timetable)
+    inferred = timetable.infer_manual_data_interval(run_after=pendulum.instance(logical_date))
     return inferred.start, inferred.end
 
 

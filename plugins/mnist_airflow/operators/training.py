@@ -17,8 +17,11 @@ from mnist_airflow.operators.base import MnistOpsOperator, uris_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# What the training process exits with when retrying cannot help; see mnist_ops.cli.
-EXIT_PERMANENT = 3
+# What the training process exits with when retrying cannot help: bad settings, or a permanent error.
+# See mnist_ops.cli.
+EXITS_FOR_GOOD = frozenset({2, 3})
+
+_GRACE_S = 20.0  # for the training process to end when it is asked to, in seconds
 
 
 class BuildDatasetOperator(MnistOpsOperator):
@@ -88,9 +91,14 @@ class TrainModelOperator(MnistOpsOperator):
                 command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
             with self._process as process:
-                for line in process.stdout or ():
-                    self.log.info("%s", line.rstrip())
-            if process.returncode == EXIT_PERMANENT:
+                try:
+                    for line in process.stdout or ():
+                        self.log.info("%s", line.rstrip())
+                except BaseException:
+                    # The task's time limit among others: `with` waits for the process, so end it first.
+                    self.on_kill()
+                    raise
+            if process.returncode in EXITS_FOR_GOOD:
                 raise AirflowFailException("training failed for good: see the lines above")
             if process.returncode != 0:
                 raise AirflowException(f"the training process ended with {process.returncode}")
@@ -111,8 +119,14 @@ class TrainModelOperator(MnistOpsOperator):
 
     def on_kill(self) -> None:
         """End the training process with the task."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 class EvaluateModelOperator(MnistOpsOperator):

@@ -1,0 +1,367 @@
+"""Airflow with its metadata in SQLite, and the real servers that its tasks work on.
+
+SecantusDB, SeaweedFS and the image server are started once a session by the embedded stack's own functions,
+on free ports of 127.0.0.1. Airflow's home and its folders come from `tests/conftest.py`. The connections
+hold secrets that are really used, so that a test can look for them wherever they must not be.
+"""
+
+import json
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from PIL import Image
+from pymongo import MongoClient
+
+from mnist_ops.adapters.mongo_records import MongoRecords
+from mnist_ops.adapters.s3_objects import CLIENT_CONFIG
+from mnist_ops.domain.labels import DIGITS
+from mnist_ops.domain.records import FieldNames
+from mnist_ops.local import sample_digits, stack
+from mnist_ops.local.demo_records import EXPECTED_FAILURES
+from mnist_ops.local.layout import Layout
+from mnist_ops.local.ports import S3_INTERNAL_PORTS, Ports
+
+# What tasks log is looked at; Airflow reads this when it is first imported.
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
+# Two networks of a few kilobytes gain nothing from more threads, and lose much where cores are shared.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.xcom import XComModel
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+ROOT = Path(__file__).parents[2]
+DAGS = ROOT / "dags"
+LABELLED = 400
+MONGO_USER = "mnist_ops_canary_user"
+
+# Airflow's own use of what its dependencies have deprecated; none of it is in our hands.
+_AIRFLOWS_OWN = (
+    "ignore:GitWildMatchPattern:DeprecationWarning",
+    "ignore:Using `httpx` with `starlette.testclient`",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Airflow's own deprecation warnings pass, in this folder only."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for line in _AIRFLOWS_OWN:
+                item.add_marker(pytest.mark.filterwarnings(line))
+
+
+# The servers
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(count: int) -> int:
+    """The first of `count` consecutive free ports, below those that the kernel gives to clients."""
+    while True:
+        first = 10_000 + secrets.randbelow(20_000)
+        if all(_is_free(first + offset) for offset in range(count)):
+            return first
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the pipeline of these tests works.
+
+    Attributes:
+        stack: the servers.
+        mongo: a client of SecantusDB.
+        s3: a client of SeaweedFS.
+        images: the folder that the image server serves.
+        secrets: what must never be seen: the password of MongoDB and the secret key of S3.
+    """
+
+    stack: stack.Stack
+    mongo: Any
+    s3: Any
+    images: Path
+    secrets: tuple[str, ...] = field(repr=False)
+
+    @property
+    def database(self) -> Any:
+        """The records' database, with the pipeline's own collections."""
+        return self.mongo["mnist"]
+
+    @contextmanager
+    def collection(self, name: str, *records: Mapping[str, object], **settings: str) -> Iterator[Any]:
+        """Let the DAGs work on a collection of these records; `settings` without `MNIST_OPS_`, lower case."""
+        found = self.database[name]
+        MongoRecords(found, FieldNames()).ensure_indexes()
+        if records:
+            found.insert_many(records)
+        variables = {f"MNIST_OPS_{key.upper()}": value for key, value in settings.items()}
+        with environment(MNIST_OPS_MONGO_COLLECTION=name, **variables):
+            yield found
+
+    def object_keys(self, prefix: str = "") -> set[str]:
+        """The keys of all objects below a prefix."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.bucket, Prefix=prefix)
+        return {entry["Key"] for page in pages for entry in page.get("Contents", ())}
+
+    def read(self, uri_or_key: str) -> bytes:
+        """The bytes of an object."""
+        key = uri_or_key.removeprefix(f"s3://{self.stack.bucket}/")
+        return self.s3.get_object(Bucket=self.stack.bucket, Key=key)["Body"].read()
+
+    def labelled(self, count: int) -> list[dict[str, object]]:
+        """Human-labelled records of the first digits."""
+        _, labels = sample_digits.load("train")
+        return [
+            self._record(f"labelled-{number}", f"train/{number}.png")
+            | {"label": DIGITS.name(int(labels[number]))}
+            for number in range(count)
+        ]
+
+    def waiting(self, count: int) -> list[dict[str, object]]:
+        """Records of the first digits that wait for a label."""
+        return [self._record(f"waiting-{number}", f"train/{number}.png") for number in range(count)]
+
+    def failing(self, copies: int = 1) -> list[dict[str, object]]:
+        """Records that must fail, `copies` of each kind; their `_id` ends in the reason."""
+        records = []
+        for url, reason in EXPECTED_FAILURES.items():
+            for copy in range(copies):
+                record = self._record(f"failing-{copy}-{reason}", "")
+                records.append(
+                    record | {"image_url": url.format(images=self.stack.images_url) if url else None}
+                )
+        return records
+
+    def _record(self, record_id: str, path: str) -> dict[str, object]:
+        created_at = datetime.now(UTC) - timedelta(days=1)
+        return {"_id": record_id, "created_at": created_at, "image_url": f"{self.stack.images_url}/{path}"}
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory) -> Iterator[Deployment]:
+    """The servers, what they serve, and the environment that leads Airflow's tasks to them."""
+    layout = Layout(tmp_path_factory.mktemp("stack"))
+    _write_images(layout.images)
+    ports = Ports(
+        mongo=_free_ports(1),
+        s3=_free_ports(1),
+        s3_internal=_free_ports(S3_INTERNAL_PORTS),
+        images=_free_ports(1),
+    )
+    try:
+        running = stack.up(layout, ports, parts=("mongo", "s3", "images"))
+        password = f"canary-{secrets.token_hex(16)}"
+        mongo_connection = dict(running.connections["mongo_default"]) | {
+            "login": MONGO_USER,
+            "password": password,
+        }
+        aws: Mapping[str, Any] = running.connections["aws_default"]
+        client = boto3.client(
+            "s3",
+            endpoint_url=aws["extra"]["endpoint_url"],
+            aws_access_key_id=aws["login"],
+            aws_secret_access_key=aws["password"],
+            region_name="us-east-1",
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}).merge(CLIENT_CONFIG),
+        )
+        with (
+            MongoClient("127.0.0.1", ports.mongo) as mongo,
+            environment(
+                AIRFLOW_CONN_MONGO_DEFAULT=json.dumps(mongo_connection),
+                AIRFLOW_CONN_AWS_DEFAULT=json.dumps(aws),
+                MNIST_OPS_ALLOWED_HOSTS=f"127.0.0.1:{ports.images}",
+                # A few hundred digits and two epochs make no good model, and need not.
+                MNIST_OPS_MINIMUM_ACCURACY="0.1",
+                MNIST_OPS_THREADS="1",
+            ),
+        ):
+            mongo["mnist"].command("createUser", MONGO_USER, pwd=password, roles=["readWrite"])
+            yield Deployment(running, mongo, client, layout.images, (password, aws["password"]))
+        client.close()
+    finally:
+        stack.down(layout)
+
+
+def _write_images(folder: Path) -> None:
+    """The first digits of the sample as PNG files, and some files that are no usable picture."""
+    images, _ = sample_digits.load("train")
+    for name in ("train", "broken"):
+        (folder / name).mkdir(parents=True)
+    for number in range(LABELLED):
+        (folder / "train" / f"{number}.png").write_bytes(sample_digits.png(images[number]))
+    (folder / "broken" / "text.png").write_text("This is no picture.\n")
+    (folder / "broken" / "truncated.png").write_bytes(sample_digits.png(images[0])[:100])
+    Image.new("L", (8_000, 5_000)).save(folder / "broken" / "bomb.png")
+
+
+# Airflow
+
+
+@pytest.fixture(scope="session")
+def airflow(deployment: Deployment) -> Deployment:
+    """A deployment beside which Airflow's metadata database is made, so that DAGs can run on it."""
+    initdb()
+    return deployment
+
+
+@pytest.fixture(scope="session")
+def dags() -> Mapping[str, Any]:
+    """The project's DAGs by id."""
+    bag = DagBag(dag_folder=str(DAGS))
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be seen of a finished DAG run.
+
+    Attributes:
+        state: of the run.
+        run_id: of the run.
+        tasks: the state of every task instance, by task; a list for mapped ones, in order.
+        tries: how often it was tried, likewise.
+        xcoms: what the tasks pushed, by task and key; a list for mapped ones, in order.
+        rendered: the rendered template fields as Airflow keeps them, one text a task instance.
+        log: everything that was written to the outputs meanwhile, task logs included.
+        asset_events: the names of the assets that the run updated.
+    """
+
+    state: str
+    run_id: str
+    tasks: Mapping[str, Any]
+    tries: Mapping[str, Any]
+    xcoms: Mapping[tuple[str, str], Any]
+    rendered: tuple[str, ...] = field(repr=False)
+    log: str = field(repr=False)
+    asset_events: tuple[str, ...]
+
+
+@contextmanager
+def everything_written() -> Iterator[list[str]]:
+    """Collect what this process and its children write to their outputs; the text is there afterwards."""
+    text: list[str] = []
+    # While pytest captures, sys.stdout has a descriptor of its own, which Airflow's loggers hold on to.
+    outputs = sorted({1, 2, sys.stdout.fileno(), sys.stderr.fileno()})
+    with tempfile.TemporaryFile() as file:
+        before = [os.dup(output) for output in outputs]
+        for output in outputs:
+            os.dup2(file.fileno(), output)
+        try:
+            yield text
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for output, kept in zip(outputs, before, strict=True):
+                os.dup2(kept, output)
+                os.close(kept)
+            file.seek(0)
+            text.append(file.read().decode(errors="replace"))
+            sys.stdout.write(text[0])  # for the report of a test that fails
+
+
+def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None = None) -> Run:
+    """Run a DAG by hand, and look at what it leaves."""
+    with everything_written() as written:
+        dag_run = dag.test(logical_date=logical_date, run_conf=dict(conf))
+    with create_session() as session:
+        instances = [
+            (instance.task_id, instance.map_index, str(instance.state), instance.try_number)
+            for instance in dag_run.get_task_instances(session=session)
+        ]
+        of_run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
+        pushed = [
+            ((row.task_id, row.key), row.map_index, XComModel.deserialize_value(row))
+            for row in session.scalars(select(XComModel).filter_by(**of_run))
+        ]
+        rendered = tuple(
+            json.dumps(row.rendered_fields)
+            for row in session.scalars(select(RenderedTaskInstanceFields).filter_by(**of_run))
+        )
+        events = select(AssetModel.name).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+        of_source = {"source_dag_id": dag_run.dag_id, "source_run_id": dag_run.run_id}
+        asset_events = tuple(
+            session.scalars(
+                events.where(*[getattr(AssetEvent, name) == value for name, value in of_source.items()])
+            )
+        )
+    return Run(
+        state=str(dag_run.state),
+        run_id=dag_run.run_id,
+        tasks=_by_map_index([(task_id, index, state) for task_id, index, state, _ in instances]),
+        tries=_by_map_index([(task_id, index, tries) for task_id, index, _, tries in instances]),
+        xcoms=_by_map_index(pushed),
+        rendered=rendered,
+        log="".join(written),
+        asset_events=asset_events,
+    )
+
+
+def _by_map_index(found: list[tuple[Any, int, Any]]) -> dict[Any, Any]:
+    """One value for what is not mapped, a list in order for what is."""
+    values: dict[Any, Any] = {}
+    for key, map_index, value in sorted(found, key=lambda entry: entry[1]):
+        if map_index < 0:
+            values[key] = value
+        else:
+            values.setdefault(key, []).append(value)
+    return values
+
+
+@pytest.fixture(scope="session")
+def run_any(request) -> Callable[..., Run]:
+    """Runs any DAG by hand: `run_any(dag, conf, logical_date)`."""
+    request.getfixturevalue("airflow")
+    return run_of
+
+
+@pytest.fixture(scope="session")
+def run_dag(run_any) -> Callable[..., Run]:
+    """Runs one of the project's DAGs by hand, on the real servers; keyword arguments are its params."""
+
+    def run(dag_id: str, logical_date: datetime | None = None, **conf: object) -> Run:
+        # Read anew each time: `dag.test` leaves the params of one run in the DAG.
+        dag = DagBag(dag_folder=str(DAGS)).dags[dag_id]
+        for task in dag.tasks:
+            task.retry_delay = timedelta(0)  # which Airflow makes a second
+        return run_any(dag, conf, logical_date)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(deployment, run_dag) -> Run:
+    """A run of train_lenet on 400 labelled digits; its model is the champion of all that follows."""
+    with deployment.collection("labelled", *deployment.labelled(LABELLED)):
+        return run_dag("train_lenet", epochs=2, batch_size=32, seed=7)

@@ -1,0 +1,360 @@
+"""What the team asks of every DAG and operator, and the shape of the two DAGs."""
+
+import inspect
+import re
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import Asset, BaseOperator, CronDataIntervalTimetable, TriggerRule
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+import mnist_airflow.operators
+from mnist_airflow.assets import MODEL_RELEASED, RECORDS_LABELLED
+from mnist_airflow.operators import records, training
+from mnist_airflow.operators.base import MnistOpsOperator
+from mnist_ops.vision.training_config import TrainingConfig
+
+DAG_IDS = ("classify_records", "train_lenet")
+OPERATORS = [getattr(mnist_airflow.operators, name) for name in mnist_airflow.operators.__all__]
+POOLS = {"default_pool", "gpu"}
+QUEUES = {"default", "gpu"}
+EVERY_TASK = [
+    *(("classify_records", task) for task in ("snapshot", "part.fetch", "part.classify", "assess")),
+    *(("classify_records", task) for task in ("publish", "reconcile")),
+    *(("train_lenet", task) for task in ("snapshot", "fetch", "build_dataset", "train")),
+    *(("train_lenet", task) for task in ("evaluate", "release")),
+]
+
+
+@pytest.fixture(params=DAG_IDS)
+def dag(request, dags):
+    """Each DAG in turn."""
+    return dags[request.param]
+
+
+@pytest.fixture(params=EVERY_TASK, ids=".".join)
+def task(request, dags):
+    """Each task in turn."""
+    dag_id, task_id = request.param
+    return dags[dag_id].get_task(task_id)
+
+
+@pytest.fixture(params=OPERATORS, ids=lambda operator: operator.__name__)
+def operator(request):
+    """Each operator in turn."""
+    return request.param
+
+
+# The DAGs
+
+
+def test_these_tests_know_every_dag_and_task(dags) -> None:
+    """A DAG or task that is added is held to the policy too."""
+    assert [(dag_id, task_id) for dag_id in sorted(dags) for task_id in dags[dag_id].task_ids] == EVERY_TASK
+
+
+def test_a_dag_explains_itself(dag) -> None:
+    """Its page in the UI says what it does."""
+    assert dag.doc_md
+    assert len(dag.doc_md.split()) > 50
+
+
+def test_a_dag_is_tagged(dag) -> None:
+    """People find the project's DAGs by one tag, and each by its purpose."""
+    assert "mnist-ops" in dag.tags
+    assert len(dag.tags) > 1
+
+
+def test_a_dag_has_data_intervals(dag) -> None:
+    """A plain cron string gives windows of zero length in Airflow 3."""
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+
+
+def test_a_dag_does_not_catch_up_by_itself(dag) -> None:
+    """History is taken by a backfill, which somebody asks for."""
+    assert dag.catchup is False
+
+
+def test_a_dag_limits_its_runs(dags) -> None:
+    """Windows of a backfill may go side by side; trainings would only repeat each other."""
+    assert 1 < dags["classify_records"].max_active_runs <= 16
+    assert dags["train_lenet"].max_active_runs == 1
+
+
+def test_a_dag_renders_its_params_as_they_are(dag) -> None:
+    """A number in the form reaches the operator as a number."""
+    assert dag.render_template_as_native_obj is True
+
+
+# Its tasks
+
+
+def test_a_task_has_an_owner(task) -> None:
+    """Not Airflow's default one."""
+    assert task.owner == "mnist-ops"
+
+
+def test_a_task_is_tried_again(task) -> None:
+    """A peer that does not answer for a moment costs no run."""
+    assert task.retries >= 1
+
+
+def test_a_task_waits_longer_after_each_attempt_up_to_a_cap(task) -> None:
+    """Back-off is exponential and bounded."""
+    assert float(task.retry_exponential_backoff) > 1
+    assert timedelta(0) < task.retry_delay < task.max_retry_delay <= timedelta(hours=1)
+
+
+def test_a_task_cannot_hang_for_ever(task) -> None:
+    """Each has a time limit."""
+    assert timedelta(0) < task.execution_timeout <= timedelta(days=1)
+
+
+def test_a_task_uses_only_pools_and_queues_that_are_set_up(task) -> None:
+    """A task in a pool that does not exist, or in a queue without a worker, never starts."""
+    assert task.pool in POOLS
+    assert task.queue in QUEUES
+
+
+def test_training_takes_its_turn_at_the_gpu(dags) -> None:
+    """The pool serialises trainings of several runs, the queue finds the machine."""
+    train = dags["train_lenet"].get_task("train")
+    assert (train.pool, train.queue) == ("gpu", "gpu")
+
+
+def test_classifying_needs_no_gpu(dags) -> None:
+    """All tasks of classify_records run on default workers."""
+    assert {(task.pool, task.queue) for task in dags["classify_records"].tasks} == {
+        ("default_pool", "default")
+    }
+
+
+# Its params
+
+
+def validated(dag, **conf: object):
+    """The params of a run with this configuration, as the scheduler's copy of the DAG takes them."""
+    serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    return serialized.params.deep_merge(conf).validate()
+
+
+def test_a_param_is_typed_and_described(dag) -> None:
+    """The UI makes a form of it."""
+    assert len(dag.params) > 0
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.schema.get("type"), name
+        assert param.schema.get("title"), name
+        assert param.description, name
+
+
+def test_the_defaults_are_valid(dag) -> None:
+    """A scheduled run takes them as they are."""
+    assert validated(dag) == dag.params.dump()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name", "value"),
+    [
+        ("classify_records", "reclassify", "sometimes"),
+        ("classify_records", "reclassify", None),
+        ("classify_records", "limit", 0),
+        ("classify_records", "limit", -1),
+        ("classify_records", "limit", "ten"),
+        ("classify_records", "limit", 1.5),
+        ("classify_records", "limit", True),
+        ("classify_records", "since", "yesterday"),
+        ("classify_records", "since", "2026-02-30T00:00:00Z"),
+        ("classify_records", "since", 20260131),
+        ("classify_records", "until", "31.1.2026"),
+        ("classify_records", "dry_run", "maybe"),
+        ("classify_records", "dry_run", 1),
+        ("classify_records", "dry_run", None),
+        ("train_lenet", "epochs", 0),
+        ("train_lenet", "epochs", 1001),
+        ("train_lenet", "epochs", "many"),
+        ("train_lenet", "epochs", 1.5),
+        ("train_lenet", "batch_size", 0),
+        ("train_lenet", "learning_rate", 0),
+        ("train_lenet", "learning_rate", 11),
+        ("train_lenet", "learning_rate", "fast"),
+        ("train_lenet", "optimizer", "rmsprop"),
+        ("train_lenet", "seed", -1),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_name_of_its_field(dags, dag_id, name, value) -> None:
+    """The form and the API say which field is wrong."""
+    with pytest.raises(ParamValidationError, match=rf"\b{name}\b"):
+        validated(dags[dag_id], **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("classify_records", {"since": "2026-01-31T00:00:00Z", "until": "2026-02-01T12:30:00.5+01:00"}),
+        ("classify_records", {"limit": 1}),
+        *(("classify_records", {"reclassify": mode}) for mode in ("never", "stale", "changed", "all")),
+        ("classify_records", {"dry_run": True}),
+        ("train_lenet", {"epochs": 1, "batch_size": 65536, "seed": 0}),
+        *(("train_lenet", {"optimizer": optimizer}) for optimizer in ("adamw", "sgd", None)),
+        *(("train_lenet", {"learning_rate": rate}) for rate in (0.001, 10, None)),
+    ],
+)
+def test_a_good_value_is_taken(dags, dag_id, conf) -> None:
+    """It arrives as it was given."""
+    assert validated(dags[dag_id], **conf).items() >= conf.items()
+
+
+def test_the_form_and_the_training_agree_on_what_is_allowed(dags) -> None:
+    """Every field of the form is a hyperparameter, and takes what the training takes."""
+    properties = TrainingConfig.model_json_schema()["properties"]
+    for name in dags["train_lenet"].params:
+        schema = dags["train_lenet"].params.get_param(name).schema
+        for bound in ("minimum", "exclusiveMinimum", "maximum"):
+            if bound in schema:
+                assert schema[bound] == properties[name][bound], name
+
+
+# Their shape
+
+
+def arrows(dag) -> set[tuple[str, str]]:
+    """The dependencies of a DAG's tasks."""
+    return {(task.task_id, later) for task in dag.tasks for later in task.downstream_task_ids}
+
+
+def test_classify_records_goes_from_the_snapshot_to_the_ledger(dags) -> None:
+    """Nothing is published before all parts are assessed."""
+    assert arrows(dags["classify_records"]) == {
+        ("snapshot", "part.fetch"),
+        ("part.fetch", "part.classify"),
+        ("part.classify", "assess"),
+        ("snapshot", "assess"),
+        ("assess", "publish"),
+        ("publish", "reconcile"),
+        ("snapshot", "reconcile"),
+    }
+
+
+def test_fetching_and_classifying_are_mapped_over_the_parts_together(dags) -> None:
+    """A part is classified as soon as it is fetched, whatever the others do."""
+    fetching, classifying = (
+        dags["classify_records"].get_task(f"part.{name}").get_closest_mapped_task_group()
+        for name in ("fetch", "classify")
+    )
+    assert fetching is classifying
+    assert fetching.group_id == "part"
+
+
+def test_publishing_is_mapped_and_assessing_is_not(dags) -> None:
+    """One decision over all parts, then each part by itself."""
+    dag = dags["classify_records"]
+    mapped = {task.task_id: task.is_mapped for task in dag.tasks if task.task_group.group_id is None}
+    assert mapped == {"snapshot": False, "assess": False, "publish": True, "reconcile": False}
+
+
+def test_the_ledger_is_drawn_up_last_whatever_happened(dags) -> None:
+    """Reconcile is the only leaf, so it alone decides the run's state."""
+    dag = dags["classify_records"]
+    assert [leaf.task_id for leaf in dag.leaves] == ["reconcile"]
+    assert dag.get_task("reconcile").trigger_rule == TriggerRule.ALL_DONE
+
+
+def test_no_other_task_hides_a_failure(dags) -> None:
+    """Every task but reconcile needs all before it to succeed."""
+    others = [task for dag in dags.values() for task in dag.tasks if task.task_id != "reconcile"]
+    assert {task.trigger_rule for task in others} == {TriggerRule.ALL_SUCCESS}
+
+
+def test_train_lenet_goes_from_the_snapshot_to_the_release(dags) -> None:
+    """One way, with the fetching mapped over the parts."""
+    dag = dags["train_lenet"]
+    assert arrows(dag) == {
+        ("snapshot", "fetch"),
+        ("snapshot", "build_dataset"),
+        ("fetch", "build_dataset"),
+        ("build_dataset", "train"),
+        ("train", "evaluate"),
+        ("evaluate", "release"),
+    }
+    assert [task.task_id for task in dag.tasks if task.is_mapped] == ["fetch"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "asset"),
+    [("classify_records", "reconcile", RECORDS_LABELLED), ("train_lenet", "release", MODEL_RELEASED)],
+)
+def test_the_last_task_tells_the_rest_of_airflow(dags, dag_id, task_id, asset) -> None:
+    """Other DAGs can wait for records that were labelled, or for a model that was released."""
+    outlets = {task.task_id: task.outlets for task in dags[dag_id].tasks if task.outlets}
+    assert outlets == {task_id: [asset]}
+    assert isinstance(asset, Asset)
+
+
+# The operators
+
+
+def own_arguments(operator: type[BaseOperator]) -> set[str]:
+    """The arguments that an operator adds."""
+    return set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs"}
+
+
+def documented_arguments(operator: type[BaseOperator]) -> set[str]:
+    """The arguments that an operator's docstring describes."""
+    section = inspect.cleandoc(operator.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+    return set(re.findall(r"^    (\w+): \S", section, re.MULTILINE)) - {"kwargs"}
+
+
+def test_every_operator_is_exported() -> None:
+    """`from mnist_airflow.operators import …` knows all of them."""
+    defined = {
+        name
+        for module in (records, training)
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    }
+    assert set(mnist_airflow.operators.__all__) == defined
+    assert len(defined) == 10
+
+
+@pytest.mark.parametrize("operator", [MnistOpsOperator, *OPERATORS], ids=lambda operator: operator.__name__)
+def test_an_operator_documents_each_of_its_arguments(operator) -> None:
+    """No argument is left out, and none is described that is gone."""
+    assert documented_arguments(operator) == own_arguments(operator)
+
+
+def test_an_operator_says_what_it_does_in_one_line(operator) -> None:
+    """The first line of its docstring is a sentence."""
+    assert (operator.__doc__ or "").splitlines()[0].endswith(".")
+
+
+def test_an_operator_takes_connections_collection_and_keys_as_templates(operator) -> None:
+    """People build their own DAGs from the operators."""
+    assert set(operator.template_fields) >= own_arguments(MnistOpsOperator)
+
+
+@pytest.mark.parametrize(
+    ("name", "uris"),
+    [
+        ("FetchImagesOperator", {"part"}),
+        ("ClassifyImagesOperator", {"images"}),
+        ("AssessRunOperator", {"manifest", "predictions"}),
+        ("PublishPredictionsOperator", {"predictions", "assessment"}),
+        ("ReconcileRunOperator", {"manifest", "outcomes"}),
+        ("BuildDatasetOperator", {"manifest", "images"}),
+        ("TrainModelOperator", {"dataset"}),
+        ("EvaluateModelOperator", {"training"}),
+        ("ReleaseModelOperator", {"evaluation"}),
+    ],
+)
+def test_an_operator_receives_uris_in_template_fields(name, uris) -> None:
+    """What XCom carries is rendered before the task runs."""
+    operator = getattr(mnist_airflow.operators, name)
+    assert set(operator.template_fields) >= uris
+
+
+def test_a_template_field_is_an_argument(operator) -> None:
+    """There is none that Airflow would look for in vain."""
+    known = own_arguments(operator) | own_arguments(MnistOpsOperator)
+    assert set(operator.template_fields) <= known

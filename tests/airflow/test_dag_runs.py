@@ -1,0 +1,618 @@
+"""Whole runs of both DAGs, on the real servers; each is run once and looked at from many sides."""
+
+import gzip
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow.parquet as pq
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from mnist_ops.domain.labels import DIGITS
+from mnist_ops.local.demo_records import EXPECTED_FAILURES
+
+AIRFLOW_HOME = Path(os.environ["AIRFLOW_HOME"])
+WAITING = 54
+FAILING = len(EXPECTED_FAILURES)
+PARTS = 3  # of 25 records
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A run, and what it made of its collection.
+
+    Attributes:
+        run: the run.
+        before: the records before it, by id.
+        records: the records after it, by id.
+        ledger: the run's ledger; None where there is none.
+        new_keys: the objects that it wrote.
+    """
+
+    run: Any
+    before: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Mapping[str, Any]]
+    ledger: Mapping[str, Any] | None
+    new_keys: frozenset[str]
+
+    @property
+    def predictions(self) -> dict[str, Mapping[str, Any]]:
+        """The predictions in the records, by id."""
+        return {key: record["prediction"] for key, record in self.records.items() if "prediction" in record}
+
+    @property
+    def failures(self) -> dict[str, Mapping[str, Any]]:
+        """The failures in the records, by id."""
+        return {
+            key: record["prediction_failure"]
+            for key, record in self.records.items()
+            if "prediction_failure" in record
+        }
+
+
+def run_key(dag_id: str, run_id: str) -> str:
+    """How the pipeline names a run."""
+    return f"{dag_id}/{quote(run_id, safe='')}"
+
+
+def observe(deployment, run_dag, name: str, *records: Mapping[str, object], **conf: object) -> Observed:
+    """Add records to a collection, run classify_records on it, and look at both sides of the run."""
+    with deployment.collection(name, *records, records_per_part="25") as collection:
+        before, keys = {record["_id"]: record for record in collection.find()}, deployment.object_keys()
+        run = run_dag("classify_records", **conf)
+        return Observed(
+            run=run,
+            before=before,
+            records={record["_id"]: record for record in collection.find()},
+            ledger=deployment.database["mnist_ops_ledgers"].find_one(
+                {"run": run_key("classify_records", run.run_id)}
+            ),
+            new_keys=frozenset(deployment.object_keys() - keys),
+        )
+
+
+# train_lenet
+
+
+def test_train_lenet_ends_well(trained) -> None:
+    """Every task succeeds, the first time."""
+    assert trained.state == "success"
+    assert trained.tasks == {
+        "snapshot": "success",
+        "fetch": ["success"],
+        "build_dataset": "success",
+        "train": "success",
+        "evaluate": "success",
+        "release": "success",
+    }
+
+
+def test_train_lenet_trains_with_the_forms_params(deployment, trained) -> None:
+    """What is empty in the form stays at its default."""
+    config = json.loads(deployment.read(trained.xcoms["train", "return_value"]))["config"]
+    assert (config["epochs"], config["batch_size"], config["seed"]) == (2, 32, 7)
+    assert (config["optimizer"], config["learning_rate"]) == ("adamw", 0.01)
+
+
+def test_train_lenet_uses_every_labelled_record(deployment, trained) -> None:
+    """In one of the three folds."""
+    dataset = json.loads(deployment.read(trained.xcoms["build_dataset", "return_value"]))
+    assert sum(dataset["folds"].values()) == 400
+    assert dataset["folds"].keys() == {"train", "validation", "test"}
+    assert dataset["quarantined"] == {}
+
+
+def test_train_lenet_releases_the_first_champion(deployment, trained) -> None:
+    """The registry in MongoDB says what the task returned."""
+    verdict = trained.xcoms["release", "return_value"]
+    champion = deployment.database["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
+    assert verdict["promoted"] is True
+    assert {name: champion[name] for name in ("name", "version", "uri", "digest")} == verdict["bundle"]
+
+
+def test_train_lenet_leaves_a_whole_bundle(deployment, trained) -> None:
+    """All that inference needs."""
+    prefix = trained.xcoms["release", "return_value"]["bundle"]["uri"].removeprefix("s3://mnist-ops/")
+    names = {key.removeprefix(f"{prefix}/") for key in deployment.object_keys(prefix)}
+    assert names >= {"card.json", "golden.npz", "model.onnx", "weights.safetensors"}
+
+
+def test_train_lenet_tells_that_a_model_was_released(trained) -> None:
+    """Other DAGs can wait for it."""
+    assert trained.asset_events == ("mnist_ops_model_released",)
+
+
+@pytest.mark.usefixtures("trained")
+def test_train_lenet_changes_no_record(deployment) -> None:
+    """A human label is never touched."""
+    records = list(deployment.database["labelled"].find())
+    assert len(records) == 400
+    assert all(record.keys() == {"_id", "created_at", "image_url", "label"} for record in records)
+
+
+@pytest.fixture(scope="module")
+def nothing_labelled(deployment, run_dag) -> Any:
+    """A run of train_lenet over records that nobody labelled."""
+    with deployment.collection("nothing_labelled", *deployment.waiting(3)):
+        return run_dag("train_lenet")
+
+
+def test_with_nothing_labelled_train_lenet_is_skipped_and_not_failed(nothing_labelled) -> None:
+    """From the fetching on; a weekly run before the first label alarms nobody."""
+    assert nothing_labelled.state == "success"
+    assert nothing_labelled.tasks == {
+        "snapshot": "success",
+        "fetch": "skipped",
+        "build_dataset": "skipped",
+        "train": "skipped",
+        "evaluate": "skipped",
+        "release": "skipped",
+    }
+
+
+def test_with_nothing_labelled_no_model_is_said_to_be_released(nothing_labelled) -> None:
+    """A skipped task updates no asset."""
+    assert nothing_labelled.asset_events == ()
+
+
+# classify_records
+
+
+@pytest.fixture(scope="module")
+def with_champion(deployment, trained) -> Any:
+    """The deployment, once there is a champion to classify with."""
+    assert trained.xcoms["release", "return_value"]["promoted"]
+    return deployment
+
+
+@pytest.fixture(scope="module")
+def classified(with_champion, run_dag) -> Observed:
+    """The first run of classify_records over sixty records, six of which must fail; three parts."""
+    records = [*with_champion.waiting(WAITING), *with_champion.failing()]
+    return observe(with_champion, run_dag, "sixty", *records)
+
+
+def test_classify_records_ends_well(classified) -> None:
+    """Every task succeeds, the first time."""
+    run = classified.run
+    assert run.state == "success"
+    assert run.tasks == {
+        "snapshot": "success",
+        "part.fetch": ["success"] * PARTS,
+        "part.classify": ["success"] * PARTS,
+        "assess": "success",
+        "publish": ["success"] * PARTS,
+        "reconcile": "success",
+    }
+    assert set(
+        itertools.chain.from_iterable(v if isinstance(v, list) else [v] for v in run.tries.values())
+    ) == {1}
+
+
+def test_every_good_record_has_a_prediction(classified) -> None:
+    """And no other has one."""
+    assert classified.predictions.keys() == {f"waiting-{number}" for number in range(WAITING)}
+
+
+def test_every_bad_record_has_its_reason(classified) -> None:
+    """And no other has one."""
+    reasons = {key: failure["reason"] for key, failure in classified.failures.items()}
+    assert reasons == {f"failing-0-{reason}": str(reason) for reason in EXPECTED_FAILURES.values()}
+
+
+def test_a_prediction_is_readable_and_its_probabilities_are_honest(classified) -> None:
+    """Label, index, confidence and probabilities agree with each other."""
+    for prediction in classified.predictions.values():
+        probabilities = prediction["probabilities"]
+        assert list(probabilities) == list(DIGITS.names)
+        assert math.isclose(sum(probabilities.values()), 1, abs_tol=1e-5)
+        assert prediction["label"] == max(probabilities, key=probabilities.__getitem__)
+        assert prediction["index"] == DIGITS.names.index(prediction["label"])
+        assert prediction["confidence"] == probabilities[prediction["label"]]
+        assert prediction["needs_review"] is (prediction["confidence"] < 0.9)
+
+
+def test_predictions_are_mostly_right(deployment, classified) -> None:
+    """The model has seen these digits, so labels that were mixed up on the way would show."""
+    truth = {
+        record["_id"].replace("labelled", "waiting"): record["label"]
+        for record in deployment.labelled(WAITING)
+    }
+    right = sum(prediction["label"] == truth[key] for key, prediction in classified.predictions.items())
+    assert right / WAITING > 0.6
+
+
+def test_a_prediction_says_which_model_made_it(classified, trained) -> None:
+    """The champion that the snapshot pinned."""
+    bundle = trained.xcoms["release", "return_value"]["bundle"]
+    expected = {name: bundle[name] for name in ("name", "version", "digest")}
+    assert all(prediction["model"] == expected for prediction in classified.predictions.values())
+
+
+def test_a_prediction_says_of_which_image_it_is(deployment, classified) -> None:
+    """Its URL, and the digest of the bytes that were served."""
+    for key, prediction in classified.predictions.items():
+        file = deployment.images / "train" / f"{key.removeprefix('waiting-')}.png"
+        assert prediction["image"] == {
+            "url": classified.records[key]["image_url"],
+            "sha256": sha256(file.read_bytes()).hexdigest(),
+        }
+
+
+def test_a_prediction_says_which_run_made_it_from_which_snapshot(classified) -> None:
+    """Enough to find every object it came from."""
+    run = classified.run
+    digest = run.xcoms["snapshot", "manifest"].rpartition("-")[2].removesuffix(".json")
+    for prediction in classified.predictions.values():
+        assert prediction["run"] == run_key("classify_records", run.run_id)
+        assert prediction["generation"] == 0
+        assert prediction["snapshot"] == f"sha256:{digest}"
+
+
+def test_nothing_else_in_a_record_changes(classified) -> None:
+    """The user's own fields stand as they were."""
+    written = {"prediction", "prediction_failure"}
+    assert {
+        key: {name: value for name, value in record.items() if name not in written}
+        for key, record in classified.records.items()
+    } == classified.before
+
+
+def test_the_ledger_accounts_for_every_record(classified) -> None:
+    """Each in exactly one outcome."""
+    assert classified.ledger["selected"] == WAITING + FAILING
+    assert classified.ledger["outcomes"] == {
+        "predicted": WAITING,
+        "quarantined": FAILING,
+        "retry_later": 0,
+        "held": 0,
+        "conflict": 0,
+        "gone": 0,
+    }
+    assert classified.ledger["imbalance"] is None
+
+
+def test_the_ledger_counts_the_reasons(classified) -> None:
+    """One of each."""
+    assert classified.ledger["reasons"] == {str(reason): 1 for reason in EXPECTED_FAILURES.values()}
+
+
+def test_the_ledger_names_the_model_and_what_every_stage_cost(classified) -> None:
+    """Seconds and rate a stage."""
+    assert classified.ledger["model"]["version"] == 1
+    stages = classified.ledger["stages"]
+    assert stages.keys() == {"snapshot", "fetch", "classify", "publish"}
+    assert all(stage["records"] == WAITING + FAILING for stage in stages.values())
+    assert all(stage["rate"] > 0 for stage in stages.values())
+
+
+def test_the_run_returns_what_the_ledger_says(classified) -> None:
+    """So it is seen in the UI."""
+    assert classified.run.xcoms["reconcile", "return_value"] == classified.ledger["outcomes"]
+
+
+def test_xcom_carries_uris_and_counts_never_data(classified) -> None:
+    """Short strings, whatever the size of a part."""
+    for key, value in classified.run.xcoms.items():
+        if key != ("reconcile", "return_value"):
+            uris = value if isinstance(value, list) else [value]
+            flat = itertools.chain.from_iterable(uri if isinstance(uri, list) else [uri] for uri in uris)
+            assert all(uri.startswith("s3://") and len(uri) < 400 for uri in flat), key
+
+
+def test_everything_a_run_writes_lies_under_its_key(classified) -> None:
+    """Two runs cannot meet."""
+    part = f"/{run_key('classify_records', classified.run.run_id)}/"
+    assert classified.new_keys
+    assert all(part in f"/{key}" for key in classified.new_keys)
+
+
+def test_the_run_tells_that_records_were_labelled(classified) -> None:
+    """Other DAGs can wait for it."""
+    assert classified.run.asset_events == ("mnist_ops_records_labelled",)
+
+
+# A second run
+
+
+@pytest.fixture(scope="module")
+def again(deployment, run_dag, classified) -> Observed:
+    """The same run once more."""
+    assert classified.run.state == "success"
+    return observe(deployment, run_dag, "sixty")
+
+
+def test_a_second_run_is_green(again) -> None:
+    """Nothing to do is no failure; what is mapped over nothing is skipped."""
+    assert again.run.state == "success"
+    assert again.run.tasks == {
+        "snapshot": "success",
+        "part.fetch": "skipped",
+        "part.classify": "skipped",
+        "assess": "skipped",
+        "publish": "skipped",
+        "reconcile": "success",
+    }
+
+
+def test_a_second_run_changes_nothing(again) -> None:
+    """Not one field of one record."""
+    assert again.records == again.before
+
+
+def test_a_second_run_has_a_ledger_of_zeros(again) -> None:
+    """It says that the run took place."""
+    assert again.ledger["selected"] == 0
+    assert set(again.ledger["outcomes"].values()) == {0}
+    assert len(again.ledger["outcomes"]) == 6
+
+
+# What the form asks for
+
+
+@pytest.fixture(scope="module")
+def asked(with_champion, run_dag) -> Observed:
+    """A run over a window of three days, limited to two records; one record was created a day."""
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    records = [
+        record | {"created_at": start + timedelta(days=number)}
+        for number, record in enumerate(reversed(with_champion.waiting(6)))
+    ]
+    window = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-05T01:00:00+01:00"}
+    return observe(with_champion, run_dag, "window", *records, **window, limit=2)
+
+
+def test_a_run_takes_exactly_the_records_asked_for(asked) -> None:
+    """The oldest two that were created in the window."""
+    assert asked.run.state == "success"
+    assert asked.predictions.keys() == {"waiting-4", "waiting-3"}
+
+
+def test_a_run_of_a_single_part_ends_well(asked) -> None:
+    """The mapped group runs once."""
+    assert asked.run.tasks["part.classify"] == ["success"]
+    assert asked.run.tasks["publish"] == ["success"]
+
+
+def test_the_ledger_says_what_was_asked_for(asked) -> None:
+    """Window and limit, in UTC."""
+    selection = asked.ledger["selection"]
+    assert selection["limit"] == 2
+    assert str(selection["since"]).startswith("2026-03-02")
+    assert str(selection["until"]).startswith("2026-03-05")
+
+
+@pytest.fixture(scope="module")
+def reclassified(deployment, run_dag, again) -> Observed:
+    """A run by hand for a logical date years ago, which takes everything again."""
+    assert again.run.state == "success"
+    logical_date = datetime(2021, 1, 1, tzinfo=UTC)
+    return observe(deployment, run_dag, "sixty", logical_date=logical_date, reclassify="all")
+
+
+def test_an_inferred_interval_does_not_limit_a_run_by_hand(reclassified) -> None:
+    """Airflow infers one from the logical date; nobody asked for it."""
+    assert reclassified.run.state == "success"
+    assert reclassified.ledger["selected"] == WAITING + FAILING
+
+
+def test_a_reclassified_record_keeps_its_former_prediction(classified, reclassified) -> None:
+    """At the head of its history."""
+    assert {
+        key: record["prediction_history"][0]
+        for key, record in reclassified.records.items()
+        if "prediction" in record
+    } == classified.predictions
+
+
+def test_a_reclassified_record_carries_the_newer_run(reclassified) -> None:
+    """And the same label, since the model is the same."""
+    key = run_key("classify_records", reclassified.run.run_id)
+    assert {prediction["run"] for prediction in reclassified.predictions.values()} == {key}
+    assert {name: made["label"] for name, made in reclassified.predictions.items()} == {
+        name: record["prediction"]["label"]
+        for name, record in reclassified.before.items()
+        if "prediction" in record
+    }
+
+
+# Previews
+
+
+@pytest.fixture(scope="module")
+def previewed(with_champion, run_dag) -> Observed:
+    """A dry run over three waiting records."""
+    return observe(with_champion, run_dag, "dry", *with_champion.waiting(3), dry_run=True)
+
+
+def test_a_dry_run_is_green_and_skips_every_task(previewed) -> None:
+    """Whoever asks for a count gets no red run."""
+    assert set(previewed.run.tasks.values()) == {"skipped"}
+    assert previewed.run.state == "success"
+
+
+def test_a_dry_run_says_how_many_records_would_be_taken(previewed) -> None:
+    """In the log of its snapshot."""
+    assert "3 records would be taken" in previewed.run.log
+
+
+def test_a_dry_run_writes_nothing(deployment, previewed) -> None:
+    """No record, no object, no commit and no ledger."""
+    runs = deployment.database["mnist_ops_runs"]
+    assert previewed.records == previewed.before
+    assert previewed.new_keys == frozenset()
+    assert runs.find_one({"run": run_key("classify_records", previewed.run.run_id)}) is None
+    assert previewed.ledger is None
+
+
+def test_a_dry_run_updates_no_asset(previewed) -> None:
+    """Nothing was labelled."""
+    assert previewed.run.asset_events == ()
+
+
+# Red runs
+
+
+@pytest.fixture(scope="module")
+def held(with_champion, run_dag) -> Observed:
+    """A run in which twelve of fifty records fail: more than the budget of a fifth."""
+    records = [*with_champion.waiting(38), *with_champion.failing(copies=2)]
+    return observe(with_champion, run_dag, "held", *records)
+
+
+def test_a_run_with_too_many_failures_is_red(held) -> None:
+    """Its ledger task alone fails, at once, and decides."""
+    assert held.run.state == "failed"
+    assert held.run.tasks["publish"] == ["success", "success"]
+    assert held.run.tasks["reconcile"] == "failed"
+    assert held.run.tries["reconcile"] == 1
+
+
+def test_a_held_run_publishes_no_prediction(held) -> None:
+    """Something is wrong with the images, or with the model."""
+    assert held.predictions == {}
+
+
+def test_a_held_run_writes_its_failures_all_the_same(held) -> None:
+    """They are true, whatever becomes of the predictions."""
+    assert len(held.failures) == 12
+
+
+def test_a_held_run_has_a_ledger_that_says_so(held) -> None:
+    """With the numbers."""
+    assert held.ledger["outcomes"]["held"] == 38
+    assert held.ledger["outcomes"]["quarantined"] == 12
+    assert "12 of 50 records failed" in held.ledger["held_because"]
+
+
+def test_a_held_run_says_why_and_how_to_release_it(held) -> None:
+    """In the log of the task that failed."""
+    assert "12 of 50 records failed" in held.run.log
+    assert "mnist-ops release-hold" in held.run.log
+
+
+def test_a_held_run_tells_nobody_that_records_were_labelled(held) -> None:
+    """A failed task updates no asset."""
+    assert held.run.asset_events == ()
+
+
+@pytest.fixture(scope="module")
+def unreleased(with_champion, run_dag) -> Observed:
+    """A run before any model of that name was released."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNIST_OPS_MODEL_NAME", "unheard_of")
+        return observe(with_champion, run_dag, "unreleased", *with_champion.waiting(3))
+
+
+def test_without_a_model_the_run_is_red_before_anything_is_fetched(unreleased) -> None:
+    """No image server is asked for nothing."""
+    assert unreleased.run.state == "failed"
+    assert unreleased.run.tasks["snapshot"] == "failed"
+    assert unreleased.run.tasks["part.fetch"] == "upstream_failed"
+    assert unreleased.new_keys == frozenset()
+
+
+def test_without_a_model_the_run_says_what_to_do(unreleased) -> None:
+    """In the log of its snapshot."""
+    assert "no unheard_of was released yet: run train_lenet first" in unreleased.run.log
+
+
+def test_where_the_snapshot_failed_the_ledger_task_says_so_at_once(unreleased) -> None:
+    """It has nothing to account for, and no retry changes that."""
+    assert unreleased.run.tasks["reconcile"] == "failed"
+    assert "the snapshot left no manifest" in unreleased.run.log
+    assert unreleased.run.tries["reconcile"] == 1
+
+
+# Secrets, in every run of this module
+
+
+@pytest.fixture(scope="module")
+def every_run(request) -> list[Any]:
+    """All of them."""
+    names = ("classified", "again", "asked", "reclassified", "previewed", "held", "unreleased")
+    observed = (request.getfixturevalue(name) for name in names)
+    trainings = (request.getfixturevalue(name) for name in ("trained", "nothing_labelled"))
+    return [*trainings, *(one.run for one in observed)]
+
+
+def plain(key: str, data: bytes) -> bytes:
+    """What an object says, uncompressed."""
+    if key.endswith(".gz"):
+        return gzip.decompress(data)
+    if key.endswith(".parquet"):
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            return repr((file.metadata.metadata, file.read().to_pylist())).encode()
+    return data
+
+
+def leaks(deployment, text: str | bytes) -> list[str]:
+    """The secrets that a text holds."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return [secret for secret in deployment.secrets if secret.encode() in data]
+
+
+def test_the_secrets_are_the_ones_that_are_used(deployment) -> None:
+    """Otherwise nothing could leak: the database takes no other password."""
+    given = json.loads(os.environ["AIRFLOW_CONN_MONGO_DEFAULT"])
+    with (
+        MongoClient(
+            "127.0.0.1", given["port"], username=given["login"], password="wrong", authSource="mnist"
+        ) as client,
+        pytest.raises(OperationFailure),
+    ):
+        client["mnist"].command("ping")
+    assert given["password"] in deployment.secrets
+
+
+def test_no_xcom_holds_a_secret(deployment, every_run) -> None:
+    """They are shown in the UI."""
+    assert [leaks(deployment, repr(run.xcoms)) for run in every_run] == [[]] * len(every_run)
+
+
+def test_no_rendered_template_holds_a_secret(deployment, every_run) -> None:
+    """They are shown in the UI."""
+    assert all(run.rendered for run in every_run)
+    assert not [leak for run in every_run for text in run.rendered for leak in leaks(deployment, text)]
+
+
+def test_no_log_line_holds_a_secret(deployment, every_run) -> None:
+    """Of the tasks, of Airflow, and of the processes that tasks start."""
+    assert all("[DAG TEST] starting" in run.log for run in every_run)
+    assert not [leak for run in every_run for leak in leaks(deployment, run.log)]
+
+
+@pytest.mark.usefixtures("every_run")
+def test_no_object_in_s3_holds_a_secret(deployment) -> None:
+    """Neither a manifest nor a shard, compressed or not."""
+    keys = deployment.object_keys()
+    assert len(keys) > 30
+    assert not [key for key in keys if leaks(deployment, plain(key, deployment.read(key)))]
+
+
+@pytest.mark.usefixtures("every_run")
+def test_no_document_of_the_pipeline_holds_a_secret(deployment) -> None:
+    """Neither a commit, a ledger, a model nor a record."""
+    names = [name for name in deployment.database.list_collection_names() if not name.startswith("system.")]
+    assert {"mnist_ops_runs", "mnist_ops_ledgers", "mnist_ops_models"} <= set(names)
+    documents = ((name, repr(list(deployment.database[name].find()))) for name in names)
+    assert not [name for name, text in documents if leaks(deployment, text)]
+
+
+@pytest.mark.usefixtures("every_run")
+def test_airflows_own_database_holds_no_secret(deployment) -> None:
+    """Connections from the environment stay there."""
+    files = list(AIRFLOW_HOME.glob("airflow.db*"))
+    assert files
+    assert [leaks(deployment, file.read_bytes()) for file in files] == [[]] * len(files)
