@@ -126,7 +126,7 @@ def release_model(adapters: Adapters, folder: Path) -> None:
 
 def store_records(adapters: Adapters, images: Path, images_url: str) -> None:
     """Store a record and a picture for every digit of the sample's train split."""
-    digits, _ = sample_digits.load("train")
+    digits, _ = sample_digits.load("train", adapters.settings.data_dir or sample_digits.SAMPLE)
     folder = images / "bench"
     folder.mkdir(parents=True)
     now = datetime.now(UTC)

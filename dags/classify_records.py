@@ -108,7 +108,14 @@ def classify_records() -> None:
     @task_group(group_id="part")
     def classify_part(part: str) -> object:
         """One part's images, fetched and classified."""
-        images = FetchImagesOperator(task_id="fetch", part=part)
+        images = FetchImagesOperator(
+            task_id="fetch",
+            part=part,
+            # However many parts and runs there are, so many ask the image servers at a time.
+            max_active_tis_per_dag=4,
+            # A part of a slow host takes long, and is done all the same.
+            execution_timeout=timedelta(hours=6),
+        )
         return ClassifyImagesOperator(task_id="classify", images=images.output).output
 
     predictions = classify_part.expand(part=snapshot.output)

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     Attributes:
         s3_bucket: where snapshots, shards, data sets and models lie.
         s3_prefix: put before every key in it.
-        mongo_database: the database of the records, and of the pipeline's own collections.
+        mongo_database: the database of the records, and of the pipeline's own collections; the schema of
+            the connection is the database that authenticates.
         mongo_collection: the collection of the records.
         image_url_field: a record's field with the URL of its image; may be a dotted path.
         created_at_field: its field with the creation time; may be a dotted path.
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
         records_per_part: records a part.
         allowed_hosts: `host:port` pairs, separated by commas, that images may be fetched from
             although they lie at private, loopback or link-local addresses.
+        image_buckets: buckets, separated by commas, that `s3://` image URLs may name; they are read with
+            the pipeline's own credentials.
         fetch_timeout_s: the longest one image may take, in seconds.
         fetch_max_bytes: the largest image, in bytes.
         fetch_concurrency: connections open at a time.
@@ -52,7 +55,7 @@ class Settings(BaseSettings):
         device: auto, cpu or cuda.
         threads: of ONNX Runtime; None for as many as there are cores.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
-        data_dir: a folder with the full MNIST, for benchmarks.
+        data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
 
@@ -60,7 +63,7 @@ class Settings(BaseSettings):
 
     s3_bucket: Annotated[str, Field(min_length=3, max_length=63)] = "mnist-ops"
     s3_prefix: Annotated[str, Field(pattern=_PREFIX)] = ""
-    mongo_database: Annotated[str, Field(pattern=_SLUG)] = "mnist"
+    mongo_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "mnist"
     mongo_collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = "records"
     image_url_field: Annotated[str, Field(pattern=_PATH)] = "image_url"
     created_at_field: Annotated[str, Field(pattern=_PATH)] = "created_at"
@@ -69,10 +72,11 @@ class Settings(BaseSettings):
     prediction_history_field: Annotated[str, Field(pattern=_NAME)] = "prediction_history"
     prediction_failure_field: Annotated[str, Field(pattern=_NAME)] = "prediction_failure"
     model_name: Annotated[str, Field(pattern=_SLUG)] = "lenet5"
-    records_per_part: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    records_per_part: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    image_buckets: Annotated[frozenset[str], NoDecode] = frozenset()
     fetch_timeout_s: Annotated[float, Field(gt=0, le=600)] = 20.0
-    fetch_max_bytes: Annotated[int, Field(ge=1, le=64 << 20)] = 4 << 20
+    fetch_max_bytes: Annotated[int, Field(ge=1, le=4 << 20)] = 4 << 20
     fetch_concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
     review_below: Annotated[float, Field(ge=0, le=1)] = 0.9
     failure_budget: Annotated[float, Field(ge=0, le=1)] = 0.20
@@ -83,7 +87,7 @@ class Settings(BaseSettings):
     data_dir: Path | None = None
     local_dir: Path = Path(".local")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "image_buckets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -120,10 +124,11 @@ class Settings(BaseSettings):
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
-    """The settings of the environment; where it names no MongoDB, those of the embedded stack below them."""
+    """The settings of the environment; where it names no connection, those of the embedded stack below."""
     settings = Settings()
     stack = settings.local_dir / "stack.json"
-    if "AIRFLOW_CONN_MONGO_DEFAULT" in environment or not stack.exists():
+    named = {"AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"} & environment.keys()
+    if named or not stack.exists():
         return settings
     of_stack = _of_stack(stack, "settings")
     below = {name: value for name, value in of_stack.items() if name not in environment}

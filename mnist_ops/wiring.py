@@ -50,6 +50,7 @@ class Adapters:
             max_bytes=settings.fetch_max_bytes,
             concurrency=settings.fetch_concurrency,
             allowed_hosts=settings.allowed_hosts,
+            buckets=settings.image_buckets,
         )
         with HttpImages(policy) as http:
             yield Images(http, S3Images(self.s3_client, policy))
@@ -82,6 +83,12 @@ def adapters_of_environment(settings: Settings, environment: Mapping[str, str]) 
     return assemble(settings, mongo, s3_client(connection("aws_default", environment, local_dir)))
 
 
+def objects_of_environment(settings: Settings, environment: Mapping[str, str]) -> S3Objects:
+    """The object store alone, for what needs no database."""
+    client = s3_client(connection("aws_default", environment, settings.local_dir))
+    return S3Objects(client, settings.s3_bucket, settings.s3_prefix)
+
+
 def mongo_client(where: Connection) -> MongoClient[Document]:
     """A client for a connection, its options as Airflow's MongoDB hook reads them.
 
@@ -106,7 +113,11 @@ def mongo_client(where: Connection) -> MongoClient[Document]:
 
 
 def s3_client(where: Connection) -> "S3Client":
-    """A client for a connection, its options as Airflow's AWS hooks read them."""
+    """A client for a connection.
+
+    Of its extras it knows `aws_session_token`, `region_name`, `endpoint_url` and `config_kwargs`; roles
+    and profiles are for Airflow's hooks.
+    """
     extra: dict[str, Any] = dict(where.extra)
     return boto3.client(
         "s3",

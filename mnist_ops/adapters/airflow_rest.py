@@ -137,7 +137,6 @@ class AirflowRest:
         first, last = datetime.fromisoformat(since), datetime.fromisoformat(until)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            # Airflow itself notes a backfill's end only minutes later.
             states = [
                 str(run["state"])
                 for run in self.runs(dag_id)
@@ -145,10 +144,25 @@ class AirflowRest:
                 and first <= datetime.fromisoformat(str(run["logical_date"])) <= last
             ]
             if all(state in FINISHED for state in states):
+                self._close(backfill_id)
                 return
             watch(f"{sum(state in FINISHED for state in states)} of {len(states)} runs finished")
             self._sleep(1.0)
         raise Transient(f"backfill {backfill_id}: not finished after {timeout_s:.0f} s")
+
+    def _close(self, backfill_id: int) -> None:
+        """Note the end of a backfill whose runs are done.
+
+        Airflow does so itself only minutes later, and refuses another backfill of the DAG until then.
+        """
+        path = f"/backfills/{backfill_id}"
+        if self.call("GET", path)["completed_at"] is not None:
+            return
+        try:
+            self.call("PUT", f"{path}/cancel")
+        except Permanent:
+            if self.call("GET", path)["completed_at"] is None:
+                raise
 
 
 def _quoted(text: str) -> str:

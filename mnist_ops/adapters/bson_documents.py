@@ -10,8 +10,12 @@ from bson.errors import BSONError
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.records import Change, FailureStamp, FieldNames, PredictionFailure, RecordHead
+from mnist_ops.domain.retry_policy import MAX_ATTEMPTS
 
 Document = dict[str, object]
+
+# Bytes. No URL that is fetched is as long; a longer value would be copied into filters and failures.
+LONGEST_URL = 8_192
 
 # Dates beyond Python's years and broken UTF-8 occur in real collections; neither may end a part.
 CODEC: CodecOptions[Document] = CodecOptions(
@@ -70,12 +74,18 @@ def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
     return RecordHead(
         id=record_id,
         id_json=id_json(record_id),
-        image_url=image_url if isinstance(image_url, str) else None,
+        image_url=_url(image_url),
         created_at=_date(created_at),
         label=value_at(document, fields.label),
         prediction=prediction if isinstance(prediction, Mapping) else None,
         failure=_failure(value_at(document, fields.prediction_failure)),
     )
+
+
+def _url(value: object) -> str | None:
+    """A URL, if it is a string that may be written back; a longer one counts as none."""
+    usable = isinstance(value, str) and len(value.encode(errors="surrogatepass")) <= LONGEST_URL
+    return value if usable else None  # type: ignore[return-value]
 
 
 def _date(value: object) -> datetime | None:
@@ -96,7 +106,10 @@ def _failure(value: object) -> FailureStamp:
         last_at=value.get("last_at"),
         image_url=value.get("image_url"),
         reason=value.get("reason"),
-        attempts=max(0, attempts) if isinstance(attempts, int) and not isinstance(attempts, bool) else 0,
+        # Bounded both ways, since anybody may have written it.
+        attempts=min(max(0, attempts), MAX_ATTEMPTS)
+        if isinstance(attempts, int) and not isinstance(attempts, bool)
+        else 0,
         first_at=value.get("first_at"),
         next_attempt_at=value.get("next_attempt_at"),
     )

@@ -18,7 +18,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from mnist_ops.adapters.bson_documents import CODEC, Document, decode, head_of, id_of, update_of
+from mnist_ops.adapters.bson_documents import CODEC, LONGEST_URL, Document, decode, head_of, id_of, update_of
 from mnist_ops.domain.errors import OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import (
@@ -38,6 +38,10 @@ _BATCH = 5_000
 _ORDER = "mnist_ops_order"  # a field within a pipeline, never in a record
 # WriteConflict, ReadConcernMajorityNotAvailableYet.
 _RETRYABLE_CODES = frozenset({112, 134})
+# What the server will always say to this write of this document: BadValue, FailedToParse, TypeMismatch,
+# PathNotViable, ConflictingUpdateOperators, field names it does not take, DuplicateKey,
+# DocumentValidationFailure, documents that would become too large.
+_REFUSALS = frozenset({2, 9, 14, 28, 40, 52, 56, 57, 121, 10334, 11000, 16837, 17280, 17419})
 _RETRYABLE_LABELS = ("RetryableWriteError", "TransientTransactionError")
 # The embedded server looks an `$in` list up in quadratic time; a real one gains little beyond this.
 IDS_PER_LOOKUP = 100
@@ -229,9 +233,17 @@ class MongoRecords:
         }
 
     def _url(self) -> Mapping[str, object]:
-        """The record's URL as an aggregation expression; null where it is no string."""
+        """The record's URL as an aggregation expression; null where it is no string, or too long."""
         path = f"${self._fields.image_url}"
-        return {"$cond": [{"$eq": [_type_of(self._fields.image_url), "string"]}, path, None]}
+        # Evaluated from the inside out on some servers, so the length is of a string in any case.
+        text = {"$cond": [{"$eq": [_type_of(self._fields.image_url), "string"]}, path, ""]}
+        usable = {
+            "$and": [
+                {"$eq": [_type_of(self._fields.image_url), "string"]},
+                {"$lte": [{"$strLenBytes": text}, LONGEST_URL]},
+            ]
+        }
+        return {"$cond": [usable, path, None]}
 
     def _unchanged(self, change: Change) -> Mapping[str, object]:
         """The filter that a record passes only while it is as it was snapshotted."""
@@ -245,7 +257,7 @@ class MongoRecords:
             f"{fields.prediction}.model.digest": {"$eq": stamp.digest},
         }
         if head.image_url is None:
-            expected["$expr"] = {"$ne": [_type_of(fields.image_url), "string"]}
+            expected["$expr"] = {"$eq": [self._url(), None]}
         else:
             expected[fields.image_url] = _exactly(head.image_url)
         if isinstance(change.outcome, PredictionFailure):
@@ -258,9 +270,11 @@ def _partial(error: BulkWriteError) -> WriteReport:
     details = error.details or {}
     if details.get("writeConcernErrors"):
         raise OutcomeUnknown(f"a bulk was not acknowledged: {details['writeConcernErrors']}") from error
-    refused = {
-        failure["index"]: f"code {failure['code']}: {failure['errmsg']}" for failure in details["writeErrors"]
-    }
+    failures = details["writeErrors"]
+    passing = [failure for failure in failures if failure["code"] not in _REFUSALS]
+    if passing:
+        raise OutcomeUnknown(f"{len(passing)} writes of a bulk failed: {passing[0]['errmsg']}") from error
+    refused = {failure["index"]: f"code {failure['code']}: {failure['errmsg']}" for failure in failures}
     return WriteReport(matched=details["nMatched"], refused=refused)
 
 

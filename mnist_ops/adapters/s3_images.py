@@ -89,6 +89,10 @@ class S3Images:
         parts = _URL.fullmatch(url)
         if parts is None:
             raise ItemRejected(Reason.INVALID_URL, "not of the form s3://bucket/key")
+        if parts[1] not in self._policy.buckets:
+            raise ItemRejected(
+                Reason.BLOCKED_ADDRESS, f"bucket {parts[1]}: not one that images may come from"
+            )
         deadline = self._clock() + self._policy.total_timeout_s
         # One byte more than allowed tells too large from just large enough.
         wanted = f"bytes=0-{self._policy.max_bytes}"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 # Of the refusals (3xx and 4xx), those that may be granted later.
 _LATER = frozenset({408, 409, 429})
-_LATER_CODES = frozenset({"RequestTimeout", "SlowDown"})
+# A task's next try has fresh credentials.
+_LATER_CODES = frozenset({"ExpiredToken", "RequestTimeout", "SlowDown", "TokenRefreshRequired"})
 _REFUSALS = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"})
 _WRONG_SETTINGS = (
     NoCredentialsError,

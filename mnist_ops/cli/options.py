@@ -1,13 +1,11 @@
 """Options that several commands share."""
 
-import secrets
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from mnist_ops.domain.keys import Generation, cli_run_key
-from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
@@ -17,18 +15,7 @@ Again = Annotated[Reclassify, typer.Option(help="Which predicted records are tak
 
 def now() -> datetime:
     """The wall clock (UTC), in the whole milliseconds that MongoDB can hold."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def new_generation() -> Generation:
-    """A run of its own for what is started by hand."""
-    return Generation(cli_run_key(now(), secrets.token_hex(4)))
-
-
-def new_attempt() -> str:
-    """A token that no other attempt has."""
-    return secrets.token_hex(8)
+    return whole_milliseconds(datetime.now(UTC))
 
 
 def selection(

@@ -3,17 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mnist_ops.cli.options import Again, Limit, Since, Until, new_attempt, new_generation, now, selection
-from mnist_ops.domain.keys import part_reference
+from mnist_ops.cli.options import Again, Limit, Since, Until, now, selection
+from mnist_ops.cli.snapshots import take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
-
-if TYPE_CHECKING:
-    from mnist_ops.wiring import Adapters
 
 app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
 
@@ -41,7 +38,7 @@ def classify(
         typer.echo(f"{adapters.records.count(chosen)} records would be taken")
         return
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
-    manifest, parts = _snapshot(adapters, chosen)
+    manifest, parts = take_snapshot(adapters, chosen)
     predictions = []
     with adapters.images() as images:
         for part in parts:
@@ -62,28 +59,6 @@ def classify(
     )
 
 
-def _snapshot(adapters: "Adapters", chosen: Selection) -> tuple[str, list[str]]:
-    from mnist_ops.steps.artifacts import read_manifest
-    from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
-
-    request = SnapshotRequest(
-        generation=new_generation(),
-        selection=chosen,
-        attempt=new_attempt(),
-        model_name=adapters.settings.model_name,
-        records_per_part=adapters.settings.records_per_part,
-    )
-    uri = snapshot(
-        request,
-        records=adapters.records,
-        objects=adapters.objects,
-        runs=adapters.runs,
-        models=adapters.models,
-    )
-    parts = read_manifest(adapters.objects, uri).parts
-    return uri, [part_reference(uri, part.number) for part in parts]
-
-
 @app.command()
 def train(
     config: Annotated[
@@ -100,7 +75,7 @@ def train(
 
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
-    manifest, parts = _snapshot(adapters, Selection(at=now(), labelled=True))
+    manifest, parts = take_snapshot(adapters, Selection(at=now(), labelled=True))
     if not parts:
         typer.echo("no record has a human label, so there is nothing to train on")
         return

@@ -74,7 +74,8 @@ def _prepare(layout: Layout) -> None:
 def down() -> None:
     """Stop the stack, and a demo's that was kept; nothing else. Data and logs stay."""
     layout = _layout()
-    stopped = [*stack.down(layout, tell=_tell), *stack.down(_demo_layout(layout), tell=_tell)]
+    layouts = [each for each in (layout, _demo_layout(layout)) if each.root.exists()]
+    stopped = [part for each in layouts for part in stack.down(each, tell=_tell)]
     typer.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -91,13 +92,18 @@ def status() -> None:
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave the stack running afterwards.")] = False,
 ) -> None:
-    """Label 1,500 records through real Airflow runs, on an embedded stack, and check every number."""
+    """Classify 1,500 records through real Airflow runs, on an embedded stack, and check every number."""
     from mnist_ops.local.demo_records import write_images
 
     # The demo counts on empty collections, so it has a stack of its own, made anew.
     layout = _demo_layout(_layout())
-    stack.down(layout, tell=_tell)
-    shutil.rmtree(layout.root, ignore_errors=True)
+    if layout.root.exists():
+        if not layout.credentials_file.exists():
+            raise Permanent(
+                f"{layout.root}: not the folder of a demo; move it away, or set MNIST_OPS_LOCAL_DIR"
+            )
+        stack.down(layout, tell=_tell)
+        shutil.rmtree(layout.root)
     layout.images.mkdir(parents=True)
     write_images(layout.images)
     ports = Ports.from_environment(os.environ)

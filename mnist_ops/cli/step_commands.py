@@ -1,13 +1,15 @@
 """One step at a time: what a task in Airflow does, from the command line."""
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import Again, Limit, Since, Until, new_attempt, new_generation, now, selection
-from mnist_ops.domain.keys import part_reference
+from mnist_ops.cli.options import Again, Limit, Since, Until, now, selection
+from mnist_ops.cli.snapshots import take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Run one step on URIs that earlier steps printed.", no_args_is_help=True)
 
-Uris = Annotated[list[str], typer.Argument(help="URIs of shards, as the step before printed them.")]
+_ENDED_WITH_PARENT = 4  # nothing was wrong with the training: it may be tried again
+
+Uris = Annotated[list[str] | None, typer.Argument(help="URIs of shards, as the step before printed them.")]
 
 
 def _adapters() -> "Adapters":
@@ -34,30 +38,11 @@ def snapshot(
     labelled: Annotated[bool, typer.Option(help="Take the human-labelled records.")] = False,
 ) -> None:
     """Take a snapshot; prints the manifest, then a part a line."""
-    from mnist_ops.steps.artifacts import read_manifest
-    from mnist_ops.steps.snapshot import SnapshotRequest
-    from mnist_ops.steps.snapshot import snapshot as take_snapshot
-
-    adapters = _adapters()
-    request = SnapshotRequest(
-        generation=new_generation(),
-        selection=Selection(at=now(), labelled=True)
-        if labelled
-        else selection(since, until, reclassify, limit),
-        attempt=new_attempt(),
-        model_name=adapters.settings.model_name,
-        records_per_part=adapters.settings.records_per_part,
-    )
-    uri = take_snapshot(
-        request,
-        records=adapters.records,
-        objects=adapters.objects,
-        runs=adapters.runs,
-        models=adapters.models,
-    )
+    chosen = Selection(at=now(), labelled=True) if labelled else selection(since, until, reclassify, limit)
+    uri, parts = take_snapshot(_adapters(), chosen)
     typer.echo(uri)
-    for part in read_manifest(adapters.objects, uri).parts:
-        typer.echo(part_reference(uri, part.number))
+    for part in parts:
+        typer.echo(part)
 
 
 @app.command()
@@ -98,7 +83,7 @@ def classify(images: Annotated[str, typer.Argument(help="An image shard.")]) -> 
 
 
 @app.command()
-def assess(manifest: Annotated[str, typer.Argument(help="The manifest.")], predictions: Uris) -> None:
+def assess(manifest: Annotated[str, typer.Argument(help="The manifest.")], predictions: Uris = None) -> None:
     """Hold all prediction shards of a manifest against the failure budget; prints the assessment."""
     from mnist_ops.steps.assess import assess as assess_run
 
@@ -106,7 +91,7 @@ def assess(manifest: Annotated[str, typer.Argument(help="The manifest.")], predi
     typer.echo(
         assess_run(
             manifest,
-            predictions,
+            predictions or [],
             objects=adapters.objects,
             runs=adapters.runs,
             budget=adapters.settings.budget,
@@ -129,20 +114,27 @@ def publish(
 
 
 @app.command()
-def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], outcomes: Uris) -> None:
+def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], outcomes: Uris = None) -> None:
     """Draw up the ledger of a manifest from its outcome shards; fails unless it adds up."""
     from mnist_ops.steps.reconcile import reconcile as reconcile_run
 
     adapters = _adapters()
     ledger = reconcile_run(
-        manifest, outcomes, records=adapters.records, objects=adapters.objects, runs=adapters.runs, now=now
+        manifest,
+        outcomes or [],
+        records=adapters.records,
+        objects=adapters.objects,
+        runs=adapters.runs,
+        now=now,
     )
     for outcome, count in ledger.outcomes.items():
         typer.echo(f"{outcome} {count}")
 
 
 @app.command("build-dataset")
-def build_dataset(manifest: Annotated[str, typer.Argument(help="The manifest.")], images: Uris) -> None:
+def build_dataset(
+    manifest: Annotated[str, typer.Argument(help="The manifest.")], images: Uris = None
+) -> None:
     """Make a data set of a labelled manifest and its image shards; prints its manifest."""
     from mnist_ops.steps.build_dataset import build_dataset as build
 
@@ -150,7 +142,7 @@ def build_dataset(manifest: Annotated[str, typer.Argument(help="The manifest.")]
     typer.echo(
         build(
             manifest,
-            images,
+            images or [],
             records=adapters.records,
             objects=adapters.objects,
             datasets=adapters.datasets,
@@ -163,15 +155,30 @@ def train(
     dataset: Annotated[str, typer.Option(help="The data set's manifest.")],
     config_json: Annotated[str, typer.Option(help="Hyperparameters as a JSON object.")] = "{}",
     result: Annotated[Path | None, typer.Option(help="Write the training's URI into this file too.")] = None,
+    end_with_stdin: Annotated[
+        bool, typer.Option("--end-with-stdin", help="End when standard input closes, with whoever holds it.")
+    ] = False,
 ) -> None:
     """Train on a data set; prints the training."""
     from mnist_ops.cli.training_progress import train_with_progress
+    from mnist_ops.wiring import objects_of_environment
 
-    adapters = _adapters()
-    uri = train_with_progress(dataset, adapters.objects, config_json, adapters.settings.device)
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    settings = settings_of(os.environ)
+    uri = train_with_progress(
+        dataset, objects_of_environment(settings, os.environ), config_json, settings.device
+    )
     typer.echo(uri)
     if result is not None:
         result.write_text(uri)
+
+
+def _end_with_stdin() -> None:
+    # Not through sys.stdin, whose lock the interpreter wants back when it ends.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(_ENDED_WITH_PARENT)
 
 
 @app.command()

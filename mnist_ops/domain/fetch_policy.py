@@ -24,6 +24,8 @@ class FetchPolicy:
         dead_host_rest_s: for so many seconds its URLs fail at once, then it is tried again.
         allowed_hosts: `host:port` pairs, lower-case and as URLs write them (IPv6 in brackets), that may
             have a forbidden address. There is no switch that allows them all.
+        buckets: those that s3:// URLs may name; by default none, since they are read with the pipeline's
+            own credentials.
         read_ahead_bytes: bytes of bodies held for the reader; above it no transfer is started, those
             under way may still end.
         read_ahead_count: URLs read but not yet answered to the reader.
@@ -42,5 +44,6 @@ class FetchPolicy:
     dead_host_after_s: float = 15.0
     dead_host_rest_s: float = 10.0
     allowed_hosts: frozenset[str] = frozenset()
+    buckets: frozenset[str] = frozenset()
     read_ahead_bytes: int = 64 << 20
     read_ahead_count: int = 2000

@@ -12,8 +12,6 @@ from urllib.parse import quote
 
 from mnist_ops.domain.errors import Permanent
 
-SHARD_KINDS = ("images", "predictions", "outcomes")
-
 _PART_IN_NAME = re.compile(r"/part-(\d{5,})-[0-9a-f]{64}\.parquet$")
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{64})\.[a-z]+$")
 
@@ -77,6 +75,11 @@ def artifact_key(folder: str, generation: Generation, name: str, digest: str) ->
 def bundle_prefix(name: str, version: int, digest: str) -> str:
     """The folder of a released model's files, without a trailing slash."""
     return f"models/{name}/{version:06d}-{digest.removeprefix('sha256:')}"
+
+
+def is_of_generation(uri: str, generation: Generation) -> bool:
+    """Whether a URI names a shard of a generation, not of another one of the same run."""
+    return uri.rpartition("/")[0].endswith(f"/{generation.id}")
 
 
 def digest_in_name(uri: str) -> str:

@@ -37,10 +37,12 @@ class LabelTable:
     def index(self, label: object) -> int | None:
         """The class that a record's label means, or None where it means none.
 
-        Accepts a name (ignoring case and spaces) or the index, as an integer or its decimal digits.
+        Accepts a name (ignoring case and spaces) or the index, as a whole number or its decimal digits.
         """
         if isinstance(label, bool):  # an int to Python, but no digit to people
             return None
+        if isinstance(label, float) and label.is_integer():  # how JavaScript stores numbers
+            label = int(label)
         if isinstance(label, int):
             return int(label) if 0 <= label < len(self.names) else None
         if not isinstance(label, str):

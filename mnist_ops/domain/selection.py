@@ -9,6 +9,11 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 
 
+def whole_milliseconds(moment: datetime) -> datetime:
+    """A point in time as MongoDB can hold it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 class Reclassify(StrEnum):
     """Which already predicted records are taken again; none takes a human-labelled one."""
 

@@ -32,7 +32,7 @@ class StageReport:
         compute_s: of it, working.
         write_s: of it, waiting for output to be taken.
         bytes: payload bytes moved: compressed parts, images, shards.
-        s3_requests: requests to the object store by kind.
+        s3_requests: requests to the object store by kind, up to when the step's result was stored.
     """
 
     stage: str

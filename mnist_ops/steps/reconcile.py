@@ -73,8 +73,8 @@ def reconcile(
         reasons=dict(tally.reasons),
         superseded=tally.superseded,
         missing_parts=[part.number for part in manifest.parts if part.number not in tally.parts],
-        lost_writes=tally.lost[:_EXAMPLES],
-        lost_write_count=len(tally.lost),
+        lost_writes=tally.lost,
+        lost_write_count=tally.lost_count,
         stages=tally.stages,
         held_because=held_because,
         finished_at=now(),
@@ -114,6 +114,7 @@ class _Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     superseded: int = 0
     lost: list[str] = field(default_factory=list)
+    lost_count: int = 0
     stages: dict[str, StageReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -143,12 +144,17 @@ class _Tally:
         else:
             self._verify_failure(head)
 
+    def _lose(self, head: RecordHead) -> None:
+        self.lost_count += 1
+        if len(self.lost) < _EXAMPLES:
+            self.lost.append(head.id_json)
+
     def _verify_prediction(self, head: RecordHead) -> None:
         generation = self.manifest.generation
         if (head.stamp.run, head.stamp.generation) == (generation.run, generation.number):
             return
         if head.stamp.digest is None:
-            self.lost.append(head.id_json)
+            self._lose(head)
         else:
             self.superseded += 1
 
@@ -157,6 +163,6 @@ class _Tally:
             return
         # A later prediction takes a failure away, a later failure replaces it.
         if head.failure.attempts == 0 and head.stamp.digest is None:
-            self.lost.append(head.id_json)
+            self._lose(head)
         else:
             self.superseded += 1

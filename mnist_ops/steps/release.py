@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mnist_ops.domain.errors import Transient
+from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import bundle_prefix
 from mnist_ops.domain.labels import LabelTable
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
@@ -65,7 +65,7 @@ def release(
         now: the wall clock (UTC).
 
     Raises:
-        Transient: the champion has changed since the evaluation: evaluate again.
+        Permanent: the champion has changed since the evaluation: evaluate again.
     """
     comparison = read_evaluation(objects, evaluation_uri)
     training = read_training(objects, comparison.training)
@@ -79,8 +79,9 @@ def release(
     registered = models.register(RegisteredModel(bundle, training.uri, metrics, now())).bundle
     good, why = _good_enough(comparison, minimum_accuracy)
     if good and not models.promote(registered, comparison.champion, now()):
-        raise Transient(
-            f"{model_name}: the champion has changed since {evaluation_uri} was measured; evaluate again"
+        raise Permanent(
+            f"{model_name}: the champion has changed since {evaluation_uri} was measured; clear `evaluate`, "
+            "so that the two are compared anew"
         )
     _log.info("%s %d: %s", model_name, version, why)
     return Verdict(registered, good, why)

@@ -39,7 +39,8 @@ def container_of(payload: bytes) -> str:
     """
     name = _sniff(payload)
     if name is None:
-        found = "an empty file" if not payload else f"a file that begins with {payload[:8]!r}"
+        # What it is instead is not quoted: it may be no business of those who read the failure.
+        found = "an empty file" if not payload else "no such picture by its first bytes"
         raise ItemRejected(Reason.NOT_AN_IMAGE, f"{found}; accepted are PNG, JPEG, GIF, BMP, WEBP and TIFF")
     if name == "PNG":
         _check_png(payload)

@@ -34,19 +34,27 @@ def adapters_of_connections(
         )
 
 
-def connection_as_json(conn_id: str) -> str:
-    """A connection as the value of an `AIRFLOW_CONN_*` variable, for a process of our own."""
-    from airflow.sdk import BaseHook
+def aws_connection_as_json(aws_conn_id: str) -> str:
+    """An AWS connection as the value of an `AIRFLOW_CONN_*` variable, for a process of our own.
 
-    found = BaseHook.get_connection(conn_id)
+    Whatever the connection says, a role or a profile too, the hook has made it plain keys.
+    """
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
+    keys = hook.get_credentials()
+    config = hook.conn_config
+    extra = {
+        "aws_session_token": keys.token,
+        "region_name": hook.region_name,
+        "endpoint_url": config.get_service_endpoint_url(service_name="s3"),
+        "config_kwargs": config.extra_config.get("config_kwargs"),
+    }
     return json.dumps(
         {
-            "conn_type": found.conn_type,
-            "host": found.host,
-            "port": found.port,
-            "schema": found.schema,
-            "login": found.login,
-            "password": found.password,
-            "extra": found.extra_dejson,
+            "conn_type": "aws",
+            "login": keys.access_key,
+            "password": keys.secret_key,
+            "extra": {name: value for name, value in extra.items() if value is not None},
         }
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 Interval = tuple[datetime, datetime]
 
@@ -61,7 +61,7 @@ def selection_of_run(
     Raises:
         Permanent: an unknown kind of run, a backfill without an interval, or an empty window.
     """
-    moment = _milliseconds(at)
+    moment = whole_milliseconds(at)
     if facts.run_type in SCHEDULED:
         return Selection(at=moment, until=facts.interval[1] if facts.interval else facts.run_after)
     if facts.run_type == BACKFILL:
@@ -99,11 +99,6 @@ def moment_of(text: str | None, name: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError):
         raise Permanent(f"{name}: {text!r} is no date and time such as 2026-01-31T00:00:00Z") from None
-
-
-def _milliseconds(moment: datetime) -> datetime:
-    """As MongoDB can hold it."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def reclassify_of(text: str) -> Reclassify:

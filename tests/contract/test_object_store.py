@@ -377,7 +377,7 @@ ANSWERS = {
     (403, "InvalidAccessKeyId"): Permanent,
     (403, "SignatureDoesNotMatch"): Permanent,
     (403, "RequestTimeTooSkewed"): Permanent,
-    (400, "ExpiredToken"): Permanent,
+    (400, "ExpiredToken"): Transient,
     (400, "InvalidToken"): Permanent,
     (400, "InvalidBucketName"): Permanent,
     (400, "AuthorizationHeaderMalformed"): Permanent,

@@ -15,7 +15,10 @@ from mnist_ops.domain.reasons import Reason
 from tests.faults.hostile_http import HostileServer
 from tests.faults.hostile_routes import ROUTES
 
-POLICY = FetchPolicy(max_bytes=200_000, total_timeout_s=1.0)
+BUCKETS = frozenset(
+    {"digits", "no-such-bucket", "status", "cuts", "lies-more", "endless", "silent", "steady", "busy"}
+)
+POLICY = FetchPolicy(max_bytes=200_000, total_timeout_s=1.0, buckets=BUCKETS)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,16 @@ def test_trouble_with_the_store_has_its_reason(server, path, reason, http_status
     assert time.monotonic() - began < 4
 
 
+def test_a_bucket_that_images_may_not_come_from_is_not_asked(bucket):
+    """It would be read with the pipeline's own credentials, so each bucket must be named in the settings."""
+    bucket.create_bucket(Bucket="private")
+    bucket.put_object(Bucket="private", Key="secret", Body=b"secret")
+    outcome = one(S3Images(bucket, POLICY), "s3://private/secret")
+    assert isinstance(outcome, FetchFailure)
+    assert outcome.reason is Reason.BLOCKED_ADDRESS
+    assert "private" in outcome.detail
+
+
 def test_a_slow_down_is_a_limit_and_not_an_error_of_the_server(server):
     """S3 says so with status 503."""
     body = b"<Error><Code>SlowDown</Code><Message>Please</Message></Error>"
@@ -144,7 +157,7 @@ def test_missing_credentials_are_worth_another_attempt():
 def test_urls_are_read_lazily_and_bodies_held_are_bounded(bucket):
     """Never more objects are under way than may be held at their largest."""
     numbers = count()
-    fetcher = S3Images(bucket, FetchPolicy(max_bytes=1000, read_ahead_bytes=5000))
+    fetcher = S3Images(bucket, FetchPolicy(max_bytes=1000, read_ahead_bytes=5000, buckets=BUCKETS))
     answers = fetcher.fetch(f"s3://digits/image {number}.png" for number in numbers)
     for _ in range(10):
         next(answers)

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from mnist_ops.domain.keys import is_of_generation
+
 if TYPE_CHECKING:
+    from mnist_ops.domain.keys import Generation
     from mnist_ops.settings import Settings
     from mnist_ops.wiring import Adapters
 
 
-def uris_of(pulled: str | Sequence[str | None] | None) -> list[str]:
-    """The URIs that mapped tasks returned.
+def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation") -> list[str]:
+    """The URIs that mapped tasks returned in this generation.
 
-    Airflow 3.3 gives the one value itself where a mapped task group ran once, and None for a task that
-    returned nothing.
+    Airflow 3.3 gives the one value itself where a mapped task group ran once, None for a task that
+    returned nothing, and, once a run was cleared and has fewer parts or none, also what tasks returned
+    that do not run any more.
     """
     # The slice asks for all values at once, iterating would ask for one after the other.
     values = [pulled] if pulled is None or isinstance(pulled, str) else pulled[:]
-    return [uri for uri in values if uri]
+    return [uri for uri in values if uri and is_of_generation(uri, generation)]
 
 
 class MnistOpsOperator(BaseOperator):

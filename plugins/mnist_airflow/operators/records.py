@@ -85,11 +85,11 @@ class SnapshotRecordsOperator(MnistOpsOperator):
 
     def _selection(self, context: "Context") -> "Selection":
         from mnist_airflow.windows import Request, RunFacts, moment_of, reclassify_of, selection_of_run
-        from mnist_ops.domain.selection import Selection
+        from mnist_ops.domain.selection import Selection, whole_milliseconds
 
         run, at = context["dag_run"], datetime.now(UTC)
         if self.labelled:
-            return Selection(at=at.replace(microsecond=at.microsecond // 1000 * 1000), labelled=True)
+            return Selection(at=whole_milliseconds(at), labelled=True)
         start, end = run.data_interval_start, run.data_interval_end
         facts = RunFacts(
             run_type=str(getattr(run.run_type, "value", run.run_type)),
@@ -195,10 +195,12 @@ class AssessRunOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Assess."""
+        from mnist_ops.steps.artifacts import read_manifest
         from mnist_ops.steps.assess import assess
 
         with self.wired() as adapters:
-            shards = uris_of(self.predictions)
+            generation = read_manifest(adapters.objects, self.manifest).generation
+            shards = uris_of(self.predictions, generation)
             assessment_uri = assess(
                 self.manifest,
                 shards,
@@ -266,6 +268,7 @@ class ReconcileRunOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> dict[str, int]:  # noqa: ARG002
         """Reconcile."""
         from mnist_ops.domain.errors import Permanent
+        from mnist_ops.steps.artifacts import read_manifest
         from mnist_ops.steps.reconcile import reconcile
 
         with self.wired() as adapters:
@@ -273,9 +276,10 @@ class ReconcileRunOperator(MnistOpsOperator):
                 raise AirflowSkipException("preview: nothing was written, so there is no ledger")
             if not self.manifest:
                 raise Permanent("the snapshot left no manifest: see the log of its task")
+            generation = read_manifest(adapters.objects, self.manifest).generation
             ledger = reconcile(
                 self.manifest,
-                uris_of(self.outcomes),
+                uris_of(self.outcomes, generation),
                 records=adapters.records,
                 objects=adapters.objects,
                 runs=adapters.runs,

@@ -42,12 +42,14 @@ class BuildDatasetOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Build."""
+        from mnist_ops.steps.artifacts import read_manifest
         from mnist_ops.steps.build_dataset import build_dataset
 
         with self.wired() as adapters:
+            generation = read_manifest(adapters.objects, self.manifest).generation
             return build_dataset(
                 self.manifest,
-                uris_of(self.images),
+                uris_of(self.images, generation),
                 records=adapters.records,
                 objects=adapters.objects,
                 datasets=adapters.datasets,
@@ -86,9 +88,15 @@ class TrainModelOperator(MnistOpsOperator):
         with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
             result = Path(folder) / "training"
             command = [sys.executable, "-m", "mnist_ops", "step", "train", "--dataset", self.dataset]
-            command += ["--config-json", json.dumps(config), "--result", str(result)]
+            command += ["--config-json", json.dumps(config), "--result", str(result), "--end-with-stdin"]
             self._process = subprocess.Popen(
-                command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                env=self._environment(),
+                # Held open: where this process is killed, the pipe closes and the training ends as well.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             with self._process as process:
                 try:
@@ -105,13 +113,13 @@ class TrainModelOperator(MnistOpsOperator):
             return result.read_text()
 
     def _environment(self) -> dict[str, str]:
-        """The environment of the process: settings, and the S3 connection that only it can read."""
-        from mnist_airflow.connections import connection_as_json
+        """The environment of the process: its settings, and the keys of S3, which is all it needs."""
+        from mnist_airflow.connections import aws_connection_as_json
 
         settings = self.settings()
-        return os.environ | {
-            "AIRFLOW_CONN_MONGO_DEFAULT": connection_as_json(self.mongo_conn_id),
-            "AIRFLOW_CONN_AWS_DEFAULT": connection_as_json(self.aws_conn_id),
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        return inherited | {
+            "AIRFLOW_CONN_AWS_DEFAULT": aws_connection_as_json(self.aws_conn_id),
             "MNIST_OPS_S3_BUCKET": settings.s3_bucket,
             "MNIST_OPS_S3_PREFIX": settings.s3_prefix,
             "PYTHONUNBUFFERED": "1",

@@ -14,6 +14,7 @@ from mnist_ops.domain.keys import (
     bundle_prefix,
     cli_run_key,
     digest_in_name,
+    is_of_generation,
     manifest_key,
     part_in_name,
     part_key,
@@ -127,3 +128,14 @@ def test_what_is_no_part_reference_is_refused(text: str) -> None:
     """The message says what was expected."""
     with pytest.raises(Permanent, match="<manifest uri>#<number>"):
         split_part_reference(text)
+
+
+def test_a_shard_is_known_to_be_of_its_generation_and_of_no_other():
+    """A cleared run's earlier shards must not be taken for those of its next generation."""
+    first, eleventh = (
+        Generation("classify_records/manual__1", 1),
+        Generation("classify_records/manual__1", 11),
+    )
+    uri = "s3://bucket/" + shard_key("outcomes", eleventh, 0, "0" * 64)
+    assert is_of_generation(uri, eleventh)
+    assert not is_of_generation(uri, first)

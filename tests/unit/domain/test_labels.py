@@ -20,7 +20,7 @@ def test_people_may_write_a_label_in_several_ways(label: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", [None, "", "ten", "10", 10, -1, True, False, 7.0, float("nan"), ["seven"], {"$gt": ""}, b"seven"]
+    "label", [None, "", "ten", "10", 10, -1, True, False, 7.5, float("nan"), ["seven"], {"$gt": ""}, b"seven"]
 )
 def test_what_is_no_label_means_no_class(label: object) -> None:
     """It is never rounded, guessed or evaluated."""
@@ -48,3 +48,8 @@ def test_any_table_of_distinct_names_is_a_bijection(names: set[str]) -> None:
     """The digits are not special."""
     table = LabelTable(tuple(sorted(names)))
     assert [table.index(table.name(index)) for index in range(len(table))] == list(range(len(table)))
+
+
+def test_a_whole_number_may_be_stored_as_a_float():
+    """JavaScript has no other numbers, so websites store them so."""
+    assert DIGITS.index(7.0) == 7

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mnist_ops.domain.errors import Damaged, Permanent, Transient
+from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts import get_json, put_json
 from mnist_ops.steps.bundles import download_bundle
@@ -225,7 +225,7 @@ def test_a_release_that_was_overtaken_by_a_promotion_is_to_be_evaluated_again(
     evaluation = pipeline.evaluate(trained.training)
     newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
     assert pipeline.models.promote(newer, pipeline.models.champion(MODEL), AT)
-    with pytest.raises(Transient, match="evaluate again"):
+    with pytest.raises(Permanent, match="clear `evaluate`"):
         pipeline.release(evaluation)
     assert pipeline.models.champion(MODEL) == newer
 
