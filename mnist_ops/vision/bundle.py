@@ -68,7 +68,7 @@ class Card(_Part):
     """The card of a bundle. It holds no clock and no version: the same training gives the same card.
 
     Attributes:
-        name: the model's name in the registry.
+        name: the network's name.
         architecture: the network.
         hyperparameters: the training's config.
         input: what the model takes.
@@ -77,7 +77,7 @@ class Card(_Part):
         temperature: the logits are divided by it before the softmax.
         metrics: the evaluation of each fold, by the fold's name.
         dataset_digest: of the data set it was trained on.
-        training_digest: of what made the weights: data set, config and code.
+        training_digest: of the training: data set, config and weights.
         environment: versions of the packages it was made with.
         files: sha256 of every other file, hexadecimal, by name.
     """

@@ -49,7 +49,7 @@ class Provenance:
 
     Attributes:
         dataset_digest: of the data set it was trained on.
-        training_digest: of what made the weights: data set, config and code.
+        training_digest: of the training: data set, config and weights.
         labels: the label table of the data set.
         temperature: the logits are divided by it before the softmax; 1 until calibrated.
     """
