@@ -616,3 +616,11 @@ def test_airflows_own_database_holds_no_secret(deployment) -> None:
     files = list(AIRFLOW_HOME.glob("airflow.db*"))
     assert files
     assert [leaks(deployment, file.read_bytes()) for file in files] == [[]] * len(files)
+
+
+def test_a_misspelt_parameter_fails_the_run_by_its_name(with_champion, run_dag) -> None:
+    """Airflow's form lets it pass; without its limit the run would take everything."""
+    with with_champion.collection("misspelt", *with_champion.waiting(2)) as _:
+        run = run_dag("classify_records", limt=1)
+    assert run.state == "failed"
+    assert "limt: no such parameter" in run.log

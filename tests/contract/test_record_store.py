@@ -22,7 +22,8 @@ from mnist_ops.adapters.in_memory import InMemoryRecords
 from mnist_ops.adapters.mongo_records import MongoRecords, translated
 from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.records import HISTORY_LENGTH, BundleRef, FieldNames
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import HISTORY_LENGTH, BundleRef, Change, FieldNames, PredictionFailure
 from mnist_ops.domain.selection import Reclassify, Selection, takes
 from tests.faults.lossy_proxy import lossy_proxy
 
@@ -864,3 +865,15 @@ def test_consecutive_batches_do_not_depend_on_each_other(bench, writer):
         bench.store.apply([writer().predict(one), writer().fail(other)])
     labelled = [number for number in range(4) if "prediction" in bench.document(number)]
     assert labelled == [0, 1, 2]
+
+
+def test_a_url_too_long_to_be_written_back_counts_as_none(bench):
+    """A record with megabytes for a URL ends once as a failure, and does not hold up its part."""
+    bench.insert(_waiting(1, image_url="http://images.example/" + "x" * 9_000_000))
+    selection = Selection(AT)
+    [document] = _documents(bench.store, selection)
+    head = _head(bench.store, document)
+    assert head.image_url is None
+    failure = PredictionFailure(Reason.INVALID_URL, "too long", None, 1, AT, AT, None, "cli/now")
+    assert bench.store.apply([Change(head, failure)]).matched == 1
+    assert _documents(bench.store, selection) == []

@@ -15,7 +15,7 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, Prediction, WriteReport
 from mnist_ops.steps.shards import open_shard
-from tests.pipeline_in_memory import AT, Pipeline, png_of, url_of
+from tests.pipeline_in_memory import AT, MODEL, Pipeline, png_of, url_of
 
 
 class LosesReplies(InMemoryRecords):
@@ -596,3 +596,16 @@ def unassessed(pipeline: Pipeline) -> tuple[list[str], str]:
     manifest = pipeline.snapshot(records_per_part=5_000)
     predictions = pipeline.predictions_of(manifest)
     return predictions, pipeline.assess(manifest, predictions)
+
+
+def test_a_champion_promoted_in_mid_run_changes_nothing_in_that_run(
+    pipeline: Pipeline, champion: BundleRef
+) -> None:
+    """Every step after the snapshot uses the bundle that its manifest pins."""
+    pipeline.add_digit(1)
+    manifest = pipeline.snapshot()
+    newer = BundleRef(MODEL, 2, "memory://objects/models/newer", "sha256:newer")
+    assert pipeline.models.promote(newer, champion, AT)
+    predictions = pipeline.classify(pipeline.fetch(manifest))
+    pipeline.publish(predictions, pipeline.assess(manifest, predictions))
+    assert pipeline.records.document(1)["prediction"]["model"]["digest"] == champion.digest
