@@ -17,12 +17,12 @@ from mnist_ops.steps.bundles import download_bundle
 from mnist_ops.steps.classify import Load
 from mnist_ops.steps.datasets import load_fold
 from mnist_ops.steps.train import Training, read_training
-from mnist_ops.vision.cuda import torch_forward
 from mnist_ops.vision.evaluation import Evaluation
 from mnist_ops.vision.evaluation import evaluate as measure
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.folds import Fold
 from mnist_ops.vision.inference import softmax
+from mnist_ops.vision.torch_inference import torch_forward
 
 _SLICE = 1_024  # digits at once, so that memory does not grow with the fold
 

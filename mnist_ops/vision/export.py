@@ -28,12 +28,12 @@ from mnist_ops.vision.bundle import (
     Golden,
     golden_bytes,
 )
-from mnist_ops.vision.cuda import torch_forward
 from mnist_ops.vision.evaluation import Evaluation
 from mnist_ops.vision.examples import CLASSES, SIDE, require_digits
 from mnist_ops.vision.harmonise import PREPROCESSING_VERSION
 from mnist_ops.vision.inference import onnx_forward, softmax
 from mnist_ops.vision.lenet import DigitClassifier, parameter_count
+from mnist_ops.vision.torch_inference import torch_forward
 from mnist_ops.vision.training import TrainedModel
 from mnist_ops.vision.weights import network_from
 

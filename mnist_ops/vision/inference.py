@@ -169,6 +169,6 @@ def _cuda_forward(bundle: Bundle) -> Forward | None:
     """The network in torch on CUDA, or None where there is no card: found without importing torch."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
-    from mnist_ops.vision.cuda import cuda_forward  # noqa: PLC0415 - imports torch
+    from mnist_ops.vision.torch_inference import cuda_forward  # noqa: PLC0415 - imports torch
 
     return cuda_forward(bundle.card.architecture.network, bundle.files[WEIGHTS])

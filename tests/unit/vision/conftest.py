@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from mnist_ops.local.sample_digits import load
-from mnist_ops.vision.cuda import torch_forward
 from mnist_ops.vision.evaluation import evaluate
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.export import Provenance, write_bundle
 from mnist_ops.vision.inference import softmax
+from mnist_ops.vision.torch_inference import torch_forward
 from mnist_ops.vision.training import TrainedModel, train
 from mnist_ops.vision.training_config import TrainingConfig
 

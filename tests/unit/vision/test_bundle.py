@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
 from mnist_ops.vision.bundle import bundle_digest, load_card, read_bundle, verify_bundle
-from mnist_ops.vision.cuda import torch_forward
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.export import Provenance, write_bundle
 from mnist_ops.vision.inference import load_classifier, softmax
+from mnist_ops.vision.torch_inference import torch_forward
 from mnist_ops.vision.training import TrainedModel
 from mnist_ops.vision.weights import network_from, weights_of
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from torch.nn import functional
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.vision.cuda import torch_forward
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.lenet import DigitClassifier, build_network, parameter_count, prepare, resize_weights
+from mnist_ops.vision.torch_inference import torch_forward
 from mnist_ops.vision.training import EpochMetrics, TrainedModel, pick_device, train
 from mnist_ops.vision.training_config import TrainingConfig
 from mnist_ops.vision.training_progress import training_bar

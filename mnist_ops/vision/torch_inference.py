@@ -1,4 +1,4 @@
-"""The classifier in torch, on CUDA."""
+"""Run a trained network in torch: on CUDA for classifying, on either device for measuring and exporting."""
 
 from collections.abc import Callable
 
