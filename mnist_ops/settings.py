@@ -5,7 +5,6 @@ Read once, by the command line and by the operators; nothing below them reads th
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.records import FieldNames
@@ -133,18 +133,6 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     of_stack = _of_stack(stack, "settings")
     below = {name: value for name, value in of_stack.items() if name not in environment}
     return Settings(**{name.removeprefix("MNIST_OPS_").lower(): value for name, value in below.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A connection in Airflow's terms."""
-
-    host: str | None = None
-    port: int | None = None
-    schema: str | None = None
-    login: str | None = None
-    password: str | None = field(default=None, repr=False)
-    extra: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def connection(name: str, environment: Mapping[str, str], local_dir: Path) -> Connection:

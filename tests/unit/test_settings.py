@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.records import FieldNames
-from mnist_ops.settings import Connection, Settings, connection, settings_of
+from mnist_ops.settings import Settings, connection, settings_of
 
 SECRET = "canary-4f9c"
 

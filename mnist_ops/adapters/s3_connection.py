@@ -1,0 +1,30 @@
+"""A connection becomes an S3 client."""
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from mnist_ops.adapters.s3_objects import CLIENT_CONFIG
+from mnist_ops.domain.connections import Connection
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def s3_client(where: Connection) -> "S3Client":
+    """A client for a connection.
+
+    Of its extras it knows `aws_session_token`, `region_name`, `endpoint_url` and `config_kwargs`; roles
+    and profiles are for Airflow's hooks.
+    """
+    extra: dict[str, Any] = dict(where.extra)
+    return boto3.client(
+        "s3",
+        aws_access_key_id=where.login,
+        aws_secret_access_key=where.password,
+        aws_session_token=extra.get("aws_session_token"),
+        region_name=extra.get("region_name"),
+        endpoint_url=extra.get("endpoint_url"),
+        config=Config(**extra.get("config_kwargs", {})).merge(CLIENT_CONFIG),
+    )
