@@ -8,7 +8,7 @@
 FROM apache/airflow:3.3.2-python3.12 AS base
 
 USER root
-RUN install -d -o airflow -g root -m 0775 /opt/mnist-ops
+RUN install -d -o airflow -g root -m 0775 /opt/mnist-ops /opt/mnist-ops/training
 USER airflow
 
 RUN python -m venv /opt/mnist-ops/venv

@@ -17,10 +17,10 @@ unexport $(filter AIRFLOW_%,$(.VARIABLES))
 
 GROUPS := train airflow stack test check
 
-.PHONY: help demo test check up down bench env lock clean install
+.PHONY: help demo test check up down bench bench-accuracy env lock clean install
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED) ## Run the whole pipeline on sample digits, through a real Airflow (KEEP=1 leaves it up)
 	@$(BIN)/mnist-ops demo $(if $(filter-out 0,$(KEEP)),--keep)
@@ -50,6 +50,10 @@ down: $(INSTALLED) ## Stop the embedded stack; its data stays in .local/
 
 bench: $(INSTALLED) ## Measure speed and memory beside the plain script
 	@$(BIN)/python benchmarks/run.py
+
+bench-accuracy: $(INSTALLED) ## Train on all of MNIST (MNIST_OPS_DATA_DIR) with five seeds, into docs/accuracy.md
+	@$(BIN)/python -m benchmarks.accuracy --write
+	@$(BIN)/python -m benchmarks.time_to_accuracy --write
 
 env: ## Write .env with fresh secrets for docker-compose.yaml
 	@$(call require-python,$(PYTHON),$(NAME_A_PYTHON))

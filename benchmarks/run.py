@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import sample_digits, stack
@@ -33,9 +34,11 @@ from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
 from mnist_ops.settings import Settings
 from mnist_ops.steps.bundles import upload_bundle
 from mnist_ops.vision import training
+from mnist_ops.vision.abstention import fit_abstention
 from mnist_ops.vision.bundle import WEIGHTS, bundle_digest
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.export import Provenance, write_bundle
+from mnist_ops.vision.trained_inference import trained_logits
 from mnist_ops.vision.training_config import TrainingConfig
 from mnist_ops.wiring import Adapters, adapters_of_environment
 
@@ -115,13 +118,14 @@ def release_model(adapters: Adapters, folder: Path) -> None:
     )
     trained = training.train(learned, held_out, TrainingConfig(epochs=2), training.pick_device("cpu"))
     digest = f"sha256:{'0' * 64}"
-    write_bundle(folder, trained, held_out.images, {}, Provenance(digest, digest))
+    abstention = fit_abstention(learned, held_out.images, trained_logits(trained, held_out.images))
+    write_bundle(folder, trained, held_out.images, {}, Provenance(digest, digest, abstention))
     version = adapters.models.reserve("lenet5", "benchmark")
     uri = upload_bundle(adapters.objects, folder, "models/bench")
     bundle = BundleRef("lenet5", version, uri, bundle_digest(folder))
     now = datetime.now(UTC)
     adapters.models.register(RegisteredModel(bundle, "benchmark", {}, now))
-    adapters.models.promote(bundle, None, now)
+    adapters.models.promote(bundle, None, Promotion(now, "the benchmark", "needs a champion"))
 
 
 def store_records(adapters: Adapters, images: Path, images_url: str) -> None:
@@ -184,7 +188,8 @@ def compare(layout: Layout, running: stack.Stack) -> str:
     store_records(adapters, layout.images, running.images_url)
     many = adapters_of_environment(Settings(mongo_database=MANY, **shared), {})
     many.records.ensure_indexes()
-    many.models.promote(adapters.models.champion("lenet5"), None, datetime.now(UTC))  # type: ignore[arg-type]
+    promotion = Promotion(datetime.now(UTC), "the benchmark", "needs a champion")
+    many.models.promote(adapters.models.champion("lenet5"), None, promotion)  # type: ignore[arg-type]
     store_many_records(many)
     environment = os.environ | {
         "MNIST_OPS_LOCAL_DIR": str(layout.root),

@@ -1,10 +1,14 @@
 """Train LeNet-5 on the human-labelled records and release it.
 
-All labelled records are snapshotted, their images fetched (or taken from where an earlier data set
-keeps them), and split into folds by the hash of the images' bytes. The network is trained in a fresh
-process on the `gpu` queue, measured on the test fold beside the champion, packed into a bundle and
-registered. The first good bundle becomes champion; a later one only if it is at least as accurate
-on the same test fold. With nothing labelled, the run is skipped from the fetching on.
+What to train is planned first, so a wrong parameter is refused before anything starts. All labelled
+records are snapshotted, their images fetched (or taken from where an earlier data set keeps them), and
+split into folds by the hash of the images' bytes. Every trial of the sweep, or the one configuration, is
+trained in a fresh process on the `gpu` queue, one at a time. The one that validates best is measured on
+the test fold beside the champion, packed into a bundle and registered as a candidate. Where the gate
+allows it, and a person has approved it if that is asked for, it becomes champion.
+
+Where an EC2 instance is named (`MNIST_OPS_TRAINING_INSTANCE_ID`), it is started before the training and
+stopped after it, whatever became of it. With nothing labelled, the run is skipped from the fetching on.
 """
 
 from datetime import timedelta
@@ -12,17 +16,23 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
-from mnist_airflow.assets import MODEL_RELEASED
+from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED
 from mnist_airflow.operators import (
+    ApprovePromotionOperator,
     BuildDatasetOperator,
+    ChooseTrainingOperator,
     EvaluateModelOperator,
     FetchImagesOperator,
+    PlanTrainingsOperator,
+    PromoteModelOperator,
     ReleaseModelOperator,
     SnapshotRecordsOperator,
     TrainModelOperator,
 )
+from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
 
-PARAMS = {
+# Hyperparameters that people often choose; all others go into `config`.
+FIELDS = {
     "epochs": Param(
         None,
         type=["null", "integer"],
@@ -50,9 +60,9 @@ PARAMS = {
     "optimizer": Param(
         None,
         type=["null", "string"],
-        enum=[None, "adamw", "sgd"],
+        enum=[None, "adamw", "adam", "sgd", "adadelta"],
         title="Optimizer",
-        description="adamw, or sgd with momentum; empty for the default.",
+        description="adamw, adam, sgd with momentum, or adadelta; empty for the default.",
     ),
     "seed": Param(
         None,
@@ -60,6 +70,29 @@ PARAMS = {
         minimum=0,
         title="Seed",
         description="Of the first weights and the order of examples; empty for the default.",
+    ),
+}
+
+PARAMS = FIELDS | {
+    "config": Param(
+        None,
+        type=["null", "object"],
+        title="Configuration",
+        description='Hyperparameters by name, such as {"network": "mnistnet"}; the fields above go first.',
+    ),
+    "sweep": Param(
+        None,
+        type=["null", "object"],
+        additionalProperties={"type": "array", "minItems": 1},
+        title="Sweep",
+        description='Lists of values by name, such as {"kernel_sizes": [[3, 3], [5, 5]]}: every combination '
+        "is trained, and the one that validates best goes on.",
+    ),
+    "require_approval": Param(
+        default=False,
+        type="boolean",
+        title="Ask before promoting",
+        description="Wait for a person's approval where the gate allows the promotion.",
     ),
 }
 
@@ -85,25 +118,51 @@ PARAMS = {
     },
 )
 def train_lenet() -> None:
-    """Snapshot, fetch part by part, build the data set, train, evaluate, release."""
+    """Plan, snapshot, fetch part by part, build the data set, train, choose, evaluate, release, promote."""
+    plan = PlanTrainingsOperator(
+        task_id="plan",
+        config="{{ params.config }}",
+        fields={name: f"{{{{ params.{name} }}}}" for name in FIELDS},
+        sweep="{{ params.sweep }}",
+    )
     snapshot = SnapshotRecordsOperator(task_id="snapshot", labelled=True)
     images = FetchImagesOperator.partial(task_id="fetch", reuse_images=True).expand(part=snapshot.output)
     dataset = BuildDatasetOperator(
         task_id="build_dataset", manifest=snapshot.output["manifest"], images=images.output
     )
-    training = TrainModelOperator(
+    training = TrainModelOperator.partial(
         task_id="train",
         dataset=dataset.output,
-        config={name: f"{{{{ params.{name} }}}}" for name in PARAMS},
+        swept="{{ params.sweep }}",
+        map_index_template="{{ trial }}",
         pool="gpu",
         queue="gpu",
         execution_timeout=timedelta(hours=12),
+    ).expand(config=plan.output)
+    # These need torch as well, so they run where it is installed.
+    choice = ChooseTrainingOperator(
+        task_id="choose", manifest=snapshot.output["manifest"], trainings=training.output, queue="gpu"
     )
-    # These two need torch as well, so they run where it is installed.
-    evaluation = EvaluateModelOperator(task_id="evaluate", training=training.output, queue="gpu")
-    ReleaseModelOperator(
+    evaluation = EvaluateModelOperator(task_id="evaluate", training=choice.output, queue="gpu")
+    release = ReleaseModelOperator(
         task_id="release", evaluation=evaluation.output, queue="gpu", outlets=[MODEL_RELEASED]
     )
+    # The machine is stopped before anybody is asked: people take their time.
+    approval = ApprovePromotionOperator(
+        task_id="approve", verdict=release.output, required="{{ params.require_approval }}"
+    )
+    PromoteModelOperator(
+        task_id="promote", verdict=release.output, approval=approval.output, outlets=[MODEL_PROMOTED]
+    )
+    plan >> snapshot
+
+    start = StartTrainingInstanceOperator(task_id="start_instance", retries=5)
+    # One that was not stopped costs money, so it is tried for longer and then turns the run red.
+    stop = StopTrainingInstanceOperator(task_id="stop_instance", retries=8)
+    stop.as_teardown(setups=start, on_failure_fail_dagrun=True)
+    # All of them, not the last alone: where one training fails, the others may still be running.
+    dataset >> start >> training >> stop
+    start >> [choice, evaluation, release] >> stop
 
 
 train_lenet()

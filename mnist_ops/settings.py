@@ -6,7 +6,7 @@ Read once, by the command line and by the operators; nothing below them reads th
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, field_validator
@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.gate import Gate
 from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.records import FieldNames
 
@@ -23,6 +24,9 @@ _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _SEGMENT = r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _PREFIX = rf"^({_SEGMENT}(/{_SEGMENT})*)?$"
 _SLUG = r"^[a-z0-9][a-z0-9_-]*$"
+_INSTANCE = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"
+
+Tracker = Literal["console", "tensorboard", "sqlite", "mlflow"]
 
 
 class Settings(BaseSettings):
@@ -55,6 +59,17 @@ class Settings(BaseSettings):
         device: auto, cpu or cuda.
         threads: of ONNX Runtime; None for as many as there are cores.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
+        gate_significance: McNemar's exact p of a challenger must be under this, 0 to 1.
+        gate_maximum_ece: by how much a champion's calibration error on the test fold may exceed what chance
+            explains, 0 to 1.
+        require_approval: whether every promotion waits for a person's approval in Airflow; without it the
+            form of a run decides.
+        training_instance_id: the EC2 instance that is started before a training and stopped after it; None
+            where the workers of the queue `gpu` are up anyway.
+        training_dir: on a disk of the training machine: checkpoints, and the experiments that are tracked.
+        trackers: where trainings are noted: any of console, tensorboard, sqlite and mlflow, separated by
+            commas.
+        mlflow_tracking_uri: of the MLflow server, for the tracker mlflow.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
@@ -84,10 +99,17 @@ class Settings(BaseSettings):
     device: Annotated[str, Field(pattern="^(auto|cpu|cuda)$")] = "auto"
     threads: Annotated[int | None, Field(ge=1)] = None
     minimum_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.9
+    gate_significance: Annotated[float, Field(gt=0, le=1)] = 0.05
+    gate_maximum_ece: Annotated[float, Field(ge=0, le=1)] = 0.02
+    require_approval: bool = False
+    training_instance_id: Annotated[str | None, Field(pattern=_INSTANCE)] = None
+    training_dir: Path = Path(".local/training")
+    trackers: Annotated[frozenset[Tracker], NoDecode] = frozenset({"tensorboard", "sqlite"})
+    mlflow_tracking_uri: Annotated[str | None, Field(min_length=1)] = None
     data_dir: Path | None = None
     local_dir: Path = Path(".local")
 
-    @field_validator("allowed_hosts", "image_buckets", mode="before")
+    @field_validator("allowed_hosts", "image_buckets", "trackers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -116,6 +138,21 @@ class Settings(BaseSettings):
             prediction_history=self.prediction_history_field,
             prediction_failure=self.prediction_failure_field,
         )
+
+    @property
+    def gate(self) -> Gate:
+        """What is asked of a model before it is promoted."""
+        return Gate(self.gate_significance, self.gate_maximum_ece, self.minimum_accuracy)
+
+    @property
+    def experiments_file(self) -> Path:
+        """Where the tracker sqlite notes experiments."""
+        return self.training_dir / "experiments.sqlite"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Where the tracker tensorboard writes, a folder an experiment."""
+        return self.training_dir / "tensorboard"
 
     @property
     def budget(self) -> FailureBudget:

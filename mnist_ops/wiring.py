@@ -14,6 +14,7 @@ from mnist_ops.adapters.routed_images import Images
 from mnist_ops.adapters.s3_connection import s3_client
 from mnist_ops.adapters.s3_images import S3Images
 from mnist_ops.adapters.s3_objects import S3Objects
+from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.settings import Settings, connection
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from mnist_ops.vision.inference import Classifier
+    from mnist_ops.vision.tracking import Tracker, Trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,29 @@ def objects_of_environment(settings: Settings, environment: Mapping[str, str]) -
     """The object store alone, for what needs no database."""
     client = s3_client(connection("aws_default", environment, settings.local_dir))
     return S3Objects(client, settings.s3_bucket, settings.s3_prefix)
+
+
+def tracker_of(settings: Settings) -> "Trackers":
+    """The writers that the settings choose, as one.
+
+    Raises:
+        Permanent: what one of them needs is not installed, or not set.
+    """
+    from mnist_ops.adapters.tracking_console import ConsoleTracker
+    from mnist_ops.adapters.tracking_mlflow import MlflowTracker
+    from mnist_ops.adapters.tracking_sqlite import SqliteTracker
+    from mnist_ops.adapters.tracking_tensorboard import TensorBoardTracker
+    from mnist_ops.vision.tracking import Trackers
+
+    trackers: list[Tracker] = []
+    if "console" in settings.trackers:
+        trackers.append(ConsoleTracker())
+    if "sqlite" in settings.trackers:
+        trackers.append(SqliteTracker(settings.experiments_file))
+    if "tensorboard" in settings.trackers:
+        trackers.append(TensorBoardTracker(settings.tensorboard_dir))
+    if "mlflow" in settings.trackers:
+        if settings.mlflow_tracking_uri is None:
+            raise Permanent("MNIST_OPS_TRACKERS names mlflow: set MNIST_OPS_MLFLOW_TRACKING_URI")
+        trackers.append(MlflowTracker(settings.mlflow_tracking_uri, group=settings.model_name))
+    return Trackers(trackers)

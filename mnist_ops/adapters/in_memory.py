@@ -5,6 +5,7 @@ the same contract tests.
 """
 
 import copy
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import bson
 
 from mnist_ops.adapters.bson_documents import CODEC, Document, decode, head_of, id_json
+from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.errors import ObjectMissing, Permanent
 from mnist_ops.domain.images import FetchedImage, FetchFailure
 from mnist_ops.domain.keys import Generation
@@ -234,11 +236,12 @@ class InMemoryModels:
     def __init__(self) -> None:
         self._reserved: dict[tuple[str, str], int] = {}
         self._models: dict[tuple[str, int], RegisteredModel] = {}
-        self._champions: dict[str, BundleRef] = {}
+        self._history: dict[str, list[ChampionChange]] = {}
 
     def champion(self, name: str) -> BundleRef | None:
         """The bundle in production."""
-        return self._champions.get(name)
+        newest = self._history.get(name, [])[:1]
+        return newest[0].bundle if newest else None
 
     def reserve(self, name: str, training: str) -> int:
         """The version number of a training's model: the same one whenever it is asked again."""
@@ -252,14 +255,38 @@ class InMemoryModels:
             raise Permanent(
                 f"{model.bundle.name}/{model.bundle.version:06d}: reserve a version before registering it"
             )
-        return self._models.setdefault((model.bundle.name, model.bundle.version), model)
+        key = model.bundle.name, model.bundle.version
+        with _DECIDING:
+            standing = self._models.setdefault(key, model)
+            decision = model.decision or standing.decision
+            self._models[key] = dataclasses.replace(standing, decision=decision)
+            return self._models[key]
 
-    def promote(self, bundle: BundleRef, expected: BundleRef | None, at: datetime) -> bool:  # noqa: ARG002
+    def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
         """Make a bundle the champion if `expected` still is; False if it is not."""
-        if self._champions.get(bundle.name) not in (expected, bundle):
-            return False
-        self._champions[bundle.name] = bundle
-        return True
+        with _DECIDING:
+            champion = self.champion(bundle.name)
+            if champion == bundle:
+                return True
+            if champion != expected:
+                return False
+            change = ChampionChange(Action.PROMOTION, bundle, champion, promotion)
+            self._history.setdefault(bundle.name, []).insert(0, change)
+            return True
+
+    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+        """Restore the champion before the present one and return it."""
+        with _DECIDING:
+            history = self._history.setdefault(name, [])
+            if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
+                return history[0].bundle
+            former = restored_by_rollback(name, history)
+            history.insert(0, ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion))
+            return former
+
+    def history(self, name: str) -> Sequence[ChampionChange]:
+        """Every change of the champion, newest first."""
+        return list(self._history.get(name, []))
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
         """All registered versions, oldest first."""

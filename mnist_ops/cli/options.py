@@ -1,21 +1,49 @@
 """Options that several commands share."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
+if TYPE_CHECKING:
+    from mnist_ops.vision.config_files import Written
+
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this many, the oldest first.")]
 Again = Annotated[Reclassify, typer.Option(help="Which predicted records are taken again.")]
+ConfigName = Annotated[
+    str | None,
+    typer.Option("--config", help="Hyperparameters: a .toml or .json file, or a shipped config's name."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="A hyperparameter on top; or values to try: sweep.FIELD=[a,b]."
+    ),
+]
 
 
 def now() -> datetime:
     """The wall clock (UTC), in the whole milliseconds that MongoDB can hold."""
     return whole_milliseconds(datetime.now(UTC))
+
+
+def written_config(
+    config: str | None, changes: Sequence[str] | None, config_json: str | None = None
+) -> "Written":
+    """The training configuration that `--config` (or `--config-json`) and `--set` ask for."""
+    from mnist_ops.vision.config_files import config_of_text, read_config
+
+    if config is not None and config_json is not None:
+        raise typer.BadParameter("--config and --config-json cannot both be given")
+    if config_json is not None:
+        return config_of_text(config_json, "--config-json").changed(changes or ())
+    return read_config(Path(config) if config is not None else None).changed(changes or ())
 
 
 def selection(

@@ -14,6 +14,7 @@ import typer
 from mnist_ops.domain.errors import ItemRejected, Permanent
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
+from mnist_ops.domain.review import review_reason
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def predict(
     with _classifier(bundle, settings) as classifier:
         for file in files:
             try:
-                answer = _prediction(classifier, file, settings.fetch_max_bytes)
+                answer = _prediction(classifier, file, settings)
             except ItemRejected as rejection:
                 failed = True
                 answer = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
@@ -41,15 +42,21 @@ def predict(
     raise typer.Exit(1 if failed else 0)
 
 
-def _prediction(classifier: "Classifier", file: Path, max_bytes: int) -> dict[str, object]:
+def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dict[str, object]:
     from mnist_ops.vision.decode import decode
 
-    probabilities = classifier.classify(decode(_payload(file, max_bytes))[None])[0].tolist()
+    verdicts = classifier.judge(decode(_payload(file, settings.fetch_max_bytes))[None])
+    probabilities = verdicts.probabilities[0].tolist()
     index = max(range(len(probabilities)), key=probabilities.__getitem__)
+    reason = review_reason(
+        probabilities[index], not_a_digit=bool(verdicts.not_a_digit[0]), review_below=settings.review_below
+    )
     return {
         "label": classifier.labels[index],
         "index": index,
         "confidence": probabilities[index],
+        "needs_review": reason is not None,
+        "review_reason": reason,
         "probabilities": dict(zip(classifier.labels, probabilities, strict=True)),
     }
 
@@ -76,7 +83,8 @@ def _line(file: Path, answer: dict[str, object], *, as_json: bool) -> str:
     error = answer.get("error")
     if isinstance(error, dict):
         return f"{name}: {error['reason']}: {error['detail']}"
-    return f"{name}: {answer['label']} ({answer['confidence']:.2%})"
+    reason = answer["review_reason"]
+    return f"{name}: {answer['label']} ({answer['confidence']:.2%}){f', {reason}' if reason else ''}"
 
 
 @contextmanager

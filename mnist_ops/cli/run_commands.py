@@ -2,12 +2,21 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnist_ops.cli.options import Again, Limit, Since, Until, now, selection
+from mnist_ops.cli.options import (
+    Again,
+    Changes,
+    ConfigName,
+    Limit,
+    Since,
+    Until,
+    now,
+    selection,
+    written_config,
+)
 from mnist_ops.cli.snapshots import take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
@@ -60,19 +69,19 @@ def classify(
 
 
 @app.command()
-def train(
-    config: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A JSON file with hyperparameters.")
-    ] = None,
-) -> None:
-    """Train on the labelled records and release: snapshot, fetch, build, train, evaluate, release."""
-    from mnist_ops.cli.training_progress import train_with_progress
+def train(config: ConfigName = None, changes: Changes = None) -> None:
+    """Train on the labelled records and release: snapshot, fetch, build, train, evaluate, release.
+
+    Where the config has a sweep, all its trials are trained, and the one that validates best goes on.
+    """
+    from mnist_ops.cli.releases import release_evaluated
+    from mnist_ops.cli.sweep_command import best_training
+    from mnist_ops.cli.training_commands import evaluated
     from mnist_ops.steps.build_dataset import build_dataset
-    from mnist_ops.steps.evaluate import evaluate
     from mnist_ops.steps.fetch import fetch
-    from mnist_ops.steps.release import release
     from mnist_ops.wiring import adapters_of_environment
 
+    trials = written_config(config, changes).trials()
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
     manifest, parts = take_snapshot(adapters, Selection(at=now(), labelled=True))
@@ -86,20 +95,6 @@ def train(
             for part in parts
         ]
     dataset = build_dataset(manifest, shards, records=records, objects=objects, datasets=adapters.datasets)
-    training = train_with_progress(dataset, objects, config.read_text() if config else "{}", settings.device)
-    evaluation = evaluate(
-        training,
-        objects=objects,
-        models=adapters.models,
-        model_name=settings.model_name,
-        load=adapters.load_classifier,
-    )
-    verdict = release(
-        evaluation,
-        objects=objects,
-        models=adapters.models,
-        model_name=settings.model_name,
-        minimum_accuracy=settings.minimum_accuracy,
-        now=now,
-    )
+    training = best_training(dataset, objects, trials, settings)
+    verdict = release_evaluated(adapters, evaluated(adapters, training))
     typer.echo(json.dumps(verdict.document(), sort_keys=True))

@@ -28,7 +28,7 @@ def _tell(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _project(ports: Ports) -> Project:
+def _project(ports: Ports, layout: Layout) -> Project:
     root = Path(mnist_ops.__file__).parents[1]
     if not (root / "dags").is_dir():
         raise Permanent(f"{root}: no dags folder; the stack runs from a checkout of the project")
@@ -36,6 +36,8 @@ def _project(ports: Ports) -> Project:
     # The image server of the stack is at a loopback address, which nothing else allows.
     hosts = {f"{HOST}:{ports.images}", *settings.get("MNIST_OPS_ALLOWED_HOSTS", "").split(",")} - {""}
     settings["MNIST_OPS_ALLOWED_HOSTS"] = ",".join(sorted(hosts))
+    # Tasks run in a folder of Airflow's.
+    settings.setdefault("MNIST_OPS_TRAINING_DIR", str((layout.root / "training").resolve()))
     return Project(root / "dags", root / "plugins", settings)
 
 
@@ -44,7 +46,7 @@ def up() -> None:
     """Start the stack, or what is missing of it, and wait until all of it answers."""
     ports = Ports.from_environment(os.environ)
     layout = _layout()
-    running = stack.up(layout, ports, project=_project(ports), tell=_tell)
+    running = stack.up(layout, ports, project=_project(ports, layout), tell=_tell)
     _prepare(layout)
     typer.echo(f"Airflow    {running.airflow_url} (user {running.airflow_user})")
     typer.echo(f"S3         {_s3_endpoint(running)}")
@@ -108,7 +110,7 @@ def demo(
     write_images(layout.images)
     ports = Ports.from_environment(os.environ)
     try:
-        running = stack.up(layout, ports, project=_project(ports), tell=_tell)
+        running = stack.up(layout, ports, project=_project(ports, layout), tell=_tell)
         right = _run_demo(running, layout)
     finally:
         if not keep:

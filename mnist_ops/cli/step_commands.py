@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import Again, Limit, Since, Until, now, selection
+from mnist_ops.cli.options import (
+    Again,
+    Changes,
+    ConfigName,
+    Limit,
+    Since,
+    Until,
+    now,
+    selection,
+    written_config,
+)
 from mnist_ops.cli.snapshots import take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
@@ -151,9 +161,32 @@ def build_dataset(
 
 
 @app.command()
+def dataset_report(
+    dataset: Annotated[str, typer.Argument(help="The data set's manifest.")],
+    epochs: Annotated[int, typer.Option(help="Of each classifier that judges the labels.", min=1)] = 12,
+) -> None:
+    """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
+    from mnist_ops.steps.dataset_report import dataset_report as report_dataset
+    from mnist_ops.vision.label_errors import JUDGE
+    from mnist_ops.wiring import objects_of_environment
+
+    settings = settings_of(os.environ)
+    typer.echo(
+        report_dataset(
+            dataset,
+            objects=objects_of_environment(settings, os.environ),
+            config=JUDGE.model_copy(update={"epochs": epochs}),
+            device=settings.device,
+        )
+    )
+
+
+@app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="The data set's manifest.")],
-    config_json: Annotated[str, typer.Option(help="Hyperparameters as a JSON object.")] = "{}",
+    config_json: Annotated[str | None, typer.Option(help="Hyperparameters as a JSON object.")] = None,
+    config: ConfigName = None,
+    changes: Changes = None,
     result: Annotated[Path | None, typer.Option(help="Write the training's URI into this file too.")] = None,
     end_with_stdin: Annotated[
         bool, typer.Option("--end-with-stdin", help="End when standard input closes, with whoever holds it.")
@@ -165,10 +198,9 @@ def train(
 
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    chosen = written_config(config, changes, config_json).config()
     settings = settings_of(os.environ)
-    uri = train_with_progress(
-        dataset, objects_of_environment(settings, os.environ), config_json, settings.device
-    )
+    uri = train_with_progress(dataset, objects_of_environment(settings, os.environ), chosen, settings)
     typer.echo(uri)
     if result is not None:
         result.write_text(uri)
@@ -201,15 +233,8 @@ def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> No
 @app.command()
 def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
     """Release a model and promote it if it may be; prints the version and the verdict."""
-    from mnist_ops.steps.release import release as release_model
+    from mnist_ops.cli.releases import release_evaluated
 
-    adapters = _adapters()
-    verdict = release_model(
-        evaluation,
-        objects=adapters.objects,
-        models=adapters.models,
-        model_name=adapters.settings.model_name,
-        minimum_accuracy=adapters.settings.minimum_accuracy,
-        now=now,
-    )
-    typer.echo(f"{verdict.bundle.name} {verdict.bundle.version}: {verdict.why}")
+    verdict = release_evaluated(_adapters(), evaluation)
+    became = "champion" if verdict.promoted else "candidate"
+    typer.echo(f"{verdict.bundle.name} {verdict.bundle.version}: {became}, {verdict.why}")

@@ -1,42 +1,67 @@
-"""Training with its progress shown: a bar on a terminal, a line an epoch in a log."""
+"""Training with its progress shown, a bar on a terminal, a line an epoch in a log, and tracked."""
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnist_ops.domain.ports import ObjectStore
-    from mnist_ops.vision.training import EpochMetrics
+    from mnist_ops.settings import Settings
+    from mnist_ops.vision.training_config import TrainingConfig
+    from mnist_ops.vision.watching import Watcher
 
-_log = logging.getLogger(__name__)
 
-
-def train_with_progress(dataset_uri: str, objects: "ObjectStore", config_json: str, device: str) -> str:
+def train_with_progress(
+    dataset_uri: str, objects: "ObjectStore", config: "TrainingConfig", settings: "Settings"
+) -> str:
     """Train on a data set; returns the training's URI.
 
     Args:
         dataset_uri: the data set's manifest.
         objects: where it lies.
-        config_json: hyperparameters as a JSON object.
-        device: auto, cpu or cuda.
+        config: the hyperparameters.
+        settings: name the device, the trackers, and where checkpoints lie.
     """
+    from mnist_ops.steps.datasets import dataset_digest
     from mnist_ops.steps.train import train
-    from mnist_ops.vision.training_config import TrainingConfig
-    from mnist_ops.vision.training_progress import training_bar
+    from mnist_ops.vision.tracked_training import environment_of, tracked
+    from mnist_ops.vision.tracking import Experiment, experiment_name
+    from mnist_ops.vision.training import pick_device
+    from mnist_ops.vision.watching import Watchers
+    from mnist_ops.wiring import tracker_of
 
-    config = TrainingConfig.model_validate_json(config_json)
-    watched = training_bar if sys.stderr.isatty() else _logged
-    with watched(config.epochs) as on_epoch:
-        return train(dataset_uri, objects=objects, config=config, device=device, on_epoch=on_epoch)
+    device, values = pick_device(settings.device), config.model_dump(mode="json")
+    experiment = Experiment(
+        name=experiment_name(config.network, dataset_uri, values),
+        started_at=_now(),
+        config=values,
+        dataset=dataset_digest(dataset_uri),
+        device=device.type,
+        environment=environment_of(device),
+    )
+    with _shown(config.epochs) as shown, tracked(tracker_of(settings), experiment, _now) as tracking:
+        return train(
+            dataset_uri,
+            objects=objects,
+            config=config,
+            device=device.type,
+            watcher=Watchers([shown, tracking]),
+            folder=settings.training_dir,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @contextmanager
-def _logged(epochs: int) -> Iterator[Callable[["EpochMetrics"], None]]:
-    from mnist_ops.vision.training_progress import describe
+def _shown(epochs: int) -> Iterator["Watcher"]:
+    from mnist_ops.vision.training_progress import TrainingLog, training_bar
 
-    def on_epoch(metrics: "EpochMetrics") -> None:
-        _log.info("%s (of %d)", describe(metrics), epochs)
-
-    yield on_epoch
+    if sys.stderr.isatty():
+        with training_bar(epochs) as bar:
+            yield bar
+    else:
+        yield TrainingLog()

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from mnist_ops.domain.champions import ChampionChange, Promotion
+from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.images import FetchedImage, FetchFailure
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
@@ -99,12 +101,14 @@ class RegisteredModel:
         training: the URI of the training it came from.
         metrics: its measured figures.
         released_at: when it was registered (UTC).
+        decision: what the gate said of it last; None where it was never asked.
     """
 
     bundle: BundleRef
     training: str
     metrics: Mapping[str, float]
     released_at: datetime
+    decision: Decision | None = None
 
 
 class ModelRegistry(Protocol):
@@ -117,13 +121,29 @@ class ModelRegistry(Protocol):
         """The version number of a training's model: the same one whenever it is asked again."""
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
-        """Record a released model, once; returns the one that stands for its version."""
+        """Record a released model, once; returns the one that stands for its version.
 
-    def promote(self, bundle: BundleRef, expected: BundleRef | None, at: datetime) -> bool:
+        Its decision alone is replaced by that of a later registration which has one.
+        """
+
+    def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
         """Make a bundle the champion if `expected` still is; False if it is not.
 
-        Promoting the bundle that already is champion succeeds.
+        Promoting the bundle that already is champion succeeds and changes nothing.
         """
+
+    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+        """Restore the champion before the present one and return it; the next one goes further back.
+
+        Repeating it with the same promotion changes nothing.
+
+        Raises:
+            Permanent: there was none before the present one.
+            Transient: somebody else changed the champion at the same moment.
+        """
+
+    def history(self, name: str) -> Sequence[ChampionChange]:
+        """Every change of the champion, newest first."""
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
         """All registered versions, oldest first."""

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.review import ReviewReason
 
 HISTORY_LENGTH = 5
 
@@ -125,13 +126,27 @@ class BundleRef:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A machine's prediction with where it comes from."""
+    """A machine's prediction with where it comes from.
+
+    Attributes:
+        label: the name of the likeliest class.
+        index: of that class.
+        confidence: its probability.
+        probabilities: of every class, by name.
+        review_reason: why a person should look at it; None where nobody need to.
+        model: the bundle that predicted.
+        image_url: where the image was.
+        image_sha256: of its bytes, hexadecimal.
+        generation: the run that predicted.
+        snapshot: the digest of its manifest.
+        at: when that run selected the record (UTC).
+    """
 
     label: str
     index: int
     confidence: float
     probabilities: Mapping[str, float]
-    needs_review: bool
+    review_reason: ReviewReason | None
     model: BundleRef
     image_url: str
     image_sha256: str
@@ -146,7 +161,8 @@ class Prediction:
             "index": self.index,
             "confidence": self.confidence,
             "probabilities": dict(self.probabilities),
-            "needs_review": self.needs_review,
+            "needs_review": self.review_reason is not None,
+            "review_reason": None if self.review_reason is None else str(self.review_reason),
             "model": {
                 "name": self.model.name,
                 "version": self.model.version,

@@ -18,8 +18,7 @@ def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Pa
     Raises:
         ObjectMissing, Damaged: the bundle in the store is not the one that was released.
     """
-    card = objects.get_bytes(f"{bundle.uri}/{CARD}")
-    check_digest(f"{bundle.uri}/{CARD}", f"sha256:{sha256_hex(card)}", bundle.digest)
+    card = _card_bytes(objects, bundle)
     files = json.loads(card).get("files")
     if not isinstance(files, dict):
         raise Damaged(f"{bundle.uri}/{CARD}: names no files")
@@ -33,6 +32,23 @@ def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Pa
         check_digest(f"{bundle.uri}/{name}", file_digest(path), promised)
     (folder / CARD).write_bytes(card)
     return folder
+
+
+def read_card(objects: ObjectStore, bundle: BundleRef) -> dict[str, object]:
+    """Read a released bundle's card alone, verified against its digest.
+
+    Raises:
+        ObjectMissing, Damaged: the card in the store is not the one that was released.
+    """
+    card: dict[str, object] = json.loads(_card_bytes(objects, bundle))
+    return card
+
+
+def _card_bytes(objects: ObjectStore, bundle: BundleRef) -> bytes:
+    uri = f"{bundle.uri}/{CARD}"
+    card = objects.get_bytes(uri)
+    check_digest(uri, f"sha256:{sha256_hex(card)}", bundle.digest)
+    return card
 
 
 def upload_bundle(objects: ObjectStore, folder: Path, prefix: str) -> str:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from mnist_ops.domain.errors import Damaged, ItemRejected, Permanent
 from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.review import REVIEW_BELOW, review_reason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import read_manifest
 from mnist_ops.steps.bundles import download_bundle
 from mnist_ops.steps.shards import Row, ShardHeader, ShardWriter, open_shard
 from mnist_ops.vision.decode import decode
-
-REVIEW_BELOW = 0.9
+from mnist_ops.vision.inference import Verdicts
 
 
 class Classifier(Protocol):
@@ -28,6 +28,9 @@ class Classifier(Protocol):
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities (N, classes) of images (N, 28, 28)."""
+
+    def judge(self, images: npt.NDArray[np.uint8]) -> Verdicts:
+        """The same probabilities, and whether each picture is a digit at all."""
 
 
 Load = Callable[[Path, str], Classifier]
@@ -43,7 +46,8 @@ def classify(images_uri: str, *, objects: ObjectStore, load: Load, review_below:
         images_uri: the image shard.
         objects: where shards and bundles lie.
         load: loads a bundle from a folder, given its digest.
-        review_below: a prediction with less confidence than this, 0 to 1, is marked for review.
+        review_below: a prediction with less confidence than this, 0 to 1, is marked for review; so is
+            that of a picture which the bundle takes for no digit.
 
     Returns:
         The URI of the prediction shard: one row a record, in the part's order.
@@ -102,20 +106,25 @@ class _Verdicts:
             except ItemRejected as rejection:
                 self._verdicts[sha256] = {"reason": str(rejection.reason), "detail": rejection.detail}
         if digits:
-            self._keep(names, self._classifier.classify(np.stack(digits)))
+            self._keep(names, self._classifier.judge(np.stack(digits)))
         return size
 
-    def _keep(self, names: Sequence[str], probabilities: npt.NDArray[np.float32]) -> None:
+    def _keep(self, names: Sequence[str], judged: Verdicts) -> None:
+        probabilities = judged.probabilities
         indexes = probabilities.argmax(axis=1)
         confidences = probabilities[np.arange(len(names)), indexes]
-        for name, row, index, confidence in zip(
-            names, probabilities.tolist(), indexes.tolist(), confidences.tolist(), strict=True
+        columns = (probabilities, indexes, confidences, judged.scores, judged.not_a_digit)
+        for name, row, index, confidence, score, not_a_digit in zip(
+            names, *(column.tolist() for column in columns), strict=True
         ):
+            reason = review_reason(confidence, not_a_digit=not_a_digit, review_below=self._review_below)
             self._verdicts[name] = {
                 "probabilities": row,
                 "index": index,
                 "confidence": confidence,
-                "needs_review": confidence < self._review_below,
+                "needs_review": reason is not None,
+                "review_reason": reason,
+                "not_a_digit_score": score,
             }
 
     def of(self, row: Row, images_uri: str) -> Row:

@@ -1,30 +1,32 @@
-"""Evaluate: a training, and the champion, on the same folds."""
+"""Evaluate: a training, calibrated, and the champion, on the same folds."""
 
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import InstanceOf, TypeAdapter, ValidationError
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.keys import artifact_key
+from mnist_ops.domain.gate import Disagreements
+from mnist_ops.domain.keys import Generation, artifact_key, sha256_hex
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.artifacts import get_json, put_json
+from mnist_ops.steps.artifacts import get_json, get_verified, put_json
 from mnist_ops.steps.bundles import download_bundle
 from mnist_ops.steps.classify import Load
 from mnist_ops.steps.datasets import load_fold
-from mnist_ops.steps.train import Training, read_training
+from mnist_ops.steps.train import read_training
+from mnist_ops.vision.abstention import Abstention, fit_abstention
+from mnist_ops.vision.calibration import fit_temperature
 from mnist_ops.vision.evaluation import Evaluation
 from mnist_ops.vision.evaluation import evaluate as measure
-from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.folds import Fold
 from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.torch_inference import torch_forward
-
-_SLICE = 1_024  # digits at once, so that memory does not grow with the fold
+from mnist_ops.vision.trained_inference import trained_logits
 
 _log = logging.getLogger(__name__)
 
@@ -35,21 +37,35 @@ class Comparison:
 
     Attributes:
         training: the URI of the challenger's training.
-        challenger: its measures by fold: validation and test.
+        temperature: of the challenger, fitted on the validation fold.
+        challenger: its calibrated measures by fold: validation and test.
+        uncalibrated: the same at temperature 1.
         champion: the bundle in production when this was measured; None where there was none.
-        champion_test: its measures on the same test fold.
+        champion_test: its measures on the same test fold, with its own temperature.
+        disagreements: the test digits that one of the two alone got right.
+        abstention: tells digits from other pictures, for the challenger; fitted on the validation fold.
     """
 
     training: str
+    temperature: float
     challenger: dict[str, Evaluation]
+    uncalibrated: dict[str, Evaluation]
     champion: BundleRef | None
     champion_test: Evaluation | None
+    disagreements: Disagreements | None
+    abstention: InstanceOf[Abstention] = field(compare=False)
+
+
+_COMPARISON = TypeAdapter(Comparison)
 
 
 def evaluate(
     training_uri: str, *, objects: ObjectStore, models: ModelRegistry, model_name: str, load: Load
 ) -> str:
-    """Measure a training on the validation and test folds, and the champion on that test fold.
+    """Calibrate a training on the validation fold, and measure it and the champion on the test fold.
+
+    The test fold decides about nothing here: the temperature, and which pictures are no digits, come from
+    the validation fold.
 
     Args:
         training_uri: the training.
@@ -62,61 +78,99 @@ def evaluate(
         The URI of the evaluation.
 
     Raises:
-        Permanent: the test fold is empty, or the champion's bundle is damaged.
+        Permanent: a fold is empty, or the champion's bundle is damaged.
     """
     training = read_training(objects, training_uri)
-    folds = {fold: load_fold(objects, training.dataset, fold) for fold in (Fold.VALIDATION, Fold.TEST)}
-    challenger = {
-        str(fold): measure(_probabilities(training, examples), examples.labels)
-        for fold, examples in folds.items()
+    train, validation, test = (load_fold(objects, training.dataset, fold) for fold in Fold)
+    logits = {
+        str(fold): trained_logits(training.model, examples.images)
+        for fold, examples in ((Fold.VALIDATION, validation), (Fold.TEST, test))
     }
-    champion = models.champion(model_name)
-    champion_test = _measured(objects, champion, folds[Fold.TEST], load) if champion else None
-    comparison = Comparison(training_uri, challenger, champion, champion_test)
-    _log.info(
-        "test accuracy %.4f on %d digits, champion %s",
-        challenger[Fold.TEST].accuracy,
-        challenger[Fold.TEST].samples,
-        f"{champion_test.accuracy:.4f}" if champion_test else "none",
+    labels = {str(Fold.VALIDATION): validation.labels, str(Fold.TEST): test.labels}
+    temperature = fit_temperature(logits[Fold.VALIDATION], validation.labels)
+    champion, champion_test, disagreements = models.champion(model_name), None, None
+    if champion is not None:
+        theirs = _probabilities(objects, champion, test.images, load)
+        champion_test = measure(theirs, test.labels)
+        disagreements = disagree(softmax(logits[Fold.TEST], temperature), theirs, test.labels)
+    comparison = Comparison(
+        training=training_uri,
+        temperature=temperature,
+        challenger=_measured(logits, labels, temperature),
+        uncalibrated=_measured(logits, labels, 1.0),
+        champion=champion,
+        champion_test=champion_test,
+        disagreements=disagreements,
+        abstention=fit_abstention(train, validation.images, logits[Fold.VALIDATION]),
     )
-    return put_json(
-        objects,
-        lambda digest: artifact_key("trainings", training.generation, "evaluation.json", digest),
-        asdict(comparison),
+    _log_closing_line(comparison)
+    return _put(objects, training.generation, comparison)
+
+
+def _measured(
+    logits: Mapping[str, NDArray[np.float32]], labels: Mapping[str, NDArray[np.uint8]], temperature: float
+) -> dict[str, Evaluation]:
+    return {fold: measure(softmax(logits[fold], temperature), labels[fold]) for fold in logits}
+
+
+def disagree(
+    challenger: NDArray[np.floating], champion: NDArray[np.floating], labels: NDArray[np.integer]
+) -> Disagreements:
+    """Count the examples that one of two classifiers alone got right, by their probabilities (N, C)."""
+    mine, theirs = challenger.argmax(axis=1) == labels, champion.argmax(axis=1) == labels
+    return Disagreements(
+        challenger_only_right=int((mine & ~theirs).sum()), champion_only_right=int((theirs & ~mine).sum())
     )
 
 
-def _probabilities(training: Training, examples: Examples) -> NDArray[np.float32]:
-    forward = torch_forward(training.model.config.network, training.model.weights, "cpu")
-    images = examples.images
-    logits = [forward(images[start : start + _SLICE]) for start in range(0, len(images), _SLICE)]
-    return softmax(np.concatenate(logits), 1.0)
-
-
-def _measured(objects: ObjectStore, bundle: BundleRef, examples: Examples, load: Load) -> Evaluation:
+def _probabilities(
+    objects: ObjectStore, bundle: BundleRef, images: NDArray[np.uint8], load: Load
+) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         classifier = load(download_bundle(objects, bundle, Path(folder)), bundle.digest)
-        return measure(classifier.classify(examples.images), examples.labels)
+        return classifier.classify(images)
+
+
+def _log_closing_line(comparison: Comparison) -> None:
+    test, plain = comparison.challenger[Fold.TEST], comparison.uncalibrated[Fold.TEST]
+    _log.info(
+        "test accuracy %.4f on %d digits, ECE %.4f (%.4f before temperature %.4f), champion %s",
+        test.accuracy,
+        test.samples,
+        test.ece,
+        plain.ece,
+        comparison.temperature,
+        f"{comparison.champion_test.accuracy:.4f}" if comparison.champion_test else "none",
+    )
+
+
+def _put(objects: ObjectStore, generation: Generation, comparison: Comparison) -> str:
+    """Write a comparison, the arrays of its abstention before it and beside it."""
+    arrays = comparison.abstention.to_bytes()
+    beside = objects.put_bytes(
+        artifact_key("trainings", generation, "abstention.npz", sha256_hex(arrays)), arrays
+    )
+    document = _COMPARISON.dump_python(comparison, mode="json", exclude={"abstention"})
+    return put_json(
+        objects,
+        lambda digest: artifact_key("trainings", generation, "evaluation.json", digest),
+        document | {"abstention": beside},
+    )
 
 
 def read_evaluation(objects: ObjectStore, uri: str) -> Comparison:
-    """Read an evaluation, verified."""
+    """Read an evaluation, verified.
+
+    Raises:
+        Damaged: it is none.
+    """
     document = get_json(objects, uri)
     try:
-        challenger: dict[str, dict[str, object]] = document["challenger"]  # type: ignore[assignment]
-        champion: dict[str, object] | None = document["champion"]  # type: ignore[assignment]
-        champion_test: dict[str, object] | None = document["champion_test"]  # type: ignore[assignment]
-        return Comparison(
-            training=str(document["training"]),
-            challenger={fold: _evaluation(values) for fold, values in challenger.items()},
-            champion=BundleRef(**champion) if champion else None,  # type: ignore[arg-type]
-            champion_test=_evaluation(champion_test) if champion_test else None,
-        )
-    except (KeyError, TypeError) as error:
-        raise Damaged(f"{uri}: not an evaluation ({error!r})") from error
-
-
-def _evaluation(values: dict[str, object]) -> Evaluation:
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    tuples["confusion"] = tuple(tuple(row) for row in values["confusion"])  # type: ignore[attr-defined]
-    return Evaluation(**tuples)  # type: ignore[arg-type]
+        abstention = Abstention.of_bytes(get_verified(objects, str(document["abstention"])))
+        return _COMPARISON.validate_python(document | {"abstention": abstention})
+    except KeyError as error:
+        raise Damaged(f"{uri}: not an evaluation (no {error})") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise Damaged(f"{uri}: not an evaluation ({where}: {problem['msg']})") from error

@@ -18,6 +18,7 @@ from mnist_ops.domain.records import (
     RecordHead,
 )
 from mnist_ops.domain.retry_policy import failure_after
+from mnist_ops.domain.review import ReviewReason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import read_manifest
 from mnist_ops.steps.assess import read_assessment
@@ -118,12 +119,13 @@ class _Verdicts:
             raise Permanent(f"{self.snapshot}: predictions without a pinned bundle")
         probabilities: list[float] = row["probabilities"]  # type: ignore[assignment]
         index: int = row["index"]  # type: ignore[assignment]
+        reason = row["review_reason"]
         return Prediction(
             label=self.labels[index],
             index=index,
             confidence=probabilities[index],
             probabilities=dict(zip(self.labels, probabilities, strict=True)),
-            needs_review=bool(row["needs_review"]),
+            review_reason=None if reason is None else ReviewReason(str(reason)),
             model=self.manifest.champion,
             image_url=str(row["url"]),
             image_sha256=str(row["sha256"]),

@@ -1,13 +1,12 @@
-"""Release: a measured training becomes a bundle in the registry, and perhaps the champion."""
+"""Release: a measured training becomes a bundle in the registry, with what the gate says of it."""
 
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.gate import Gate, Score, judge
 from mnist_ops.domain.keys import bundle_prefix
 from mnist_ops.domain.labels import LabelTable
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
@@ -15,31 +14,15 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.bundles import upload_bundle
 from mnist_ops.steps.datasets import dataset_digest, load_fold
 from mnist_ops.steps.evaluate import Comparison, read_evaluation
+from mnist_ops.steps.model_report import report_bundle
+from mnist_ops.steps.promote import Verdict
 from mnist_ops.steps.train import Training, read_training, training_digest
 from mnist_ops.vision.bundle import bundle_digest
+from mnist_ops.vision.evaluation import Evaluation
 from mnist_ops.vision.export import Provenance, write_bundle
 from mnist_ops.vision.folds import Fold
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a released model.
-
-    Attributes:
-        bundle: as registered.
-        promoted: whether it is the champion now.
-        why: the numbers that decided.
-    """
-
-    bundle: BundleRef
-    promoted: bool
-    why: str
-
-    def document(self) -> dict[str, object]:
-        """As JSON-able values."""
-        return asdict(self)
 
 
 def release(
@@ -48,43 +31,65 @@ def release(
     objects: ObjectStore,
     models: ModelRegistry,
     model_name: str,
-    minimum_accuracy: float,
+    gate: Gate,
     now: Callable[[], datetime],
 ) -> Verdict:
-    """Make the bundle of a measured training, register it, and promote it if it may be.
+    """Make the bundle of a measured training, and register it as a candidate with the gate's decision.
 
-    The first model becomes champion when it reaches the minimum accuracy; a later one when it is
-    at least as accurate as the champion on the same test fold. Repeating a release changes nothing.
+    It never changes the champion: `promote_candidate` does, where the verdict allows it. Repeating a
+    release changes nothing; one of another evaluation, or with another gate, replaces the decision.
 
     Args:
         evaluation_uri: the evaluation.
         objects: where everything lies.
         models: the registry.
         model_name: what to release it as.
-        minimum_accuracy: what the first champion must reach on its test fold, 0 to 1.
+        gate: what is asked of a champion.
         now: the wall clock (UTC).
-
-    Raises:
-        Permanent: the champion has changed since the evaluation: evaluate again.
     """
     comparison = read_evaluation(objects, evaluation_uri)
     training = read_training(objects, comparison.training)
     version = models.reserve(model_name, training.uri)
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         digest = _write(Path(folder), training, comparison, objects)
+        report_bundle(Path(folder), f"{model_name}, version {version}", training, comparison, objects)
         uri = upload_bundle(objects, Path(folder), bundle_prefix(model_name, version, digest))
     test = comparison.challenger[Fold.TEST]
-    metrics = {"test_accuracy": test.accuracy, "test_nll": test.nll, "test_samples": float(test.samples)}
     bundle = BundleRef(model_name, version, uri, digest)
-    registered = models.register(RegisteredModel(bundle, training.uri, metrics, now())).bundle
-    good, why = _good_enough(comparison, minimum_accuracy)
-    if good and not models.promote(registered, comparison.champion, now()):
-        raise Permanent(
-            f"{model_name}: the champion has changed since {evaluation_uri} was measured; clear `evaluate`, "
-            "so that the two are compared anew"
-        )
-    _log.info("%s %d: %s", model_name, version, why)
-    return Verdict(registered, good, why)
+    champion = comparison.champion
+    if champion is not None and champion.version == version:
+        # Measured against itself it is tied, which says nothing about it: its decision stays.
+        standing = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now())).bundle
+        return Verdict(standing, promote=False, promoted=False, why="it is the champion already")
+    theirs = _score(comparison.champion_test) if comparison.champion_test else None
+    decision = judge(_score(test), theirs, comparison.disagreements, gate)
+    registered = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now(), decision))
+    _log.info("%s %d: %s", model_name, version, decision.why)
+    return Verdict(
+        bundle=registered.bundle,
+        promote=decision.promote,
+        promoted=False,
+        why=decision.why,
+        champion=champion,
+        p_value=decision.p_value,
+        disagreements=comparison.disagreements,
+    )
+
+
+def _score(test: Evaluation) -> Score:
+    return Score(accuracy=test.accuracy, samples=test.samples, ece=test.ece, chance_ece=test.chance_ece)
+
+
+def _metrics(test: Evaluation) -> dict[str, float]:
+    return {
+        "test_accuracy": test.accuracy,
+        "test_accuracy_low": test.accuracy_low,
+        "test_accuracy_high": test.accuracy_high,
+        "test_nll": test.nll,
+        "test_brier": test.brier,
+        "test_ece": test.ece,
+        "test_samples": float(test.samples),
+    }
 
 
 def _write(folder: Path, training: Training, comparison: Comparison, objects: ObjectStore) -> str:
@@ -92,20 +97,9 @@ def _write(folder: Path, training: Training, comparison: Comparison, objects: Ob
     provenance = Provenance(
         dataset_digest=dataset_digest(training.dataset_uri),
         training_digest=training_digest(training.uri),
+        abstention=comparison.abstention,
         labels=LabelTable(training.dataset.labels),
+        temperature=comparison.temperature,
     )
     write_bundle(folder, training.model, validation.images, comparison.challenger, provenance)
     return bundle_digest(folder)
-
-
-def _good_enough(comparison: Comparison, minimum_accuracy: float) -> tuple[bool, str]:
-    test = comparison.challenger[Fold.TEST]
-    mine = f"{test.accuracy:.4f} on the {test.samples} digits of the test fold"
-    if comparison.champion is None or comparison.champion_test is None:
-        good = test.accuracy >= minimum_accuracy
-        verdict = "promoted as the first champion" if good else "not promoted"
-        return good, f"{verdict}: accuracy {mine}, the first champion needs {minimum_accuracy}"
-    theirs = comparison.champion_test.accuracy
-    good = test.accuracy >= theirs
-    verdict = "promoted" if good else "not promoted"
-    return good, f"{verdict}: accuracy {mine}, champion {comparison.champion.version} has {theirs:.4f}"

@@ -53,6 +53,9 @@ PREDICTIONS = pa.schema(
         ("index", pa.int8()),
         ("confidence", pa.float32()),
         ("needs_review", pa.bool_()),
+        ("review_reason", pa.dictionary(pa.int8(), pa.string())),
+        # Higher for less like a digit; the bundle's card has the threshold.
+        ("not_a_digit_score", pa.float32()),
     ]
 )
 

@@ -1,19 +1,24 @@
 """Train: a data set becomes weights."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation, artifact_key, digest_in_name, sha256_hex
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import get_json, get_verified, put_json, read_manifest
+from mnist_ops.steps.checkpoints import StoredCheckpoints, epoch_in_name
 from mnist_ops.steps.datasets import Dataset, load_fold, read_dataset
 from mnist_ops.vision import training
+from mnist_ops.vision.checkpoint import checkpoint_of
 from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.training import EpochMetrics, TrainedModel
+from mnist_ops.vision.trained import EpochMetrics, TrainedModel
 from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.watching import Watcher
+from mnist_ops.vision.weights import weights_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +33,8 @@ class Training:
         dataset: that data set.
         generation: whose it is.
         model: the trained network.
+        device: what it was trained on: cpu or cuda.
+        checkpoints: the URIs of its checkpoints, one an epoch.
     """
 
     uri: str
@@ -35,6 +42,8 @@ class Training:
     dataset: Dataset
     generation: Generation
     model: TrainedModel
+    device: str
+    checkpoints: tuple[str, ...]
 
 
 def train(
@@ -43,16 +52,20 @@ def train(
     objects: ObjectStore,
     config: TrainingConfig,
     device: str,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    watcher: Watcher | None = None,
+    folder: Path | None = None,
 ) -> str:
-    """Train a network on a data set's train fold, keeping the epoch that validates best.
+    """Train a network on a data set's train fold, keeping the weights that validate best.
+
+    Repeated after it was killed, it goes on from the last epoch that was done.
 
     Args:
         dataset_uri: the data set's manifest.
         objects: where everything lies.
         config: the hyperparameters.
         device: auto, cpu or cuda.
-        on_epoch: called after every epoch.
+        watcher: is told of every step.
+        folder: on this disk, for checkpoints; None to keep them in the object store alone.
 
     Returns:
         The URI of the training's description.
@@ -62,6 +75,7 @@ def train(
     """
     dataset = read_dataset(objects, dataset_uri)
     generation = read_manifest(objects, dataset.snapshot).generation
+    checkpoints = StoredCheckpoints(objects, generation, dataset_uri, config, folder)
     watch = Stopwatch("train", objects.requests)
     with watch.reading():
         examples = load_fold(objects, dataset, Fold.TRAIN)
@@ -69,20 +83,60 @@ def train(
     with watch.computing():
         chosen = training.pick_device(device)
         _log.info("training %s on %s with %d digits", config.network, chosen, len(examples))
-        model = training.train(examples, held_out, config, chosen, on_epoch)
+        model = training.train(examples, held_out, config, chosen, watcher, checkpoints)
+    uri = _put(objects, generation, dataset_uri, model, str(chosen), checkpoints.uris())
+    checkpoints.leave_the_disk()
+    watch.report(len(examples) * model.history[-1].epoch)
+    return uri
+
+
+def at_epoch(training_uri: str, epoch: int, *, objects: ObjectStore) -> str:
+    """A training as if it had ended with the weights of another epoch.
+
+    Args:
+        training_uri: the training.
+        epoch: from 1.
+        objects: where everything lies.
+
+    Returns:
+        The URI of the description, for evaluation and release like any other.
+
+    Raises:
+        Permanent: the training has no checkpoint of that epoch.
+    """
+    former = read_training(objects, training_uri)
+    for uri in former.checkpoints:
+        if epoch_in_name(uri) == epoch:
+            checkpoint = checkpoint_of(get_verified(objects, uri))
+            break
+    else:
+        raise Permanent(f"{training_uri}: no epoch {epoch}; there are 1 to {len(former.checkpoints)}")
+    model = TrainedModel(
+        former.model.config, weights_of(checkpoint.part("average")), checkpoint.history, checkpoint.step
+    )
+    return _put(objects, former.generation, former.dataset_uri, model, former.device, former.checkpoints)
+
+
+def _put(
+    objects: ObjectStore,
+    generation: Generation,
+    dataset_uri: str,
+    model: TrainedModel,
+    device: str,
+    checkpoints: Sequence[str],
+) -> str:
     weights_key = artifact_key("trainings", generation, "weights.safetensors", sha256_hex(model.weights))
-    weights_uri = objects.put_bytes(weights_key, model.weights)
-    watch.report(len(examples) * config.epochs)
     return put_json(
         objects,
         lambda digest: artifact_key("trainings", generation, "training.json", digest),
         {
             "dataset": dataset_uri,
-            "config": config.model_dump(mode="json"),
-            "weights": weights_uri,
+            "config": model.config.model_dump(mode="json"),
+            "weights": objects.put_bytes(weights_key, model.weights),
             "history": [asdict(metrics) for metrics in model.history],
-            "best_epoch": model.best_epoch,
-            "device": str(chosen),
+            "best_step": model.best_step,
+            "device": device,
+            "checkpoints": list(checkpoints),
         },
     )
 
@@ -97,12 +151,15 @@ def read_training(objects: ObjectStore, uri: str) -> Training:
             config=TrainingConfig.model_validate(document["config"]),
             weights=get_verified(objects, weights_uri),
             history=tuple(EpochMetrics(**metrics) for metrics in history),  # type: ignore[arg-type]
-            best_epoch=int(str(document["best_epoch"])),
+            best_step=int(str(document["best_step"])),
         )
+        checkpoints: list[str] = document["checkpoints"]  # type: ignore[assignment]
+        device = str(document["device"])
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{uri}: not a training ({error!r})") from error
     dataset = read_dataset(objects, dataset_uri)
-    return Training(uri, dataset_uri, dataset, read_manifest(objects, dataset.snapshot).generation, model)
+    generation = read_manifest(objects, dataset.snapshot).generation
+    return Training(uri, dataset_uri, dataset, generation, model, device, tuple(checkpoints))
 
 
 def training_digest(training_uri: str) -> str:

@@ -3,19 +3,19 @@
     card.json            what the model is, and the sha256 of every other file
     weights.safetensors  the network's weights, for torch on CUDA
     model.onnx           the same network with its preprocessing inside, for ONNX Runtime
-    golden.npz           digits with the logits and probabilities they must give
+    abstention.npz       what tells digits from other pictures
+    golden.npz           digits with the logits, probabilities and scores they must give
     report/              pages for people; not part of the digest
 
 Nothing here imports torch, and nothing is ever unpickled.
 """
 
 import hashlib
-import io
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import safetensors
@@ -23,14 +23,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
+from mnist_ops.vision.abstention import KEPT, Abstention
+from mnist_ops.vision.arrays import arrays_of, npz_bytes
 from mnist_ops.vision.evaluation import Evaluation
-from mnist_ops.vision.examples import CLASSES, require_digits
+from mnist_ops.vision.examples import CLASSES, SIDE
 
-CARD, WEIGHTS, MODEL, GOLDEN, REPORT = (
-    "card.json", "weights.safetensors", "model.onnx", "golden.npz", "report",
+CARD, WEIGHTS, MODEL, GOLDEN, ABSTENTION, REPORT = (
+    "card.json", "weights.safetensors", "model.onnx", "golden.npz", "abstention.npz", "report",
 )  # fmt: skip
-FILES = (GOLDEN, MODEL, WEIGHTS)
+FILES = (ABSTENTION, GOLDEN, MODEL, WEIGHTS)
 MIN_GOLDEN = 20
+
+_GOLDEN_ARRAYS = {
+    "images": (np.uint8, (SIDE, SIDE)),
+    "logits": (np.float32, (CLASSES,)),
+    "probabilities": (np.float32, (CLASSES,)),
+    "scores": (np.float32, ()),
+}
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -50,18 +59,56 @@ class InputSpec(_Part):
         ink: the value of full ink; the background is 0.
     """
 
-    name: str = "images"
-    dtype: str = "uint8"
-    shape: tuple[str, int, int] = ("N", 28, 28)
-    ink: int = 255
+    name: Literal["images"] = "images"
+    dtype: Literal["uint8"] = "uint8"
+    shape: tuple[Literal["N"], Literal[28], Literal[28]] = ("N", 28, 28)
+    ink: Literal[255] = 255
+
+
+class OutputSpec(_Part):
+    """What the exported model gives, and what is made of it.
+
+    Attributes:
+        name: of the model's output.
+        dtype: of its elements.
+        shape: N as in the input.
+        probabilities: of the classes, (N, 10), each row summing to 1.
+        label: the name of the likeliest class.
+        not_a_digit: whether the picture is none; the score is that of vision/abstention.py.
+    """
+
+    name: Literal["logits"] = "logits"
+    dtype: Literal["float32"] = "float32"
+    shape: tuple[Literal["N"], Literal[10]] = ("N", 10)
+    probabilities: Literal["softmax(logits / temperature)"] = "softmax(logits / temperature)"
+    label: Literal["labels[argmax(logits)]"] = "labels[argmax(logits)]"
+    not_a_digit: Literal["score(images, logits) > abstention.threshold"] = (
+        "score(images, logits) > abstention.threshold"
+    )
+
+
+class AbstentionSpec(_Part):
+    """When a picture counts as no digit.
+
+    Attributes:
+        threshold: of the score, as in abstention.npz.
+        digits_kept: the share of the validation fold's digits that it was set to keep.
+    """
+
+    threshold: float
+    digits_kept: float = KEPT
 
 
 class Architecture(_Part):
-    """The network: its registered name, its classes, and its trainable parameters."""
+    """The network: its registered name, its classes, its trainable parameters, its kernel sizes.
+
+    The kernel sizes are the sides of the two convolutions' kernels, in pixels; None for the network's own.
+    """
 
     network: _Name
     classes: int
     parameters: int
+    kernel_sizes: tuple[int, int] | None = None
 
 
 class Card(_Part):
@@ -72,10 +119,12 @@ class Card(_Part):
         architecture: the network.
         hyperparameters: the training's config.
         input: what the model takes.
+        output: what it gives.
         preprocessing_version: of the function that turned bytes into digits for the training.
         labels: the human-readable label of each output.
-        temperature: the logits are divided by it before the softmax.
-        metrics: the evaluation of each fold, by the fold's name.
+        temperature: the logits are divided by it before the softmax; fitted on the validation fold.
+        abstention: when a picture counts as no digit.
+        metrics: the evaluation of each fold, by the fold's name, with the probabilities at that temperature.
         dataset_digest: of the data set it was trained on.
         training_digest: of the training: data set, config and weights.
         environment: versions of the packages it was made with.
@@ -86,9 +135,11 @@ class Card(_Part):
     architecture: Architecture
     hyperparameters: dict[str, JsonValue]
     input: InputSpec = InputSpec()
+    output: OutputSpec = OutputSpec()
     preprocessing_version: int
     labels: tuple[_Name, ...]
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    abstention: AbstentionSpec
     metrics: dict[str, Evaluation]
     dataset_digest: str
     training_digest: str
@@ -118,12 +169,14 @@ class Golden:
         images: uint8 (N, 28, 28), N at least 20.
         logits: float32 (N, 10).
         probabilities: float32 (N, 10).
+        scores: float32 (N,), how unlike a digit each is.
         labels: the label table, so that one exchanged in the card is noticed.
     """
 
     images: NDArray[np.uint8]
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
     labels: tuple[str, ...]
 
 
@@ -136,12 +189,14 @@ class Bundle:
         digest: "sha256:" and the hexadecimal sha256 of card.json.
         files: the bytes of every other file, by name.
         golden: the golden samples.
+        abstention: what tells digits from other pictures.
     """
 
     card: Card
     digest: str
     files: Mapping[str, bytes]
     golden: Golden
+    abstention: Abstention
 
 
 def bundle_digest(folder: Path) -> str:
@@ -180,7 +235,8 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
     Raises:
         ObjectMissing: a file of the bundle is not there.
         Damaged: a file's sha256 is not the one that names it.
-        Permanent: there are other files, or one of them is not in its format.
+        Permanent: there are other files, one of them is not in its format, or the card's threshold is
+            not that of abstention.npz.
     """
     data = _read(folder, CARD)
     card = _card(data, folder, expected_digest)
@@ -194,38 +250,47 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
         safetensors.deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise Permanent(f"{folder / WEIGHTS}: not in the safetensors format: {error}") from error
-    return Bundle(card, _digest(data), files, _golden(files[GOLDEN], folder / GOLDEN))
+    golden = _golden(files[GOLDEN], folder / GOLDEN)
+    abstention = _abstention(files[ABSTENTION], folder / ABSTENTION)
+    if abstention.threshold != card.abstention.threshold:
+        raise Permanent(
+            f"{folder / ABSTENTION}: its threshold is {abstention.threshold}, the card's "
+            f"{card.abstention.threshold}"
+        )
+    return Bundle(card, _digest(data), files, golden, abstention)
 
 
 def golden_bytes(golden: Golden) -> bytes:
     """Golden samples as the bytes of golden.npz."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        images=golden.images,
-        logits=golden.logits,
-        probabilities=golden.probabilities,
-        labels=np.array(golden.labels),
-    )
-    return buffer.getvalue()
+    labels = np.array(golden.labels)
+    return npz_bytes({name: getattr(golden, name) for name in _GOLDEN_ARRAYS} | {"labels": labels})
 
 
 def _golden(content: bytes, path: Path) -> Golden:
+    with _naming(path):
+        arrays = arrays_of(content, (*_GOLDEN_ARRAYS, "labels"))
+        labels = tuple(map(str, arrays.pop("labels").ravel()))
+        count = len(np.atleast_1d(arrays["images"]))
+        for name, (dtype, shape) in _GOLDEN_ARRAYS.items():
+            if arrays[name].dtype != dtype or arrays[name].shape != (count, *shape):
+                raise Permanent(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+        if count < MIN_GOLDEN:
+            raise Permanent(f"fewer than {MIN_GOLDEN} golden samples")
+        return Golden(**arrays, labels=labels)  # type: ignore[arg-type]
+
+
+def _abstention(content: bytes, path: Path) -> Abstention:
+    with _naming(path):
+        return Abstention.of_bytes(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong inside is wrong with this file."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            golden = Golden(
-                arrays["images"],
-                arrays["logits"],
-                arrays["probabilities"],
-                tuple(str(label) for label in arrays["labels"]),
-            )
-    except (ValueError, KeyError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise Permanent(f"{path}: no golden samples: {error}") from error
-    require_digits(golden.images)
-    shape = (len(golden.images), CLASSES)
-    if shape[0] < MIN_GOLDEN or golden.logits.shape != shape or golden.probabilities.shape != shape:
-        raise Permanent(f"{path}: fewer than {MIN_GOLDEN} golden samples, or not of {CLASSES} classes")
-    return golden
+        yield
+    except Permanent as error:
+        raise Permanent(f"{path}: {error}") from error
 
 
 def _card(data: bytes, folder: Path, expected_digest: str | None) -> Card:

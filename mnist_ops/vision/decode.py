@@ -23,6 +23,7 @@ from PIL import (
 
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.vision.colours import grey_of
 from mnist_ops.vision.containers import check_size, container_of
 from mnist_ops.vision.examples import SIDE
 from mnist_ops.vision.harmonise import harmonise, ink_on_black
@@ -52,7 +53,8 @@ def decode(payload: bytes) -> NDArray[np.uint8]:
     """Decode an encoded image to uint8 (28, 28), ink = 255 on 0.
 
     The first frame counts; EXIF orientation is applied, transparency laid over white, colours made
-    grey (ITU-R 601). Pictures of 28 x 28 pixels keep their pixels, others are normalised as MNIST was.
+    grey so that ink stands out from paper. Pictures of 28 x 28 pixels keep their pixels, others are
+    normalised as MNIST was.
 
     Raises:
         ItemRejected: TOO_LARGE, over 4 MiB; NOT_AN_IMAGE, no PNG, JPEG, GIF, BMP, WEBP or TIFF;
@@ -127,12 +129,11 @@ def _levels(image: Image.Image) -> NDArray[np.uint8]:
         return _scaled(np.asarray(image))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
-        paper = Image.new("L", image.size, 255)
-        paper.paste(coloured.convert("L"), mask=coloured.getchannel("A"))
-        return _pixels(paper)
-    if image.mode not in ("L", "1", "P", "RGB"):
+        image = Image.new("RGB", image.size, "white")
+        image.paste(coloured, mask=coloured.getchannel("A"))
+    elif image.mode not in ("L", "1", "RGB"):
         image = image.convert("RGB")
-    return _pixels(image.convert("L"))
+    return _pixels(grey_of(image) if image.mode == "RGB" else image.convert("L"))
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -17,24 +17,28 @@ from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.labels import DIGITS, LabelTable
+from mnist_ops.vision.abstention import Abstention
 from mnist_ops.vision.bundle import (
+    ABSTENTION,
     CARD,
     GOLDEN,
     MIN_GOLDEN,
     MODEL,
     WEIGHTS,
+    AbstentionSpec,
     Architecture,
     Card,
     Golden,
     golden_bytes,
 )
+from mnist_ops.vision.classifier import DigitClassifier
 from mnist_ops.vision.evaluation import Evaluation
 from mnist_ops.vision.examples import CLASSES, SIDE, require_digits
 from mnist_ops.vision.harmonise import PREPROCESSING_VERSION
 from mnist_ops.vision.inference import onnx_forward, softmax
-from mnist_ops.vision.lenet import DigitClassifier, parameter_count
-from mnist_ops.vision.torch_inference import torch_forward
-from mnist_ops.vision.training import TrainedModel
+from mnist_ops.vision.networks import parameter_count
+from mnist_ops.vision.trained import TrainedModel
+from mnist_ops.vision.trained_inference import trained_logits
 from mnist_ops.vision.weights import network_from
 
 OPSET = 20  # every ONNX Runtime since 1.17 runs it
@@ -50,12 +54,14 @@ class Provenance:
     Attributes:
         dataset_digest: of the data set it was trained on.
         training_digest: of the training: data set, config and weights.
+        abstention: what tells digits from other pictures, fitted on its folds.
         labels: the label table of the data set.
         temperature: the logits are divided by it before the softmax; 1 until calibrated.
     """
 
     dataset_digest: str
     training_digest: str
+    abstention: Abstention
     labels: LabelTable = DIGITS
     temperature: float = 1.0
 
@@ -84,20 +90,29 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise Permanent(f"{folder}: a bundle is written into an empty folder")
-    network = network_from(trained.config.network, trained.weights)
+    network = network_from(trained.config.network, trained.weights, trained.config.kernel_sizes)
     golden = _golden(trained, golden_images, provenance)
     model = export_onnx(DigitClassifier(network).eval())
     _require_parity(model, golden, provenance.temperature)
-    files = {GOLDEN: golden_bytes(golden), MODEL: model, WEIGHTS: trained.weights}
+    files = {
+        ABSTENTION: provenance.abstention.to_bytes(),
+        GOLDEN: golden_bytes(golden),
+        MODEL: model,
+        WEIGHTS: trained.weights,
+    }
     card = Card(
         name=trained.config.network,
         architecture=Architecture(
-            network=trained.config.network, classes=CLASSES, parameters=parameter_count(network)
+            network=trained.config.network,
+            classes=CLASSES,
+            parameters=parameter_count(network),
+            kernel_sizes=trained.config.kernel_sizes,
         ),
         hyperparameters=trained.config.model_dump(mode="json"),
         preprocessing_version=PREPROCESSING_VERSION,
         labels=provenance.labels.names,
         temperature=provenance.temperature,
+        abstention=AbstentionSpec(threshold=provenance.abstention.threshold),
         metrics=dict(metrics),
         dataset_digest=provenance.dataset_digest,
         training_digest=provenance.training_digest,
@@ -161,13 +176,19 @@ def _golden(trained: TrainedModel, candidates: NDArray[np.uint8], provenance: Pr
     require_digits(candidates)
     if len(candidates) < MIN_GOLDEN:
         raise Permanent(f"{len(candidates)} golden images; a bundle needs at least {MIN_GOLDEN}")
-    forward = torch_forward(trained.config.network, trained.weights, "cpu")
-    confidence = softmax(forward(candidates), provenance.temperature).max(axis=1)
+    logits = trained_logits(trained, candidates)
+    confidence = softmax(logits, provenance.temperature).max(axis=1)
     spread = np.linspace(0, len(candidates) - 1, _GOLDEN_SPREAD).round().astype(np.int64)
     chosen = np.union1d(np.argsort(confidence, kind="stable")[:_GOLDEN_HARD], spread)
     images = candidates[chosen]
-    logits = forward(images)
-    return Golden(images, logits, softmax(logits, provenance.temperature), provenance.labels.names)
+    logits = trained_logits(trained, images)
+    return Golden(
+        images=images,
+        logits=logits,
+        probabilities=softmax(logits, provenance.temperature),
+        scores=provenance.abstention.scores(images, logits),
+        labels=provenance.labels.names,
+    )
 
 
 def _require_parity(model: bytes, golden: Golden, temperature: float) -> None:

@@ -4,6 +4,7 @@ torch is imported only once CUDA is chosen: it takes seconds, and a CPU task doe
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,22 @@ Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 # Digits at once. On CPU more digits a call only push the activations out of the cache.
 _CPU_SLICE, _CUDA_SLICE = 512, 8192
 # What another processor may change in the last digits; a wrong mean or weight changes far more.
-_LOGIT_TOLERANCE, _PROBABILITY_TOLERANCE = 2e-3, 1e-4
+_LOGIT_TOLERANCE, _PROBABILITY_TOLERANCE, _SCORE_TOLERANCE = 2e-3, 1e-4, 2e-2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """What a bundle says of N pictures.
+
+    Attributes:
+        probabilities: float32 (N, 10), each row sums to 1 ± 1e-6.
+        scores: float32 (N,), how unlike a digit each is.
+        not_a_digit: bool (N,), where the score is over the bundle's threshold.
+    """
+
+    probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    not_a_digit: NDArray[np.bool_]
 
 
 class Classifier:
@@ -32,12 +48,14 @@ class Classifier:
         card: what the model is.
         digest: of the bundle.
         device: "cpu" or "cuda".
+        abstention: what tells digits from other pictures.
     """
 
     def __init__(self, bundle: Bundle, device: str, forward: Forward) -> None:
         self.card: Card = bundle.card
         self.digest = bundle.digest
         self.device = device
+        self.abstention = bundle.abstention
         self._forward = forward
         self._slice = _CUDA_SLICE if device == "cuda" else _CPU_SLICE
 
@@ -71,6 +89,17 @@ class Classifier:
             Permanent: as `logits`.
         """
         return softmax(self.logits(images), self.card.temperature)
+
+    def judge(self, images: NDArray[np.uint8]) -> Verdicts:
+        """Probabilities, and whether each picture is a digit at all, from one pass of the network.
+
+        Raises:
+            Permanent: as `logits`.
+        """
+        logits = self.logits(images)
+        scores = self.abstention.scores(images, logits)
+        probabilities = softmax(logits, self.card.temperature)
+        return Verdicts(probabilities, scores, scores > self.abstention.threshold)
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -114,8 +143,8 @@ def check_golden(classifier: Classifier, bundle: Bundle) -> None:
     """Compare the golden samples with what the loaded model says of them.
 
     Raises:
-        Permanent: they differ: the weights, the preprocessing, the temperature or the label table are
-            not those that were released.
+        Permanent: they differ: the weights, the preprocessing, the temperature, the label table or the
+            abstention are not those that were released.
     """
     golden = bundle.golden
     if golden.labels != bundle.card.labels:
@@ -129,6 +158,10 @@ def check_golden(classifier: Classifier, bundle: Bundle) -> None:
     off = float(np.abs(probabilities - golden.probabilities).max())
     if not off <= _PROBABILITY_TOLERANCE:
         raise Permanent(f"{bundle.digest}: the golden samples' probabilities are off by {off:.2g}")
+    scores = bundle.abstention.scores(golden.images, logits)
+    off = float(np.abs(scores - golden.scores).max())
+    if not off <= _SCORE_TOLERANCE * max(1.0, float(np.abs(scores).max())):
+        raise Permanent(f"{bundle.digest}: the golden samples' scores are off by {off:.2g}")
 
 
 def onnx_forward(model: bytes, threads: int | None = None) -> Forward:
@@ -171,4 +204,5 @@ def _cuda_forward(bundle: Bundle) -> Forward | None:
         return None
     from mnist_ops.vision.torch_inference import cuda_forward  # noqa: PLC0415 - imports torch
 
-    return cuda_forward(bundle.card.architecture.network, bundle.files[WEIGHTS])
+    architecture = bundle.card.architecture
+    return cuda_forward(architecture.network, bundle.files[WEIGHTS], architecture.kernel_sizes)

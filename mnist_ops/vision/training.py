@@ -1,14 +1,16 @@
 """Train a network on digits that stay on the device.
 
-The uint8 pixels are moved there once, and whole batches are resized and normalised by two matrix
-products, so that no Python runs for a single example.
+The uint8 pixels are moved there once, and whole batches are changed, resized and normalised together,
+so that no Python runs for a single example. After every epoch the whole state can be kept; a training
+that goes on from there gives, on CPU, bit for bit the weights of one that was never interrupted.
 """
 
+import hashlib
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,51 +18,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.vision.augmentation import augment, augments
+from mnist_ops.vision.checkpoint import Checkpoint, Checkpoints, NoCheckpoints
+from mnist_ops.vision.classifier import DigitClassifier
+from mnist_ops.vision.descent import Descent
 from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.lenet import DigitClassifier, build_network, prepare, resize_weights
-from mnist_ops.vision.training_config import Optimizer, TrainingConfig
-from mnist_ops.vision.weights import weights_of
+from mnist_ops.vision.networks import build_network
+from mnist_ops.vision.trained import EpochMetrics, StepMetrics, TrainedModel
+from mnist_ops.vision.training_config import Precision, TrainingConfig
+from mnist_ops.vision.watching import Watcher
+from mnist_ops.vision.weights import load_state, weights_of
 
+LOG_EVERY = 100  # steps between two `on_steps`: reading a loss waits for the device
 _EVALUATION_BATCH = 1024
 
-
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
-    """What one epoch gave.
-
-    Attributes:
-        epoch: from 1.
-        train_loss: mean over the epoch's examples.
-        validation_accuracy: share of the validation fold, 0 to 1.
-        validation_nll: mean negative log-likelihood, nats.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_accuracy: float
-    validation_nll: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A trained network.
-
-    Attributes:
-        config: what it was trained with.
-        weights: the state of the best epoch, in the safetensors format.
-        history: one entry an epoch.
-        best_epoch: the epoch kept, from 1.
-    """
-
-    config: TrainingConfig
-    weights: bytes
-    history: tuple[EpochMetrics, ...]
-    best_epoch: int
-
-    @property
-    def best(self) -> EpochMetrics:
-        """The metrics of the epoch kept."""
-        return self.history[self.best_epoch - 1]
+_log = logging.getLogger(__name__)
 
 
 def pick_device(wanted: str = "auto") -> torch.device:
@@ -83,114 +55,237 @@ def train(
     validation: Examples,
     config: TrainingConfig,
     device: torch.device,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    watcher: Watcher | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
-    """Train and keep the epoch with the best validation accuracy; among equals the lowest NLL.
+    """Train and keep the weights that validate best: by NLL, and among equals by accuracy.
 
     Args:
-        training: the train fold.
-        validation: the validation fold; it alone decides which epoch is kept.
+        training: the train fold; it alone is augmented.
+        validation: the validation fold; it alone decides which weights are kept.
         config: the hyperparameters; on CPU the same config and data give the same weights.
         device: from `pick_device`.
-        on_epoch: called after each epoch, for a progress bar or a log line.
+        watcher: is told of every step.
+        checkpoints: where the state is kept after every epoch, and found again.
 
     Raises:
-        Permanent: a fold is empty, no network has that name, or the loss is no longer finite.
+        Permanent: a fold is empty, the loss is no longer finite, one example does not fit into memory,
+            or the checkpoint is of another training.
     """
     for fold, examples in (("training", training), ("validation", validation)):
         if not len(examples):
             raise Permanent(f"the {fold} fold is empty")
-    with _threads(config.threads):
-        return _train(training, validation, config, device, on_epoch or _unwatched)
-
-
-def _train(
-    training: Examples,
-    validation: Examples,
-    config: TrainingConfig,
-    device: torch.device,
-    on_epoch: Callable[[EpochMetrics], None],
-) -> TrainedModel:
-    # The first weights come from torch's global generator, which is put back as it was.
-    with torch.random.fork_rng(devices=[], enabled=True):
-        torch.manual_seed(config.seed)
-        model = DigitClassifier(build_network(config.network)).to(device)
-    images, labels = _resident(training, device)
-    held_out = _resident(validation, device)
-    descent = _Descent(model, config, math.ceil(len(training) / config.batch_size))
-    generator = torch.Generator().manual_seed(config.seed)
-    history: list[EpochMetrics] = []
-    best_epoch, weights = 0, b""
-    for epoch in range(1, config.epochs + 1):
-        loss = _train_epoch(model, _batches(images, labels, config, generator), descent)
-        metrics = EpochMetrics(epoch, loss, *_validate(descent.average, *held_out))
-        history.append(metrics)
-        if not best_epoch or _merit(metrics) > _merit(history[best_epoch - 1]):
-            best_epoch, weights = epoch, weights_of(descent.average.network)
-        on_epoch(metrics)
-    return TrainedModel(config, weights, tuple(history), best_epoch)
+    watcher, checkpoints = watcher or Watcher(), checkpoints or NoCheckpoints()
+    with _of_its_own(config, device):
+        run = _Run(config, (training, validation), device)
+        if former := checkpoints.newest():
+            run.resume(former)
+            _log.info("going on after epoch %d of %d", former.epoch, config.epochs)
+        watcher.on_start(run.model, training, validation)
+        while not run.over:
+            _fitting(run, watcher)
+            checkpoints.save(run.checkpoint())
+        trained = run.trained()
+    watcher.on_end(trained)
+    return trained
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch's threads on CPU; the number belongs to the process, so it is put back."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(count)
+def _of_its_own(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Torch's threads and global random numbers belong to the process, so they are put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
     try:
-        yield
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            yield
     finally:
-        torch.set_num_threads(former)
+        torch.set_num_threads(threads)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-def _unwatched(metrics: EpochMetrics) -> None:
-    """Nobody watches."""
+def _fitting(run: "_Run", watcher: Watcher) -> None:
+    """Train an epoch; where it does not fit into memory, again from its start in smaller batches."""
+    start = run.checkpoint()
+    while True:
+        try:
+            return run.train_epoch(watcher)
+        except torch.OutOfMemoryError as error:
+            if run.batch_size == 1:
+                raise Permanent("a batch of one example does not fit into memory") from error
+            smaller = run.batch_size // 2
+            _log.warning("out of memory: from batches of %d to %d", run.batch_size, smaller)
+        run.resume(start)
+        run.batch_size = smaller
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-class _Descent:
-    """The optimizer, its one-cycle learning rate, and the running average of the weights.
+class _Run:
+    """A training in progress."""
 
-    Sources: L. N. Smith and N. Topin, "Super-convergence", 2018; B. T. Polyak and A. B. Juditsky,
-    "Acceleration of stochastic approximation by averaging", 1992.
-    """
+    def __init__(
+        self, config: TrainingConfig, folds: tuple[Examples, Examples], device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.model = DigitClassifier(build_network(config.network, config.kernel_sizes)).to(device)
+        self.descent = Descent(self.model, config)
+        self.batch_size = config.batch_size
+        self._images, self._labels = _resident(folds[0], device)
+        self._held_out = _resident(folds[1], device)
+        self._data_digest = _digest(folds)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._epoch, self._step, self._best_step = 0, 0, 0
+        self._history: tuple[EpochMetrics, ...] = ()
+        self._best: dict[str, Tensor] = {}
+        self._forward = _forward(self.model, config, device)
 
-    def __init__(self, model: DigitClassifier, config: TrainingConfig, steps_an_epoch: int) -> None:
-        self.config = config
-        self.average = deepcopy(model)
-        self._pair = (_state(self.average), _state(model))
-        self._optimizer = _optimizer(model, config)
-        self._rate = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            max_lr=config.learning_rate,
-            total_steps=config.epochs * steps_an_epoch,
-            cycle_momentum=False,  # with it, the momentum of the config would be overwritten
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or no validation was better for long enough."""
+        patience = self.config.patience
+        since = sum(metrics.step > self._best_step for metrics in self._history)
+        return self._epoch >= self.config.epochs or (patience is not None and since >= patience)
+
+    def train_epoch(self, watcher: Watcher) -> None:
+        """Train the next epoch and validate."""
+        total, seen = torch.zeros((), dtype=torch.float64), 0
+        total = total.to(self.device)  # summed there: reading each loss would wait for the device
+        pace = _Pace()
+        order = torch.randperm(len(self._images), generator=self._generator)
+        for index in torch.split(order, self.batch_size):
+            self.model.train()
+            labels = self._labels[index.to(self.device)]
+            loss = functional.cross_entropy(
+                self._forward(self._pixels(index)), labels, label_smoothing=self.config.label_smoothing
+            )
+            progress = (self._epoch + seen / len(self._images)) / self.config.epochs
+            self.descent.step(loss, self._step, progress)
+            self._step, seen = self._step + 1, seen + len(index)
+            total += loss.detach() * len(index)
+            if self._step % LOG_EVERY == 0 or seen == len(self._images):
+                watcher.on_steps(self._step, self._step_metrics(loss, pace.lap(seen)))
+            if self._due(seen):
+                self._validate(watcher, self._epoch + 1, total / seen)
+        watcher.on_gradients(self._step, self.model)
+        self._epoch += 1
+        self._validate(watcher, self._epoch, total / seen)
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        images = self._images[index.to(self.device)]
+        if augments(self.config):
+            return augment(images, self.config, self._generator)
+        return self.model.prepare(images)
+
+    def _due(self, seen: int) -> bool:
+        """Whether to validate in the middle of an epoch; its end is validated in any case."""
+        every = self.config.validate_every
+        return every is not None and self._step % every == 0 and seen < len(self._images)
+
+    def _step_metrics(self, loss: Tensor, pace: float) -> StepMetrics:
+        gradients = [weights.grad for weights in self.model.parameters() if weights.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        return StepMetrics(float(loss.detach()), self.descent.learning_rate, norm, pace)
+
+    def _validate(self, watcher: Watcher, epoch: int, mean_loss: Tensor) -> None:
+        loss = float(mean_loss)
+        if not math.isfinite(loss):
+            raise Permanent(f"the training loss became {loss}: lower learning_rate")
+        average = self.descent.average
+        metrics = EpochMetrics(epoch, self._step, loss, *_measured(average, *self._held_out))
+        if not self._history or metrics.merit > max(former.merit for former in self._history):
+            self._best_step = self._step
+            self._best = {name: value.clone() for name, value in average.network.state_dict().items()}
+        self._history = (*self._history, metrics)
+        watcher.on_epoch(metrics, average)
+
+    def trained(self) -> TrainedModel:
+        """The weights that validated best."""
+        return TrainedModel(self.config, weights_of(self._best), self._history, self._best_step)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the next epoch depends on, copied."""
+        parts = {
+            "model": self.model.network.state_dict(),
+            "average": self.descent.average.network.state_dict(),
+            "best": self._best,
+            "optimizer": _flat(self.descent.optimizer),
+            "random": self._random(),
+        }
+        return Checkpoint(
+            config=self.config,
+            data_digest=self._data_digest,
+            epoch=self._epoch,
+            step=self._step,
+            batch_size=self.batch_size,
+            best_step=self._best_step,
+            history=self._history,
+            tensors={
+                f"{part}.{name}": value.clone()
+                for part, all_ in parts.items()
+                for name, value in all_.items()
+            },
         )
 
-    def step(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        self._rate.step()
-        average, trained = self._pair
-        with torch.no_grad():
-            torch._foreach_lerp_(average, trained, 1 - self.config.averaging)
+    def resume(self, former: Checkpoint) -> None:
+        """Go on from a checkpoint of this training.
+
+        Raises:
+            Permanent: it is one of another config or other data.
+        """
+        for what, theirs, mine in (
+            ("config", former.config, self.config),
+            ("data", former.data_digest, self._data_digest),
+        ):
+            if theirs != mine:
+                raise Permanent(f"the checkpoint is of another {what}: {theirs}, not {mine}")
+        load_state(self.model.network, former.part("model"))
+        load_state(self.descent.average.network, former.part("average"))
+        _unflatten(self.descent.optimizer, former.part("optimizer"))
+        self._best = {name: value.to(self.device) for name, value in former.part("best").items()}
+        self._epoch, self._step, self._best_step = former.epoch, former.step, former.best_step
+        self._history, self.batch_size = former.history, former.batch_size
+        random = former.part("random")
+        self._generator.set_state(random["order"])
+        torch.set_rng_state(random["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+
+    def _random(self) -> dict[str, Tensor]:
+        states = {"order": self._generator.get_state(), "cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
 
 
-def _state(model: DigitClassifier) -> list[Tensor]:
-    """The weights and batch statistics themselves, not copies of them."""
-    return [tensor for tensor in model.network.state_dict().values() if tensor.is_floating_point()]
+class _Pace:
+    """Examples a second, from one lap to the next."""
+
+    def __init__(self) -> None:
+        self._seen, self._at = 0, time.perf_counter()
+
+    def lap(self, seen: int) -> float:
+        at = time.perf_counter()
+        pace = (seen - self._seen) / max(at - self._at, 1e-9)
+        self._seen, self._at = seen, at
+        return pace
 
 
-def _optimizer(model: DigitClassifier, config: TrainingConfig) -> torch.optim.Optimizer:
-    weights = model.network.parameters()
-    if config.optimizer is Optimizer.ADAMW:
-        return torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        weights,
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-    )
+def _forward(
+    model: DigitClassifier, config: TrainingConfig, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass as the config wants it: compiled or not, in bfloat16 or not."""
+    auto = config.precision is Precision.AUTO and device.type == "cuda"
+    halved = auto or config.precision is Precision.BFLOAT16
+    network: Callable[[Tensor], Tensor] = torch.compile(model.network) if config.compile else model.network
+
+    def forward(pixels: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=halved):
+            logits = network(pixels)
+        return logits.float()
+
+    return forward
 
 
 def _resident(examples: Examples, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -199,48 +294,31 @@ def _resident(examples: Examples, device: torch.device) -> tuple[Tensor, Tensor]
     return images, torch.tensor(examples.labels).to(device, torch.long)
 
 
-def _batches(
-    images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels (N, 1, 32, 32) and labels (N,), in a random order, each digit moved at random."""
-    order = torch.randperm(len(images), generator=generator)
-    for chosen in torch.split(order, config.batch_size):
-        # All random numbers come from one generator on the CPU: the same on every device.
-        spread = 2 * torch.rand((3, len(chosen)), generator=generator) - 1
-        down, right, size = spread.to(images.device)
-        zoom = 1 + config.zoom * size
-        rows, columns = (resize_weights(config.shift * way, zoom) for way in (down, right))
-        index = chosen.to(images.device)
-        yield prepare(images[index], rows, columns), labels[index]
+def _digest(folds: tuple[Examples, Examples]) -> str:
+    digest = hashlib.sha256()
+    for fold in folds:
+        digest.update(len(fold).to_bytes(8, "little") + fold.images.tobytes() + fold.labels.tobytes())
+    return digest.hexdigest()
 
 
-def _train_epoch(
-    model: DigitClassifier, batches: Iterator[tuple[Tensor, Tensor]], descent: _Descent
-) -> float:
-    model.train()
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    total = total.to(model.resize.device)  # summed there: reading each loss would wait for the device
-    for pixels, labels in batches:
-        loss = functional.cross_entropy(
-            model.network(pixels), labels, label_smoothing=descent.config.label_smoothing
-        )
-        descent.step(loss)
-        total += loss.detach() * len(labels)
-        count += len(labels)
-    mean = float(total) / count
-    if not math.isfinite(mean):
-        raise Permanent(f"the training loss became {mean}: lower learning_rate")
-    return mean
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state by `<parameter's number>.<name>`; its options come from the config."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, of in state.items() for name, value in of.items()}
+
+
+def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @torch.inference_mode()
-def _validate(model: DigitClassifier, images: Tensor, labels: Tensor) -> tuple[float, float]:
+def _measured(model: DigitClassifier, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Accuracy and mean NLL."""
     model.eval()
     logits = torch.cat([model(batch) for batch in torch.split(images, _EVALUATION_BATCH)]).double()
     correct = int((logits.argmax(1) == labels).sum())
     return correct / len(labels), float(functional.cross_entropy(logits, labels))
-
-
-def _merit(metrics: EpochMetrics) -> tuple[float, float]:
-    return metrics.validation_accuracy, -metrics.validation_nll

@@ -1,17 +1,41 @@
 """A progress bar for people who watch a training; logs use lines of their own."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mnist_ops.vision.training import EpochMetrics
+from mnist_ops.vision.classifier import DigitClassifier
+from mnist_ops.vision.trained import EpochMetrics
+from mnist_ops.vision.watching import Watcher
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingBar(Watcher):
+    """A bar that grows with every epoch."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:  # noqa: ARG002
+        """Move on."""
+        self._progress.update(self._task, completed=metrics.epoch, description=describe(metrics))
+
+
+class TrainingLog(Watcher):
+    """A log line a validation."""
+
+    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:  # noqa: ARG002
+        """Write it."""
+        _log.info("%s", describe(metrics))
 
 
 @contextmanager
-def training_bar(epochs: int, console: Console | None = None) -> Iterator[Callable[[EpochMetrics], None]]:
-    """Show a bar; what it gives is the `on_epoch` of `train`.
+def training_bar(epochs: int, console: Console | None = None) -> Iterator[TrainingBar]:
+    """Show a bar; what it gives is a watcher for `train`.
 
     Args:
         epochs: how many the training has.
@@ -25,12 +49,7 @@ def training_bar(epochs: int, console: Console | None = None) -> Iterator[Callab
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console or Console(stderr=True)) as progress:
-        task = progress.add_task("", total=epochs)
-
-        def on_epoch(metrics: EpochMetrics) -> None:
-            progress.update(task, completed=metrics.epoch, description=describe(metrics))
-
-        yield on_epoch
+        yield TrainingBar(progress, progress.add_task("", total=epochs))
 
 
 def describe(metrics: EpochMetrics) -> str:

@@ -11,6 +11,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,12 @@ from airflow.models.xcom import XComModel
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
+
+with warnings.catch_warnings():
+    # Airflow's API server imports it, and it warns of the client that Airflow brings along: once, here.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", UserWarning)
+    import starlette.testclient  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
@@ -203,6 +210,8 @@ def deployment(tmp_path_factory) -> Iterator[Deployment]:
                 MNIST_OPS_ALLOWED_HOSTS=f"127.0.0.1:{ports.images}",
                 # A few hundred digits and two epochs make no good model, and need not.
                 MNIST_OPS_MINIMUM_ACCURACY="0.1",
+                MNIST_OPS_GATE_MAXIMUM_ECE="1",
+                MNIST_OPS_TRAINING_DIR=str(tmp_path_factory.mktemp("training")),
                 MNIST_OPS_THREADS="1",
             ),
         ):
@@ -252,6 +261,7 @@ class Run:
         run_id: of the run.
         tasks: the state of every task instance, by task; a list for mapped ones, in order.
         tries: how often it was tried, likewise.
+        map_names: what the UI shows in place of the number of a mapped task's instances, in order.
         xcoms: what the tasks pushed, by task and key; a list for mapped ones, in order.
         rendered: the rendered template fields as Airflow keeps them, one text a task instance.
         log: everything that was written to the outputs meanwhile, task logs included.
@@ -262,6 +272,7 @@ class Run:
     run_id: str
     tasks: Mapping[str, Any]
     tries: Mapping[str, Any]
+    map_names: Mapping[str, Any]
     xcoms: Mapping[tuple[str, str], Any]
     rendered: tuple[str, ...] = field(repr=False)
     log: str = field(repr=False)
@@ -300,6 +311,10 @@ def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None =
             (instance.task_id, instance.map_index, str(instance.state), instance.try_number)
             for instance in dag_run.get_task_instances(session=session)
         ]
+        map_names = [
+            (instance.task_id, instance.map_index, instance.rendered_map_index)
+            for instance in dag_run.get_task_instances(session=session)
+        ]
         of_run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
         pushed = [
             ((row.task_id, row.key), row.map_index, XComModel.deserialize_value(row))
@@ -321,6 +336,7 @@ def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None =
         run_id=dag_run.run_id,
         tasks=_by_map_index([(task_id, index, state) for task_id, index, state, _ in instances]),
         tries=_by_map_index([(task_id, index, tries) for task_id, index, _, tries in instances]),
+        map_names=_by_map_index(map_names),
         xcoms=_by_map_index(pushed),
         rendered=rendered,
         log="".join(written),

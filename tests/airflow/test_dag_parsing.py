@@ -92,3 +92,9 @@ def test_dags_import_the_operators_under_their_own_name(parsed) -> None:
     """There is one copy of every module of `plugins/mnist_airflow`."""
     assert "mnist_airflow.operators.records" in parsed["loaded_with_dags"]
     assert all(name.split(".")[0] == "mnist_airflow" for name in parsed["loaded_with_dags"])
+
+
+def test_planning_imports_no_torch() -> None:
+    """The plan is made on a default worker, whose image has none."""
+    script = "import sys, mnist_ops.vision.sweep; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)

@@ -10,20 +10,23 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 import mnist_airflow.operators
-from mnist_airflow.assets import MODEL_RELEASED, RECORDS_LABELLED
-from mnist_airflow.operators import records, training
+from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_LABELLED
+from mnist_airflow.operators import approval, instances, records, training
 from mnist_airflow.operators.base import MnistOpsOperator
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.training_config import Optimizer, TrainingConfig
 
 DAG_IDS = ("classify_records", "train_lenet")
-OPERATORS = [getattr(mnist_airflow.operators, name) for name in mnist_airflow.operators.__all__]
+MACHINE = [instances.StartTrainingInstanceOperator, instances.StopTrainingInstanceOperator]
+OPERATORS = [getattr(mnist_airflow.operators, name) for name in mnist_airflow.operators.__all__] + MACHINE
+STEPS = [operator for operator in OPERATORS if issubclass(operator, MnistOpsOperator)]
 POOLS = {"default_pool", "gpu"}
 QUEUES = {"default", "gpu"}
 EVERY_TASK = [
     *(("classify_records", task) for task in ("snapshot", "part.fetch", "part.classify", "assess")),
     *(("classify_records", task) for task in ("publish", "reconcile")),
-    *(("train_lenet", task) for task in ("snapshot", "fetch", "build_dataset", "train")),
-    *(("train_lenet", task) for task in ("evaluate", "release")),
+    *(("train_lenet", task) for task in ("plan", "snapshot", "fetch", "build_dataset", "train")),
+    *(("train_lenet", task) for task in ("choose", "evaluate", "release", "approve", "promote")),
+    *(("train_lenet", task) for task in ("start_instance", "stop_instance")),
 ]
 
 
@@ -181,6 +184,13 @@ def test_the_defaults_are_valid(dag) -> None:
         ("train_lenet", "learning_rate", "fast"),
         ("train_lenet", "optimizer", "rmsprop"),
         ("train_lenet", "seed", -1),
+        ("train_lenet", "config", "epochs=3"),
+        ("train_lenet", "config", [{"epochs": 3}]),
+        ("train_lenet", "sweep", [[3, 5]]),
+        ("train_lenet", "sweep", {"epochs": 3}),
+        ("train_lenet", "sweep", {"epochs": []}),
+        ("train_lenet", "require_approval", "yes"),
+        ("train_lenet", "require_approval", None),
     ],
 )
 def test_a_bad_value_is_refused_with_the_name_of_its_field(dags, dag_id, name, value) -> None:
@@ -197,8 +207,10 @@ def test_a_bad_value_is_refused_with_the_name_of_its_field(dags, dag_id, name, v
         *(("classify_records", {"reclassify": mode}) for mode in ("never", "stale", "changed", "all")),
         ("classify_records", {"dry_run": True}),
         ("train_lenet", {"epochs": 1, "batch_size": 65536, "seed": 0}),
-        *(("train_lenet", {"optimizer": optimizer}) for optimizer in ("adamw", "sgd", None)),
+        *(("train_lenet", {"optimizer": optimizer}) for optimizer in (*Optimizer, None)),
         *(("train_lenet", {"learning_rate": rate}) for rate in (0.001, 10, None)),
+        ("train_lenet", {"config": {"network": "mnistnet"}, "require_approval": True}),
+        ("train_lenet", {"sweep": {"kernel_sizes": [[3, 3], [5, 5]], "seed": [1, 2]}}),
     ],
 )
 def test_a_good_value_is_taken(dags, dag_id, conf) -> None:
@@ -207,9 +219,9 @@ def test_a_good_value_is_taken(dags, dag_id, conf) -> None:
 
 
 def test_the_form_and_the_training_agree_on_what_is_allowed(dags) -> None:
-    """Every field of the form is a hyperparameter, and takes what the training takes."""
+    """Every field that the form has for a hyperparameter takes what the training takes."""
     properties = TrainingConfig.model_json_schema()["properties"]
-    for name in dags["train_lenet"].params:
+    for name in set(dags["train_lenet"].params) - {"config", "sweep", "require_approval"}:
         schema = dags["train_lenet"].params.get_param(name).schema
         for bound in ("minimum", "exclusiveMinimum", "maximum"):
             if bound in schema:
@@ -262,34 +274,89 @@ def test_the_ledger_is_drawn_up_last_whatever_happened(dags) -> None:
 
 
 def test_no_other_task_hides_a_failure(dags) -> None:
-    """Every task but reconcile needs all before it to succeed."""
-    others = [task for dag in dags.values() for task in dag.tasks if task.task_id != "reconcile"]
+    """Every task but reconcile and the teardown needs all before it to succeed."""
+    excepted = {"reconcile", "stop_instance"}
+    others = [task for dag in dags.values() for task in dag.tasks if task.task_id not in excepted]
     assert {task.trigger_rule for task in others} == {TriggerRule.ALL_SUCCESS}
 
 
-def test_train_lenet_goes_from_the_snapshot_to_the_release(dags) -> None:
-    """One way, with the fetching mapped over the parts."""
-    dag = dags["train_lenet"]
-    assert arrows(dag) == {
+WORK = {"train", "choose", "evaluate", "release"}  # what needs the machine
+
+
+def test_train_lenet_goes_from_the_plan_to_the_promotion(dags) -> None:
+    """One way, but for the machine that is started and stopped."""
+    machine = {"start_instance", "stop_instance"}
+    assert {arrow for arrow in arrows(dags["train_lenet"]) if machine.isdisjoint(arrow)} == {
+        ("plan", "snapshot"),
         ("snapshot", "fetch"),
         ("snapshot", "build_dataset"),
         ("fetch", "build_dataset"),
+        ("plan", "train"),
         ("build_dataset", "train"),
-        ("train", "evaluate"),
+        ("snapshot", "choose"),
+        ("train", "choose"),
+        ("choose", "evaluate"),
         ("evaluate", "release"),
+        ("release", "approve"),
+        ("release", "promote"),
+        ("approve", "promote"),
     }
-    assert [task.task_id for task in dag.tasks if task.is_mapped] == ["fetch"]
+
+
+def test_parts_are_fetched_and_trials_trained_side_by_side(dags) -> None:
+    """Each is a mapped task."""
+    assert {task.task_id for task in dags["train_lenet"].tasks if task.is_mapped} == {"fetch", "train"}
+
+
+def test_a_trial_is_named_for_what_is_swept(dags) -> None:
+    """Its number alone tells nobody what it is."""
+    assert dags["train_lenet"].get_task("train").map_index_template == "{{ trial }}"
+
+
+def test_the_machine_is_started_once_there_is_something_to_train_on(dags) -> None:
+    """Fetching takes time and needs no GPU."""
+    start = dags["train_lenet"].get_task("start_instance")
+    assert start.is_setup
+    assert start.upstream_task_ids == {"build_dataset"}
+    assert start.downstream_task_ids == WORK | {"stop_instance"}
+
+
+def test_the_machine_is_stopped_after_all_that_needs_it_and_before_anybody_is_asked(dags) -> None:
+    """Each task by itself: where one training fails, the others may still be running."""
+    stop = dags["train_lenet"].get_task("stop_instance")
+    assert stop.is_teardown
+    assert stop.upstream_task_ids == WORK | {"start_instance"}
+    assert not stop.downstream_task_ids
+    on_gpu = {task.task_id for task in dags["train_lenet"].tasks if task.queue == "gpu"}
+    assert on_gpu == WORK
+
+
+def test_a_machine_that_was_not_stopped_turns_the_run_red(dags) -> None:
+    """It costs money; so it is tried for longer, too."""
+    stop = dags["train_lenet"].get_task("stop_instance")
+    assert stop.on_failure_fail_dagrun
+    assert stop.retries > dags["train_lenet"].get_task("train").retries
+
+
+def test_a_question_to_a_person_is_answered_with_no_after_a_while(dags) -> None:
+    """Otherwise one run that everybody forgot would keep the next ones waiting."""
+    approve = dags["train_lenet"].get_task("approve")
+    assert approve.response_timeout <= timedelta(days=7)
+    assert approve.defaults == [approve.REJECT]
 
 
 @pytest.mark.parametrize(
-    ("dag_id", "task_id", "asset"),
-    [("classify_records", "reconcile", RECORDS_LABELLED), ("train_lenet", "release", MODEL_RELEASED)],
+    ("dag_id", "assets"),
+    [
+        ("classify_records", {"reconcile": [RECORDS_LABELLED]}),
+        ("train_lenet", {"release": [MODEL_RELEASED], "promote": [MODEL_PROMOTED]}),
+    ],
 )
-def test_the_last_task_tells_the_rest_of_airflow(dags, dag_id, task_id, asset) -> None:
-    """Other DAGs can wait for records that were labelled, or for a model that was released."""
+def test_the_rest_of_airflow_is_told(dags, dag_id, assets) -> None:
+    """Other DAGs can wait for records that were labelled, a model that was released, a new champion."""
     outlets = {task.task_id: task.outlets for task in dags[dag_id].tasks if task.outlets}
-    assert outlets == {task_id: [asset]}
-    assert isinstance(asset, Asset)
+    assert outlets == assets
+    assert all(isinstance(asset, Asset) for [asset] in assets.values())
 
 
 # The operators
@@ -310,12 +377,12 @@ def test_every_operator_is_exported() -> None:
     """`from mnist_airflow.operators import …` knows all of them."""
     defined = {
         name
-        for module in (records, training)
+        for module in (approval, records, training)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__
     }
     assert set(mnist_airflow.operators.__all__) == defined
-    assert len(defined) == 10
+    assert len(defined) == 14
 
 
 @pytest.mark.parametrize("operator", [MnistOpsOperator, *OPERATORS], ids=lambda operator: operator.__name__)
@@ -329,6 +396,7 @@ def test_an_operator_says_what_it_does_in_one_line(operator) -> None:
     assert (operator.__doc__ or "").splitlines()[0].endswith(".")
 
 
+@pytest.mark.parametrize("operator", STEPS, ids=lambda operator: operator.__name__)
 def test_an_operator_takes_connections_collection_and_keys_as_templates(operator) -> None:
     """People build their own DAGs from the operators."""
     assert set(operator.template_fields) >= own_arguments(MnistOpsOperator)
@@ -343,18 +411,24 @@ def test_an_operator_takes_connections_collection_and_keys_as_templates(operator
         ("PublishPredictionsOperator", {"predictions", "assessment"}),
         ("ReconcileRunOperator", {"manifest", "outcomes"}),
         ("BuildDatasetOperator", {"manifest", "images"}),
-        ("TrainModelOperator", {"dataset"}),
+        ("PlanTrainingsOperator", {"config", "fields", "sweep"}),
+        ("TrainModelOperator", {"dataset", "config", "swept"}),
+        ("ChooseTrainingOperator", {"manifest", "trainings"}),
         ("EvaluateModelOperator", {"training"}),
         ("ReleaseModelOperator", {"evaluation"}),
+        ("ApprovePromotionOperator", {"verdict", "required"}),
+        ("PromoteModelOperator", {"verdict", "approval"}),
+        ("StartTrainingInstanceOperator", {"instance_id"}),
+        ("StopTrainingInstanceOperator", {"instance_id"}),
     ],
 )
-def test_an_operator_receives_uris_in_template_fields(name, uris) -> None:
+def test_an_operator_receives_in_template_fields_what_other_tasks_return(name, uris) -> None:
     """What XCom carries is rendered before the task runs."""
-    operator = getattr(mnist_airflow.operators, name)
+    [operator] = [each for each in OPERATORS if each.__name__ == name]
     assert set(operator.template_fields) >= uris
 
 
 def test_a_template_field_is_an_argument(operator) -> None:
     """There is none that Airflow would look for in vain."""
-    known = own_arguments(operator) | own_arguments(MnistOpsOperator)
+    known = set().union(*(own_arguments(base) for base in operator.__mro__ if issubclass(base, BaseOperator)))
     assert set(operator.template_fields) <= known

@@ -21,6 +21,7 @@ from pymongo.errors import OperationFailure
 
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.local.demo_records import EXPECTED_FAILURES
+from mnist_ops.vision.training_config import TrainingConfig
 
 AIRFLOW_HOME = Path(os.environ["AIRFLOW_HOME"])
 WAITING = 54
@@ -89,20 +90,28 @@ def test_train_lenet_ends_well(trained) -> None:
     """Every task succeeds, the first time."""
     assert trained.state == "success"
     assert trained.tasks == {
+        "plan": "success",
         "snapshot": "success",
         "fetch": ["success"],
         "build_dataset": "success",
-        "train": "success",
+        "start_instance": "success",
+        "train": ["success"],
+        "choose": "success",
         "evaluate": "success",
         "release": "success",
+        "stop_instance": "success",
+        "approve": "success",
+        "promote": "success",
     }
 
 
 def test_train_lenet_trains_with_the_forms_params(deployment, trained) -> None:
     """What is empty in the form stays at its default."""
-    config = json.loads(deployment.read(trained.xcoms["train", "return_value"]))["config"]
+    [training] = trained.xcoms["train", "return_value"]
+    config = json.loads(deployment.read(training))["config"]
     assert (config["epochs"], config["batch_size"], config["seed"]) == (2, 32, 7)
-    assert (config["optimizer"], config["learning_rate"]) == ("adamw", 0.01)
+    default = TrainingConfig()
+    assert (config["optimizer"], config["learning_rate"]) == (default.optimizer, default.learning_rate)
 
 
 def test_train_lenet_uses_every_labelled_record(deployment, trained) -> None:
@@ -115,7 +124,7 @@ def test_train_lenet_uses_every_labelled_record(deployment, trained) -> None:
 
 def test_train_lenet_releases_the_first_champion(deployment, trained) -> None:
     """The registry in MongoDB says what the task returned."""
-    verdict = trained.xcoms["release", "return_value"]
+    verdict = trained.xcoms["promote", "return_value"]
     champion = deployment.database["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
     assert verdict["promoted"] is True
     assert {name: champion[name] for name in ("name", "version", "uri", "digest")} == verdict["bundle"]
@@ -128,9 +137,21 @@ def test_train_lenet_leaves_a_whole_bundle(deployment, trained) -> None:
     assert names >= {"card.json", "golden.npz", "model.onnx", "weights.safetensors"}
 
 
-def test_train_lenet_tells_that_a_model_was_released(trained) -> None:
-    """Other DAGs can wait for it."""
-    assert trained.asset_events == ("mnist_ops_model_released",)
+def test_train_lenet_tells_that_a_model_was_released_and_promoted(trained) -> None:
+    """Other DAGs can wait for either."""
+    assert set(trained.asset_events) == {"mnist_ops_model_released", "mnist_ops_model_promoted"}
+
+
+def test_a_promotion_without_an_approval_names_the_run_that_made_it(deployment, trained) -> None:
+    """With the numbers of the gate."""
+    [change] = champion_history(deployment)
+    assert change["who"] == run_key("train_lenet", trained.run_id)
+    assert change["why"] == trained.xcoms["release", "return_value"]["why"]
+
+
+def champion_history(deployment) -> list[Mapping[str, Any]]:
+    """Every change of the champion, newest first, as the registry keeps them."""
+    return deployment.database["mnist_ops_models"].find_one({"_id": "lenet5/champion"})["history"]
 
 
 @pytest.mark.usefixtures("trained")
@@ -152,12 +173,18 @@ def test_with_nothing_labelled_train_lenet_is_skipped_and_not_failed(nothing_lab
     """From the fetching on; a weekly run before the first label alarms nobody."""
     assert nothing_labelled.state == "success"
     assert nothing_labelled.tasks == {
+        "plan": "success",
         "snapshot": "success",
         "fetch": "skipped",
         "build_dataset": "skipped",
+        "start_instance": "skipped",
         "train": "skipped",
+        "choose": "skipped",
         "evaluate": "skipped",
         "release": "skipped",
+        "stop_instance": "skipped",
+        "approve": "skipped",
+        "promote": "skipped",
     }
 
 
@@ -172,7 +199,7 @@ def test_with_nothing_labelled_no_model_is_said_to_be_released(nothing_labelled)
 @pytest.fixture(scope="module")
 def with_champion(deployment, trained) -> Any:
     """The deployment, once there is a champion to classify with."""
-    assert trained.xcoms["release", "return_value"]["promoted"]
+    assert trained.xcoms["promote", "return_value"]["promoted"]
     return deployment
 
 
@@ -220,7 +247,8 @@ def test_a_prediction_is_readable_and_its_probabilities_are_honest(classified) -
         assert prediction["label"] == max(probabilities, key=probabilities.__getitem__)
         assert prediction["index"] == DIGITS.names.index(prediction["label"])
         assert prediction["confidence"] == probabilities[prediction["label"]]
-        assert prediction["needs_review"] is (prediction["confidence"] < 0.9)
+        assert prediction["needs_review"] is (prediction["review_reason"] is not None)
+        assert prediction["needs_review"] or prediction["confidence"] >= 0.9
 
 
 def test_predictions_are_mostly_right(deployment, classified) -> None:

@@ -29,12 +29,14 @@ from mnist_airflow.operators import (
     ClassifyImagesOperator,
     EvaluateModelOperator,
     FetchImagesOperator,
+    PromoteModelOperator,
     PublishPredictionsOperator,
     ReconcileRunOperator,
     ReleaseModelOperator,
     SnapshotRecordsOperator,
     TrainModelOperator,
 )
+from mnist_ops.vision.training_config import TrainingConfig
 
 TERMINATED = -15
 # Another than the settings name, and than the DAGs of other tests work on: it is an argument of operators.
@@ -124,6 +126,7 @@ class Released:
     training: Executed
     evaluation: Executed
     release: Executed
+    promotion: Executed
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +145,8 @@ def released(deployment, execute) -> Released:
     training = execute(TrainModelOperator, dataset=dataset.value, config=config)
     evaluation = execute(EvaluateModelOperator, training=training.value)
     release = execute(ReleaseModelOperator, evaluation=evaluation.value)
-    return Released(snapshot, fetched, dataset, training, evaluation, release)
+    promotion = execute(PromoteModelOperator, verdict=release.value)
+    return Released(snapshot, fetched, dataset, training, evaluation, release, promotion)
 
 
 def uri_in(deployment, folder: str, name: str) -> Any:
@@ -167,7 +171,7 @@ def test_training_returns_the_trainings_uri(deployment, released) -> None:
     """With the config that was given, None left out."""
     assert uri_in(deployment, "trainings", r"training-*\.json").fullmatch(released.training.value)
     config = json.loads(deployment.read(released.training.value))["config"]
-    assert (config["epochs"], config["seed"], config["batch_size"]) == (1, 3, 64)
+    assert (config["epochs"], config["seed"], config["batch_size"]) == (1, 3, TrainingConfig().batch_size)
 
 
 def test_training_runs_in_a_process_of_its_own(released) -> None:
@@ -181,7 +185,7 @@ def test_the_training_process_writes_into_the_tasks_log(released) -> None:
     """Its lines come out as they are written, with the epoch's numbers."""
     lines = [line for line in released.training.log.splitlines() if "TrainModelOperator" in line]
     assert any("training lenet5 on" in line for line in lines)
-    assert any("(of 1)" in line for line in lines)
+    assert any("epoch 1: loss" in line for line in lines)
 
 
 def test_the_log_of_a_training_holds_no_secret(deployment, released) -> None:
@@ -206,10 +210,10 @@ def test_evaluating_again_measures_the_champion_on_the_same_fold(deployment, exe
 
 
 def test_releasing_returns_the_bundle_and_the_verdict(deployment, released) -> None:
-    """In words and numbers."""
+    """In words and numbers; it is a candidate as yet."""
     assert released.release.state == "success"
-    assert released.release.value["promoted"] is True
-    assert "promoted as the first champion: accuracy" in released.release.value["why"]
+    assert (released.release.value["promote"], released.release.value["promoted"]) == (True, False)
+    assert "good enough as the first champion: accuracy" in released.release.value["why"]
     assert deployment.object_keys(released.release.value["bundle"]["uri"].removeprefix("s3://mnist-ops/"))
 
 
@@ -217,6 +221,20 @@ def test_releasing_again_changes_nothing(execute, released) -> None:
     """A retry of the task finds its version and its champion."""
     done = execute(ReleaseModelOperator, evaluation=released.evaluation.value)
     assert done.value == released.release.value
+
+
+def test_promoting_returns_the_verdict_with_what_came_of_it(released) -> None:
+    """The bundle is the champion now."""
+    assert released.promotion.state == "success"
+    assert released.promotion.value == released.release.value | {"promoted": True}
+
+
+def test_promoting_again_changes_nothing(deployment, execute, released) -> None:
+    """A retry of the task finds its champion."""
+    done = execute(PromoteModelOperator, verdict=released.release.value)
+    assert done.value == released.promotion.value
+    champion = deployment.mongo[DATABASE]["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
+    assert len(champion["history"]) == 1
 
 
 def test_operators_work_in_the_database_they_were_given(deployment, released) -> None:
@@ -338,7 +356,7 @@ class Steps:
 @pytest.fixture(scope="module")
 def steps(deployment, execute, released) -> Steps:
     """The operators of classify_records, one after the other; the collection is their argument."""
-    assert released.release.value["promoted"]
+    assert released.promotion.value["promoted"]
     records = [*deployment.waiting(5), deployment.failing()[0]]
     deployment.mongo[DATABASE]["given_as_argument"].insert_many(records)
     on = {"collection": "given_as_argument"}

@@ -38,6 +38,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import DatasetRegistry, ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, FieldNames, Prediction, PredictionFailure, RecordHead
+from mnist_ops.domain.review import ReviewReason
 from mnist_ops.local import stack
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import S3_INTERNAL_PORTS, Ports
@@ -307,7 +308,7 @@ class Writer:
                 probabilities={
                     name: 0.75 if number == index else 0.05 for number, name in enumerate(self.names)
                 },
-                needs_review=True,
+                review_reason=ReviewReason.LOW_CONFIDENCE,
                 model=self.model,
                 image_url=str(head.image_url),
                 image_sha256="a" * 64,

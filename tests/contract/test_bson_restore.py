@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from mnist_ops.adapters.bson_documents import id_json
 from mnist_ops.adapters.in_memory import InMemoryModels, InMemoryObjects, InMemoryRecords, InMemoryRuns
+from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
@@ -90,14 +91,15 @@ class MemoryOfBytes(InMemoryRecords):
         super().__init__()
         self._bytes = documents
 
-    def raw_batches(self, selection: Selection) -> Iterator[bytes]:  # noqa: ARG002 (the port's)
+    def raw_batches(self, selection: Selection) -> Iterator[bytes]:
         """All of them, whatever the selection."""
         yield from self._bytes
 
 
 def _snapshot(store, objects, records_per_part: int = 5):
     models = InMemoryModels()
-    models.promote(BundleRef("lenet5", 1, "memory://objects/models/1", "sha256:1"), None, AT)
+    champion = BundleRef("lenet5", 1, "memory://objects/models/1", "sha256:1")
+    models.promote(champion, None, Promotion(AT, "ada", "the first"))
     request = SnapshotRequest(
         Generation("classify_records/one"), Selection(AT), "attempt", "lenet5", records_per_part
     )

@@ -11,6 +11,7 @@ from pymongo import MongoClient
 from mnist_ops.adapters.bson_documents import id_json
 from mnist_ops.adapters.in_memory import InMemoryModels, InMemoryObjects, InMemoryRuns
 from mnist_ops.adapters.mongo_records import MongoRecords
+from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.outcomes import FailureBudget
@@ -75,7 +76,7 @@ class Run:
     def snapshot(self) -> str:
         """Take the snapshot; returns the manifest's URI."""
         models = InMemoryModels()
-        models.promote(self.model, None, AT)
+        models.promote(self.model, None, Promotion(AT, "ada", "the first"))
         request = SnapshotRequest(self.generation, self.selection, self.attempt, "lenet5")
         return snapshot(request, records=self.store, objects=self.objects, runs=self.runs, models=models)
 
@@ -135,6 +136,7 @@ def _prediction(head) -> dict[str, object]:
         "index": index,
         "confidence": 0.91,
         "needs_review": False,
+        "review_reason": None,
     }
 
 

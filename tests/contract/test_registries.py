@@ -1,5 +1,6 @@
 """The contracts of `RunStore`, `ModelRegistry` and `DatasetRegistry`, in memory and on SecantusDB."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,9 @@ from mnist_ops.adapters.mongo_registry import (
     MongoModels,
     MongoRuns,
 )
+from mnist_ops.domain.champions import Action, ChampionChange, Promotion
 from mnist_ops.domain.errors import MnistOpsError, Permanent, Transient
+from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.ports import RegisteredModel
@@ -30,6 +33,9 @@ T = TypeVar("T")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ONE = Generation("classify_records/one", 0)
 THREADS = 16
+FIRST = Promotion(AT, "ada", "it is better")
+SECOND = Promotion(AT + timedelta(hours=1), "grace", "it is even better")
+BACK = Promotion(AT + timedelta(hours=2), "edsger", "it reads sevens as ones")
 
 
 def _at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -53,6 +59,27 @@ def _at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(calls))]
+
+
+class _Once(monitoring.CommandListener):
+    """Somebody else, who comes in between: as soon as a client's first command of a name is answered."""
+
+    def __init__(self, command: str, call: Callable[[], object]) -> None:
+        self.answer: object = None
+        self._command: str | None = command
+        self._call = call
+
+    def started(self, event: object) -> None:
+        """Not yet."""
+
+    def succeeded(self, event: object) -> None:
+        """Call, once."""
+        if event.command_name == self._command:
+            self._command = None
+            self.answer = self._call()
+
+    def failed(self, event: object) -> None:
+        """Nothing fails here."""
 
 
 # Runs
@@ -233,28 +260,10 @@ def test_a_training_that_reserves_twice_at_once_gets_one_version(models):
 
 def test_a_reservation_between_look_and_take_does_not_split_a_training(database, mongo_port):
     """An attempt that looked before another attempt reserved, and takes after it, gets the other's number."""
-
-    class AnotherAttempt(monitoring.CommandListener):
-        """Reserves for the same training as soon as the first look has found nothing."""
-
-        version: int | None = None
-
-        def started(self, event: object) -> None:
-            """Not yet."""
-
-        def succeeded(self, event: object) -> None:
-            """Reserve once."""
-            if self.version is None and event.command_name == "find":
-                self.version = 0
-                self.version = MongoModels(database).reserve("lenet5", "s3://t/1")
-
-        def failed(self, event: object) -> None:
-            """Nothing fails here."""
-
-    other = AnotherAttempt()
+    other = _Once("find", lambda: MongoModels(database).reserve("lenet5", "s3://t/1"))
     with MongoClient("127.0.0.1", mongo_port, event_listeners=[other]) as client:
         version = MongoModels(client[database.name]).reserve("lenet5", "s3://t/1")
-    assert version == other.version == 1
+    assert version == other.answer == 1
 
 
 def test_a_model_is_registered_once(models):
@@ -288,7 +297,7 @@ def test_models_are_listed_by_name_oldest_first(models):
     released = [_released(models, f"s3://t/{number}") for number in range(11)]
     models.reserve("lenet5", "s3://t/unfinished")
     other = _released(models, "s3://t/1", name="lenet")
-    models.promote(released[0].bundle, None, AT)
+    models.promote(released[0].bundle, None, FIRST)
     assert list(models.models("lenet5")) == released
     assert list(models.models("lenet")) == [other]
     assert list(models.models("nobody")) == []
@@ -316,40 +325,40 @@ def test_attempts_that_register_at_once_agree(models):
 def test_the_first_champion_is_promoted_where_there_was_none(models):
     """Until then there is none."""
     assert models.champion("lenet5") is None
-    assert models.promote(_bundle(1), None, AT)
+    assert models.promote(_bundle(1), None, FIRST)
     assert models.champion("lenet5") == _bundle(1)
     assert models.champion("lenet") is None
 
 
 def test_a_champion_is_replaced_only_if_it_is_the_expected_one(models):
     """A promotion that compared with an older champion changes nothing."""
-    models.promote(_bundle(1), None, AT)
-    assert models.promote(_bundle(2), _bundle(1), AT)
-    assert not models.promote(_bundle(3), _bundle(1), AT)
-    assert not models.promote(_bundle(3), None, AT)
+    models.promote(_bundle(1), None, FIRST)
+    assert models.promote(_bundle(2), _bundle(1), FIRST)
+    assert not models.promote(_bundle(3), _bundle(1), FIRST)
+    assert not models.promote(_bundle(3), None, FIRST)
     assert models.champion("lenet5") == _bundle(2)
 
 
 def test_a_champion_that_is_not_there_is_not_replaced(models):
     """Expecting one where there is none is a lost race, too."""
-    assert not models.promote(_bundle(2), _bundle(1), AT)
+    assert not models.promote(_bundle(2), _bundle(1), FIRST)
     assert models.champion("lenet5") is None
 
 
 @pytest.mark.parametrize("expected", [None, _bundle(1), _bundle(2), _bundle(3)])
 def test_promoting_the_champion_again_succeeds(models, expected):
     """Whatever was expected: a retry, whose first attempt went through, finds its wish fulfilled."""
-    models.promote(_bundle(1), None, AT)
-    models.promote(_bundle(2), _bundle(1), AT)
-    assert models.promote(_bundle(2), expected, AT)
+    models.promote(_bundle(1), None, FIRST)
+    models.promote(_bundle(2), _bundle(1), FIRST)
+    assert models.promote(_bundle(2), expected, FIRST)
     assert models.champion("lenet5") == _bundle(2)
 
 
 def test_an_earlier_champion_can_come_back(models):
-    """A rollback is a promotion."""
-    models.promote(_bundle(1), None, AT)
-    models.promote(_bundle(2), _bundle(1), AT)
-    assert models.promote(_bundle(1), _bundle(2), AT)
+    """A promotion takes any bundle, and is noted as one."""
+    models.promote(_bundle(1), None, FIRST)
+    models.promote(_bundle(2), _bundle(1), FIRST)
+    assert models.promote(_bundle(1), _bundle(2), FIRST)
     assert models.champion("lenet5") == _bundle(1)
 
 
@@ -358,8 +367,8 @@ def test_an_earlier_champion_can_come_back(models):
 def test_of_many_promotions_at_once_one_wins(models, before):
     """Sixteen challengers beat the same champion: one is promoted, and the others know they were not."""
     if before is not None:
-        models.promote(before, None, AT)
-    won = _at_once([lambda n=n: models.promote(_bundle(n), before, AT) for n in range(1, THREADS + 1)])
+        models.promote(before, None, FIRST)
+    won = _at_once([lambda n=n: models.promote(_bundle(n), before, FIRST) for n in range(1, THREADS + 1)])
     assert won.count(True) == 1
     assert models.champion("lenet5") == _bundle(won.index(True) + 1)
 
@@ -367,7 +376,201 @@ def test_of_many_promotions_at_once_one_wins(models, before):
 @pytest.mark.usefixtures("hasty_threads")
 def test_many_promotions_of_one_bundle_at_once_all_succeed(models):
     """Attempts of one release overlap: each finds the bundle in production."""
-    assert _at_once([lambda: models.promote(_bundle(1), None, AT)] * THREADS) == [True] * THREADS
+    assert _at_once([lambda: models.promote(_bundle(1), None, FIRST)] * THREADS) == [True] * THREADS
+
+
+def _promote(models, *versions: int) -> None:
+    """Promote versions, each over the one before it."""
+    for version in versions:
+        assert models.promote(_bundle(version), models.champion("lenet5"), FIRST)
+
+
+def _changes(models) -> list[tuple[str, int, int | None]]:
+    """What the history says, newest first: action, champion, former."""
+    return [
+        (str(change.action), change.bundle.version, change.former.version if change.former else None)
+        for change in models.history("lenet5")
+    ]
+
+
+def test_every_change_is_kept_with_who_when_and_why(models):
+    """Newest first, of one name."""
+    models.promote(_bundle(1, name="lenet"), None, BACK)
+    models.promote(_bundle(1), None, FIRST)
+    models.promote(_bundle(2), _bundle(1), SECOND)
+    models.rollback("lenet5", BACK)
+    assert list(models.history("lenet5")) == [
+        ChampionChange(Action.ROLLBACK, _bundle(1), _bundle(2), BACK),
+        ChampionChange(Action.PROMOTION, _bundle(2), _bundle(1), SECOND),
+        ChampionChange(Action.PROMOTION, _bundle(1), None, FIRST),
+    ]
+    assert list(models.history("nobody")) == []
+
+
+def test_what_changed_nothing_is_not_in_the_history(models):
+    """Neither promotions that were refused nor those of the champion itself."""
+    _promote(models, 1, 2)
+    models.promote(_bundle(2), _bundle(2), SECOND)
+    models.promote(_bundle(2), _bundle(1), SECOND)
+    models.promote(_bundle(3), _bundle(1), SECOND)
+    models.promote(_bundle(3), None, SECOND)
+    assert _changes(models) == [("promotion", 2, 1), ("promotion", 1, None)]
+
+
+def test_a_rollback_restores_the_former_champion(models):
+    """The one before the present one's promotion."""
+    _promote(models, 1, 2)
+    assert models.rollback("lenet5", BACK) == _bundle(1)
+    assert models.champion("lenet5") == _bundle(1)
+
+
+def test_a_second_rollback_goes_further_back(models):
+    """It does not swing between the last two."""
+    _promote(models, 1, 2, 3)
+    assert [models.rollback("lenet5", by) for by in (BACK, SECOND)] == [_bundle(2), _bundle(1)]
+    assert _changes(models)[:2] == [("rollback", 1, 2), ("rollback", 2, 3)]
+
+
+def test_a_rollback_after_a_rollback_and_a_promotion_skips_what_was_taken_back(models):
+    """Version 2 was taken out of production; nothing brings it back by itself."""
+    _promote(models, 1, 2)
+    models.rollback("lenet5", BACK)
+    _promote(models, 3)
+    assert models.rollback("lenet5", SECOND) == _bundle(1)
+
+
+@pytest.mark.parametrize("versions", [(), (1,)], ids=["no champion", "the first champion"])
+def test_where_there_is_no_former_champion_nothing_is_rolled_back(models, versions):
+    """It is a permanent error that says so, and the champion stays."""
+    _promote(models, *versions)
+    with pytest.raises(Permanent, match="no former champion"):
+        models.rollback("lenet5", BACK)
+    assert models.champion("lenet5") == (_bundle(1) if versions else None)
+
+
+def test_a_rollback_goes_no_further_back_than_the_first_champion(models):
+    """However often it is asked for."""
+    _promote(models, 1, 2)
+    models.rollback("lenet5", BACK)
+    with pytest.raises(Permanent, match="no former champion"):
+        models.rollback("lenet5", SECOND)
+    assert models.champion("lenet5") == _bundle(1)
+
+
+def test_a_rollback_that_is_made_again_goes_back_once(models):
+    """A retry is known by who, when and why."""
+    _promote(models, 1, 2, 3)
+    assert [models.rollback("lenet5", BACK) for _ in range(3)] == [_bundle(2)] * 3
+    assert models.champion("lenet5") == _bundle(2)
+
+
+def test_a_rolled_back_bundle_can_be_promoted_again(models):
+    """By somebody who means it; the next rollback then undoes that."""
+    _promote(models, 1, 2)
+    models.rollback("lenet5", BACK)
+    _promote(models, 2)
+    assert models.rollback("lenet5", SECOND) == _bundle(1)
+
+
+def _rolled_back(models, promotion: Promotion) -> BundleRef | None:
+    """Roll back; None where somebody else was quicker."""
+    try:
+        return models.rollback("lenet5", promotion)
+    except Transient:
+        return None
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_rollbacks_and_promotions_at_once_each_follow_the_one_before(models):
+    """Whoever succeeds is in the history, and changed the champion that the entry before it left."""
+    _promote(models, 1, 2)
+    calls = [
+        *(lambda n=n: models.promote(_bundle(n), _bundle(2), SECOND) for n in range(3, THREADS + 1)),
+        lambda: _rolled_back(models, BACK) is not None,
+    ]
+    winners = _at_once(calls).count(True)
+    changes = models.history("lenet5")
+    assert winners == len(changes) - 2 >= 1
+    assert [newer.former for newer in changes[:-1]] == [older.bundle for older in changes[1:]]
+    assert models.champion("lenet5") == changes[0].bundle
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_of_many_rollbacks_at_once_each_that_succeeds_goes_back_by_one(models):
+    """None goes back twice, and the losers are told that they lost."""
+    _promote(models, *range(1, THREADS + 1))
+    people = [Promotion(AT, f"person {number}", "why not") for number in range(THREADS - 2)]
+    told = _at_once([lambda by=by: _rolled_back(models, by) for by in people])
+    won = sorted(bundle.version for bundle in told if bundle is not None)
+    assert won == list(range(THREADS - len(won), THREADS))
+    assert len(won) >= 1
+    assert models.champion("lenet5") == _bundle(won[0])
+
+
+def test_a_promotion_after_a_rollback_has_looked_wins_alone(database, mongo_port):
+    """The rollback meant another champion: it changes nothing and says so."""
+    _promote(MongoModels(database), 1, 2)
+    other = _Once("find", lambda: MongoModels(database).promote(_bundle(3), _bundle(2), SECOND))
+    with MongoClient("127.0.0.1", mongo_port, event_listeners=[other]) as client, pytest.raises(Transient):
+        MongoModels(client[database.name]).rollback("lenet5", BACK)
+    assert other.answer is True
+    assert _changes(MongoModels(database)) == [
+        ("promotion", 3, 2),
+        ("promotion", 2, 1),
+        ("promotion", 1, None),
+    ]
+
+
+def test_a_promotion_out_of_a_champion_that_was_rolled_back_is_lost(models):
+    """It was compared with a champion that is one no more."""
+    _promote(models, 1, 2)
+    models.rollback("lenet5", BACK)
+    assert not models.promote(_bundle(3), _bundle(2), SECOND)
+    assert models.champion("lenet5") == _bundle(1)
+
+
+def test_a_champion_from_before_there_was_a_history_is_kept_in_it(database):
+    """Its alias has no history yet: the next promotion begins one, and its rollback restores it."""
+    models = MongoModels(database)
+    models.promote(_bundle(1), None, FIRST)
+    database[MODELS].update_one({"alias": "champion"}, {"$unset": {"history": ""}})
+    with pytest.raises(Permanent, match="no former champion"):
+        models.rollback("lenet5", BACK)
+    models.promote(_bundle(2), _bundle(1), SECOND)
+    assert models.rollback("lenet5", BACK) == _bundle(1)
+    assert _changes(models) == [("rollback", 1, 2), ("promotion", 2, 1)]
+
+
+# The gate's decisions
+
+REFUSED = Decision(promote=False, why="refused: 3 against 3", p_value=1.0)
+PASSED = Decision(promote=True, why="better: 30 against 3", p_value=1e-6)
+
+
+def _judged(models, decision: Decision | None) -> RegisteredModel:
+    return models.register(
+        RegisteredModel(_bundle(models.reserve("lenet5", "s3://t/1")), "s3://t/1", {"a": 1.0}, AT, decision)
+    )
+
+
+@pytest.mark.parametrize("decision", [None, REFUSED, PASSED], ids=["none", "refused", "passed"])
+def test_what_the_gate_said_is_kept_with_the_model(models, decision):
+    """Its numbers and all, however often it is registered."""
+    assert _judged(models, decision).decision == decision
+    assert _judged(models, decision).decision == decision
+    (model,) = models.models("lenet5")
+    assert model.decision == decision
+
+
+def test_a_later_decision_replaces_the_earlier_one_and_nothing_else(models):
+    """A registration without one leaves it."""
+    first = _judged(models, REFUSED)
+    later = models.register(
+        RegisteredModel(_bundle(1, digest="sha256:x"), "s3://t/1", {}, AT + timedelta(days=1), PASSED)
+    )
+    assert later == dataclasses.replace(first, decision=PASSED)
+    assert _judged(models, None) == later
+    assert list(models.models("lenet5")) == [later]
 
 
 # Data sets
@@ -422,8 +625,10 @@ CALLS = {
     "champion": lambda db: MongoModels(db).champion("lenet5"),
     "reserve": lambda db: MongoModels(db).reserve("lenet5", "s3://t/1"),
     "register": lambda db: MongoModels(db).register(RegisteredModel(_bundle(1), "s3://t/1", {}, AT)),
-    "promote the first": lambda db: MongoModels(db).promote(_bundle(1), None, AT),
-    "promote": lambda db: MongoModels(db).promote(_bundle(2), _bundle(1), AT),
+    "promote the first": lambda db: MongoModels(db).promote(_bundle(1), None, FIRST),
+    "promote": lambda db: MongoModels(db).promote(_bundle(2), _bundle(1), FIRST),
+    "rollback": lambda db: MongoModels(db).rollback("lenet5", BACK),
+    "history": lambda db: MongoModels(db).history("lenet5"),
     "models": lambda db: MongoModels(db).models("lenet5"),
     "newest_dataset": lambda db: MongoDatasets(db).newest_dataset(),
     "put_dataset": lambda db: MongoDatasets(db).put_dataset("s3://b/one", AT),
@@ -472,7 +677,7 @@ def test_a_call_whose_reply_was_lost_can_be_made_again(database, mongo_port, cal
 
 def test_a_promotion_whose_reply_was_lost_is_found_fulfilled(database, mongo_port):
     """The alias moved once; the attempt that asks again is told yes."""
-    MongoModels(database).promote(_bundle(1), None, AT)
+    MongoModels(database).promote(_bundle(1), None, FIRST)
     with (
         lossy_proxy(mongo_port) as proxy,
         MongoClient("127.0.0.1", proxy.port, directConnection=True, retryWrites=False) as client,
@@ -482,3 +687,17 @@ def test_a_promotion_whose_reply_was_lost_is_found_fulfilled(database, mongo_por
             CALLS["promote"](client[database.name])
         assert MongoModels(database).champion("lenet5") == _bundle(2)
         assert CALLS["promote"](client[database.name])
+
+
+def test_a_rollback_whose_reply_was_lost_goes_back_once(database, mongo_port):
+    """The alias moved; the same rollback asked for again finds it done."""
+    _promote(MongoModels(database), 1, 2, 3)
+    with (
+        lossy_proxy(mongo_port) as proxy,
+        MongoClient("127.0.0.1", proxy.port, directConnection=True, retryWrites=False) as client,
+    ):
+        proxy.lose_reply_to("findAndModify")
+        with pytest.raises(Transient):
+            CALLS["rollback"](client[database.name])
+        assert CALLS["rollback"](client[database.name]) == _bundle(2)
+    assert MongoModels(database).champion("lenet5") == _bundle(2)

@@ -5,15 +5,20 @@ what it saw, and the tests are the claims about that.
 """
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import requests
 
+from mnist_ops.adapters.tracking_experiments import Experiments
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.steps.bundles import download_bundle
+from mnist_ops.steps.choose import read_choice
 from mnist_ops.vision.bundle import verify_bundle
+from mnist_ops.vision.tracking import Status
 from tests.e2e.deployment import CLASSIFY, TRAIN, Deployment, Run, Stage
 from tests.e2e.second_model import promote_another
 from tests.e2e.website import (
@@ -37,6 +42,12 @@ MODEL = "lenet5"
 ALL_BACKFILLED = {f"day-{day}-{number:02d}" for day in BACKFILLED for number in range(PER_WINDOW)}
 BAD_TODAY = {"no-picture", "no-url"}
 ALL_TODAY = {*names("today", range(TODAY)), *BAD_TODAY}
+SWEEP = {
+    "epochs": 5,
+    "batch_size": 16,
+    "config": {"network": "conv20-50-500"},
+    "sweep": {"kernel_sizes": [[3, 3], [3, 5], [5, 3], [5, 5]]},
+}
 LABELLED_SINCE, IMAGE_LOST = "day-2-03", "day-2-07"
 
 
@@ -64,12 +75,12 @@ def woken(deployment: Deployment) -> Stage:
 
 @pytest.fixture(scope="module")
 def trained(woken: Stage, website: Website) -> Stage:
-    """All records are stored but the late one; LeNet-5 is trained on the labelled ones."""
+    """All records are stored but the late one; the trials of a sweep are trained on the labelled ones."""
     deployment = woken.deployment
     deployment.adapters.records.insert(*website.labelled(), *website.waiting(), *website.bad())
 
     def act() -> dict[str, Run]:
-        run_id = deployment.airflow.trigger(TRAIN, {"epochs": 3, "batch_size": 16})
+        run_id = deployment.airflow.trigger(TRAIN, SWEEP)
         return {"train": deployment.finished(run_id, TRAIN)}
 
     return deployment.stage(act)
@@ -208,7 +219,7 @@ def test_the_ledger_of_an_empty_run_is_all_zeros(woken):
 def test_a_training_with_nothing_labelled_is_skipped_from_the_fetching_on(woken):
     """Only its snapshot runs."""
     tasks = woken.runs[TRAIN].tasks
-    assert {name for name, states in tasks.items() if states != ["skipped"]} == {"snapshot"}
+    assert {name for name, states in tasks.items() if states != ["skipped"]} == {"plan", "snapshot"}
 
 
 # Training, and what the form refuses
@@ -218,6 +229,7 @@ def test_a_training_releases_version_1(trained, first_model):
     """It is registered with its figures."""
     assert trained.runs["train"].state == "success"
     assert first_model.bundle.version == 1
+    assert first_model.decision.why.startswith("good enough as the first champion")
     assert first_model.metrics["test_accuracy"] >= 0.5
 
 
@@ -230,7 +242,48 @@ def test_the_released_model_classifies_from_then_on(by_hand, first_model):
 def test_the_registered_bundle_is_whole_and_names_its_training(deployment, first_model, tmp_path):
     """The bundle in the object store is the registered one; params of the form reached the training."""
     card = verify_bundle(download_bundle(deployment.adapters.objects, first_model.bundle, tmp_path))
-    assert (card.hyperparameters["epochs"], card.hyperparameters["batch_size"]) == (3, 16)
+    assert (card.hyperparameters["epochs"], card.hyperparameters["batch_size"]) == (5, 16)
+    assert card.architecture.network == "conv20-50-500"
+
+
+def test_the_trials_of_a_sweep_run_as_mapped_tasks(trained):
+    """Each in a process of its own; one choice, one evaluation, one release."""
+    tasks = trained.runs["train"].tasks
+    assert tasks["train"] == ["success"] * 4
+    assert [tasks[name] for name in ("choose", "evaluate", "release", "promote")] == [["success"]] * 4
+
+
+def test_the_winner_of_a_sweep_was_picked_on_validation(trained, first_model):
+    """The table of trials lies beside the trainings."""
+    objects = trained.deployment.adapters.objects
+    (key,) = [key for key in objects.keys("trainings/") if "/sweep-" in key]
+    choice = read_choice(objects, objects.uri(key))
+    best = max(choice.trials, key=lambda trial: (trial.validation_accuracy, -trial.validation_nll))
+    assert len(choice.trials) == 4
+    assert choice.winner == best.training == first_model.training
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_trials_of_a_sweep_are_tracked_as_experiments(running):
+    """The stack keeps them in its own folder."""
+    folder = Path(running.settings["MNIST_OPS_TRAINING_DIR"])
+    noted = Experiments(folder / "experiments.sqlite").all()
+    assert [experiment.status for experiment in noted] == [Status.FINISHED] * 4
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_report_of_a_release_is_shown_to_those_who_signed_in(running):
+    """The page is the bundle's own; nobody else sees it."""
+    page = f"{running.airflow_url}/mnist-ops/reports/1"
+    assert requests.get(page, timeout=30).status_code == 401
+    account = {"username": running.airflow_user, "password": running.airflow_password}
+    signed_in = requests.post(f"{running.airflow_url}/auth/token", json=account, timeout=30).json()
+    signed_in = {"Authorization": f"Bearer {signed_in['access_token']}"}
+    answer = requests.get(page, headers=signed_in, timeout=30)
+    assert answer.status_code == 200
+    assert "<!doctype html>" in answer.text.lower()
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert requests.get(page.replace("/1", "/99"), headers=signed_in, timeout=30).status_code == 404
 
 
 def test_a_training_changes_no_record(trained):
@@ -249,6 +302,7 @@ def test_a_training_changes_no_record(trained):
         (CLASSIFY, {"dry_run": "yes"}, "dry_run"),
         (TRAIN, {"epochs": 0}, "epochs"),
         (TRAIN, {"optimizer": "adam; rm -rf /"}, "optimizer"),
+        (TRAIN, {"sweep": {"epochs": 3}}, "sweep"),
     ],
 )
 def test_bad_params_are_refused_by_name_and_start_nothing(trained, dag_id, params, field):

@@ -45,7 +45,7 @@ def trained(loader: Loader) -> Trained:
 def released(trained: Trained) -> Pipeline:
     """A pipeline in which that training is version 1 and champion; copy it before changing it."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.release(trained.evaluation)
+    verdict = pipeline.promote(trained.evaluation)
     assert verdict.promoted, verdict.why
     return pipeline
 

@@ -23,7 +23,7 @@ from mnist_ops.vision.inference import Classifier
 from tests.pipeline_in_memory import label_of, png_of
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"file", "label", "index", "confidence", "probabilities"}
+KEYS = {"file", "label", "index", "confidence", "probabilities", "needs_review", "review_reason"}
 
 Run = Callable[..., tuple[int, str, str]]
 Predict = Callable[..., tuple[int, list[dict[str, Any]]]]
@@ -136,6 +136,19 @@ def test_an_answer_is_consistent_in_itself(predict: Predict, tmp_path: Path) -> 
     assert abs(sum(probabilities.values()) - 1) <= 1e-6
     assert answer["label"] == DIGITS.name(answer["index"]) == max(probabilities, key=probabilities.get)
     assert answer["confidence"] == probabilities[answer["label"]]
+    assert answer["needs_review"] is (answer["review_reason"] is not None)
+
+
+def test_a_picture_that_is_no_digit_is_marked_for_review(
+    predict: Predict, run: Run, bundle: Path, tmp_path: Path
+) -> None:
+    """It is classified, and the reason stands beside; for people too."""
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    (tmp_path / "noise.png").write_bytes(encoded(Image.fromarray(noise)))
+    code, (answer,) = predict(tmp_path / "noise.png")
+    assert (code, answer["needs_review"], answer["review_reason"]) == (0, True, "not_a_digit")
+    _, out, _ = run("predict", "--bundle", bundle, tmp_path / "noise.png")
+    assert out.rstrip().endswith("%), not_a_digit")
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
@@ -234,7 +247,7 @@ def test_without_json_there_is_a_line_a_file_for_people(run: Run, bundle: Path, 
     code, out, _ = run("predict", "--bundle", bundle, tmp_path / "digit.png", tmp_path / "none.png")
     first, second = out.splitlines()
     assert code == 1
-    assert first.endswith("%)")
+    assert "%)" in first
     assert "unreadable_file: No such file" in second
 
 
@@ -308,7 +321,7 @@ def test_every_step_has_a_command() -> None:
     result = CliRunner().invoke(app, ["step", "--help"], env={"COLUMNS": "200"})
     for step in (
         *("snapshot", "fetch", "classify", "assess", "publish", "reconcile"),
-        *("build-dataset", "train", "evaluate", "release"),
+        *("build-dataset", "dataset-report", "train", "evaluate", "release"),
     ):
         assert step in result.output
 

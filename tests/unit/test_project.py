@@ -92,7 +92,7 @@ def test_the_version_stands_in_two_places_only(pyproject: dict[str, Any]) -> Non
 
 def makefile_targets() -> set[str]:
     """Return the targets that `make help` lists."""
-    return set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), re.MULTILINE))
 
 
 def test_make_help_names_every_target_of_people() -> None:
@@ -106,7 +106,7 @@ def test_make_help_names_every_target_of_people() -> None:
 def test_documents_name_targets_that_exist(name: str) -> None:
     """`make demo` in a document is a promise."""
     named = set(
-        re.findall(r"(?:^|[`$ ]) ?(?:\w+=\w+ )?make ([a-z]+)`?(?=[`\s,;:.}]|$)", code_of(name), re.MULTILINE)
+        re.findall(r"(?:^|[`$ ]) ?(?:\w+=\w+ )?make ([a-z-]+)`?(?=[`\s,;:.}]|$)", code_of(name), re.MULTILINE)
     )
     assert named <= makefile_targets()
 

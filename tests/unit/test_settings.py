@@ -60,6 +60,8 @@ def test_the_defaults_are_sound() -> None:
         ("DEVICE", "tpu"),
         ("THREADS", "0"),
         ("MINIMUM_ACCURACY", "-0.1"),
+        ("GATE_SIGNIFICANCE", "0"),
+        ("GATE_MAXIMUM_ECE", "nan"),
     ],
 )
 def test_a_wrong_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

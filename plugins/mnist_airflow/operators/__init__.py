@@ -1,5 +1,9 @@
-"""The steps of MNIST Ops as Airflow operators."""
+"""The steps of MNIST Ops as Airflow operators.
 
+Those of the training machine are in `mnist_airflow.operators.instances`: they bring boto3 along.
+"""
+
+from mnist_airflow.operators.approval import ApprovePromotionOperator
 from mnist_airflow.operators.records import (
     AssessRunOperator,
     ClassifyImagesOperator,
@@ -10,17 +14,24 @@ from mnist_airflow.operators.records import (
 )
 from mnist_airflow.operators.training import (
     BuildDatasetOperator,
+    ChooseTrainingOperator,
     EvaluateModelOperator,
+    PlanTrainingsOperator,
+    PromoteModelOperator,
     ReleaseModelOperator,
     TrainModelOperator,
 )
 
 __all__ = [
+    "ApprovePromotionOperator",
     "AssessRunOperator",
     "BuildDatasetOperator",
+    "ChooseTrainingOperator",
     "ClassifyImagesOperator",
     "EvaluateModelOperator",
     "FetchImagesOperator",
+    "PlanTrainingsOperator",
+    "PromoteModelOperator",
     "PublishPredictionsOperator",
     "ReconcileRunOperator",
     "ReleaseModelOperator",

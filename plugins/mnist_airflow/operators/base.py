@@ -10,6 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from mnist_ops.domain.keys import is_of_generation
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from mnist_ops.domain.keys import Generation
     from mnist_ops.settings import Settings
     from mnist_ops.wiring import Adapters
@@ -25,6 +27,33 @@ def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation")
     # The slice asks for all values at once, iterating would ask for one after the other.
     values = [pulled] if pulled is None or isinstance(pulled, str) else pulled[:]
     return [uri for uri in values if uri and is_of_generation(uri, generation)]
+
+
+@contextmanager
+def permanent_errors_fail() -> Iterator[None]:
+    """Inside, what no retry can mend fails the task at once: `Permanent`, and wrong settings by name."""
+    from pydantic import ValidationError
+
+    from mnist_ops.domain.errors import Permanent
+
+    try:
+        yield
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        words = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        raise AirflowFailException(words) from error
+    except Permanent as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def refuse_unknown_params(context: "Context") -> None:
+    """Airflow takes a misspelt parameter without a word, and the run would take what nobody asked for."""
+    from mnist_ops.domain.errors import Permanent
+
+    known = context["dag"].params
+    unknown = sorted(set(context["dag_run"].conf or {}) - set(known)) if known else []
+    if unknown:
+        raise Permanent(f"{', '.join(unknown)}: no such parameter; there are {', '.join(sorted(known))}")
 
 
 class MnistOpsOperator(BaseOperator):
@@ -90,21 +119,10 @@ class MnistOpsOperator(BaseOperator):
     @contextmanager
     def wired(self) -> Iterator["Adapters"]:
         """The adapters to call a step with; inside, errors become what Airflow makes of them."""
-        from pydantic import ValidationError
-
         from mnist_airflow.connections import adapters_of_connections
-        from mnist_ops.domain.errors import Permanent
 
-        try:
-            settings = self.settings()
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            words = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems
-            )
-            raise AirflowFailException(words) from error
-        try:
-            with adapters_of_connections(settings, self.mongo_conn_id, self.aws_conn_id) as adapters:
-                yield adapters
-        except Permanent as error:
-            raise AirflowFailException(str(error)) from error
+        with (
+            permanent_errors_fail(),
+            adapters_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id) as adapters,
+        ):
+            yield adapters

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mnist_airflow.operators.base import MnistOpsOperator, uris_of
+from mnist_airflow.operators.base import MnistOpsOperator, refuse_unknown_params, uris_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,7 +60,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
         from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 
         with self.wired() as adapters:
-            _refuse_unknown_params(context)
+            refuse_unknown_params(context)
             selection = self._selection(context)
             if self.preview:
                 count = adapters.records.count(selection)
@@ -105,16 +105,6 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             limit=self.limit,
         )
         return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))
-
-
-def _refuse_unknown_params(context: "Context") -> None:
-    """Airflow takes a misspelt parameter without a word, and the run would take what nobody asked for."""
-    from mnist_ops.domain.errors import Permanent
-
-    known = context["dag"].params
-    unknown = sorted(set(context["dag_run"].conf or {}) - set(known)) if known else []
-    if unknown:
-        raise Permanent(f"{', '.join(unknown)}: no such parameter; there are {', '.join(sorted(known))}")
 
 
 def _inferred(context: "Context", logical_date: datetime) -> "Interval":

@@ -5,14 +5,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from mnist_airflow.operators.base import MnistOpsOperator, uris_of
+from mnist_airflow.operators.base import (
+    MnistOpsOperator,
+    permanent_errors_fail,
+    refuse_unknown_params,
+    uris_of,
+)
+from mnist_airflow.reports import ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,35 +62,97 @@ class BuildDatasetOperator(MnistOpsOperator):
             )
 
 
+class PlanTrainingsOperator(MnistOpsOperator):
+    """Make the configurations to train of what a person asked for. Returns a JSON string a trial.
+
+    A value that is not allowed fails the task with the field, the value and what is allowed, so put it
+    before anything else.
+
+    Args:
+        config: hyperparameters by name, see `mnist_ops.vision.training_config`; the rest is the default.
+        fields: single ones by name, which go before those in `config`; None is left out.
+        sweep: lists of values by name: every combination is a trial. They go before both.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "config", "fields", "sweep")
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, object] | str | None = None,
+        fields: Mapping[str, object] | None = None,
+        sweep: Mapping[str, Sequence[object]] | str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.fields = fields
+        self.sweep = sweep
+
+    def execute(self, context: "Context") -> list[str]:
+        """Plan."""
+        from mnist_ops.vision.sweep import trials
+
+        with permanent_errors_fail():
+            refuse_unknown_params(context)
+            config = _object(self.config, "config") | _given(self.fields)
+            return [trial.model_dump_json() for trial in trials(config, _object(self.sweep, "sweep"))]
+
+
+def _object(value: Mapping[str, Any] | str | None, name: str) -> dict[str, Any]:
+    """A JSON object from a form, from a configuration, or as text."""
+    from mnist_ops.domain.errors import Permanent
+
+    try:
+        found = json.loads(value) if isinstance(value, str) else value or {}
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        raise Permanent(f"{name}: {value!r} is no JSON object")
+    return dict(found)
+
+
+def _given(values: Mapping[str, object] | None) -> dict[str, object]:
+    return {name: value for name, value in (values or {}).items() if value is not None}
+
+
 class TrainModelOperator(MnistOpsOperator):
     """Train a network in a fresh process. Returns the training's URI.
 
     The process is `mnist-ops step train`: CUDA must not be used in a forked one, and what it holds
-    is free again when it ends. Its log lines come out in the task's log.
+    is free again when it ends. Its log lines come out in the task's log. As `trial`, what the swept
+    hyperparameters are here can be used in `map_index_template`.
 
     Args:
         dataset: the data set's manifest.
-        config: hyperparameters by name, see `mnist_ops.vision.training_config`; None is left out.
+        config: hyperparameters by name, see `mnist_ops.vision.training_config`; None is left out. Also
+            as a JSON string, one of what PlanTrainingsOperator returns.
+        swept: the names of the hyperparameters that differ between the trials of a sweep.
         kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
-    template_fields = (*MnistOpsOperator.template_fields, "dataset", "config")
+    template_fields = (*MnistOpsOperator.template_fields, "dataset", "config", "swept")
 
     def __init__(
         self,
         *,
         dataset: str,
-        config: Mapping[str, object] | None = None,
+        config: Mapping[str, object] | str | None = None,
+        swept: Iterable[str] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.dataset = dataset
         self.config = config
+        self.swept = swept
         self._process: subprocess.Popen[str] | None = None
 
-    def execute(self, context: "Context") -> str:  # noqa: ARG002
+    def execute(self, context: "Context") -> str:
         """Train."""
-        config = {name: value for name, value in (self.config or {}).items() if value is not None}
+        with permanent_errors_fail():
+            config = _given(_object(self.config, "config"))
+        context["trial"] = _trial_name(config, self.swept or ())  # type: ignore[typeddict-unknown-key]
         with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
             result = Path(folder) / "training"
             command = [sys.executable, "-m", "mnist_ops", "step", "train", "--dataset", self.dataset]
@@ -137,6 +205,46 @@ class TrainModelOperator(MnistOpsOperator):
             process.kill()
 
 
+def _trial_name(config: Mapping[str, Any], swept: Iterable[str]) -> str:
+    """Such as `kernel_sizes 3,5`; without a sweep the network's name."""
+
+    def words(value: object) -> str:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    named = "; ".join(f"{name} {words(config[name])}" for name in swept if name in config)
+    return named or str(config.get("network", "training"))
+
+
+class ChooseTrainingOperator(MnistOpsOperator):
+    """Pick the training that did best on the validation fold. Returns its URI.
+
+    The table of all of them is the XCom `sweep`.
+
+    Args:
+        manifest: the snapshot's manifest.
+        trainings: the URIs of all trainings of the run.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "manifest", "trainings")
+
+    def __init__(self, *, manifest: str, trainings: str | Sequence[str], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.trainings = trainings
+
+    def execute(self, context: "Context") -> str:
+        """Choose."""
+        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.choose import choose, read_choice
+
+        with self.wired() as adapters:
+            generation = read_manifest(adapters.objects, self.manifest).generation
+            sweep = choose(uris_of(self.trainings, generation), objects=adapters.objects)
+            context["ti"].xcom_push("sweep", sweep)
+            return read_choice(adapters.objects, sweep).winner
+
+
 class EvaluateModelOperator(MnistOpsOperator):
     """Measure a training, and the champion, on the same test fold. Returns the evaluation's URI.
 
@@ -166,7 +274,7 @@ class EvaluateModelOperator(MnistOpsOperator):
 
 
 class ReleaseModelOperator(MnistOpsOperator):
-    """Make the bundle, register it, and promote it if it may be. Returns name, version and verdict.
+    """Make the bundle and register it as a candidate. Returns the gate's verdict, for PromoteModelOperator.
 
     Args:
         evaluation: the evaluation's URI.
@@ -174,6 +282,7 @@ class ReleaseModelOperator(MnistOpsOperator):
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "evaluation")
+    operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, evaluation: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -189,7 +298,51 @@ class ReleaseModelOperator(MnistOpsOperator):
                 objects=adapters.objects,
                 models=adapters.models,
                 model_name=adapters.settings.model_name,
-                minimum_accuracy=adapters.settings.minimum_accuracy,
+                gate=adapters.settings.gate,
                 now=lambda: datetime.now(UTC),
             )
             return verdict.document()
+
+
+class PromoteModelOperator(MnistOpsOperator):
+    """Make a released model the champion, if the gate allows it. Returns the verdict and what came of it.
+
+    The registry keeps who promoted it: the person who approved it, or else the run.
+
+    Args:
+        verdict: what ReleaseModelOperator returned.
+        approval: what ApprovePromotionOperator returned; None where nobody was asked.
+        kwargs: MnistOpsOperator's and BaseOperator's arguments.
+    """
+
+    template_fields = (*MnistOpsOperator.template_fields, "verdict", "approval")
+
+    def __init__(
+        self,
+        *,
+        verdict: Mapping[str, object] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
+        approval: Mapping[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.verdict = verdict
+        self.approval = approval
+
+    def execute(self, context: "Context") -> dict[str, object]:
+        """Promote."""
+        from mnist_ops.domain.keys import run_key
+        from mnist_ops.steps.promote import Verdict, promote_candidate
+
+        with self.wired() as adapters:
+            verdict, approval = Verdict.of(self.verdict), self.approval or {}
+            person = (approval.get("responded_by_user") or {}).get("name")
+            comment = (approval.get("params_input") or {}).get("comment")
+            run = context["dag_run"]
+            promoted = promote_candidate(
+                verdict,
+                models=adapters.models,
+                who=person or run_key(run.dag_id, run.run_id),
+                at=datetime.now(UTC),
+                why=f"{verdict.why}; {comment}" if comment else None,
+            )
+            return promoted.document()

@@ -14,6 +14,7 @@ from mnist_ops.domain.records import (
     PredictionStamp,
     prediction_stamp,
 )
+from mnist_ops.domain.review import ReviewReason
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -25,7 +26,7 @@ def test_a_prediction_is_written_as_the_design_shows_it() -> None:
         index=7,
         confidence=0.75,
         probabilities={"seven": 0.75, "one": 0.25},
-        needs_review=True,
+        review_reason=ReviewReason.LOW_CONFIDENCE,
         model=BundleRef("lenet5", 7, "s3://bucket/models", "sha256:abc"),
         image_url="https://images.example/7.png",
         image_sha256="def",
@@ -39,6 +40,7 @@ def test_a_prediction_is_written_as_the_design_shows_it() -> None:
         "confidence": 0.75,
         "probabilities": {"seven": 0.75, "one": 0.25},
         "needs_review": True,
+        "review_reason": "low_confidence",
         "model": {"name": "lenet5", "version": 7, "digest": "sha256:abc"},
         "image": {"url": "https://images.example/7.png", "sha256": "def"},
         "run": "dag/run",

@@ -12,23 +12,31 @@ from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
+from mnist_ops.local.sample_digits import png
 from mnist_ops.steps.classify import classify
 from mnist_ops.steps.shards import Row, open_shard
-from tests.pipeline_in_memory import AT, MODEL, Pipeline, label_of, png_of, shard_rows, url_of
+from mnist_ops.vision.inference import Verdicts
+from tests.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
 
 
 class Counting:
-    """A classifier that notes how many images it was given."""
+    """A classifier that notes how many images it was given, and takes some or none of them for digits."""
 
-    def __init__(self, probabilities: list[float] | None = None) -> None:
+    def __init__(self, probabilities: list[float] | None = None, score: float = 0.0) -> None:
         self.labels = DIGITS.names
         self.given: list[int] = []
         self._row = probabilities or [1.0, *[0.0] * 9]
+        self._score = score
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Say the same of all."""
+        return self.judge(images).probabilities
+
+    def judge(self, images: np.ndarray) -> Verdicts:
+        """Say the same of all; a score over 1 is no digit."""
         self.given.append(len(images))
-        return np.array([self._row] * len(images), np.float32)
+        scores = np.full(len(images), self._score, np.float32)
+        return Verdicts(np.array([self._row] * len(images), np.float32), scores, scores > 1)
 
 
 def predictions(pipeline: Pipeline, **selection: object) -> list[Row]:
@@ -136,6 +144,27 @@ def test_a_prediction_under_the_threshold_needs_review(
     counting = Counting([confidence, 1 - confidence, *[0.0] * 8])
     (row,) = said_by(counting, pipeline, review_below)
     assert row["needs_review"] is needs_review
+    assert row["review_reason"] == ("low_confidence" if needs_review else None)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 1.0])
+def test_a_picture_that_is_no_digit_needs_review_however_sure_the_network_is(
+    pipeline: Pipeline, confidence: float
+) -> None:
+    """It is predicted all the same, and `not_a_digit` wins over `low_confidence`."""
+    pipeline.add_digit(1, 0)
+    (row,) = said_by(Counting([confidence, 1 - confidence, *[0.0] * 8], score=1.5), pipeline)
+    assert (row["needs_review"], row["review_reason"]) == (True, "not_a_digit")
+    assert (row["reason"], row["index"], row["not_a_digit_score"]) == (None, 0, 1.5)
+
+
+def test_noise_is_taken_for_no_digit_by_the_bundle_itself(pipeline: Pipeline) -> None:
+    """The score and its threshold come with the model."""
+    pipeline.add(1)
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    pipeline.images.images[url_of(1)] = png(noise)
+    (row,) = predictions(pipeline)
+    assert row["review_reason"] == "not_a_digit"
 
 
 def test_a_shard_names_the_label_table_of_its_bundle(pipeline: Pipeline) -> None:
@@ -154,7 +183,7 @@ def test_the_pinned_bundle_is_used_whatever_was_promoted_since(
     pipeline.add_digit(1, 0)
     images = pipeline.fetch(pipeline.snapshot())
     before = pipeline.classify(images)
-    pipeline.models.promote(BundleRef(MODEL, 2, "memory://nowhere", "sha256:newer"), champion, AT)
+    pipeline.models.promote(BundleRef(MODEL, 2, "memory://nowhere", "sha256:newer"), champion, PROMOTION)
     loaded = []
 
     def load(folder: Path, digest: str) -> object:
@@ -182,7 +211,9 @@ def test_a_damaged_image_shard_is_refused(pipeline: Pipeline, position: int) -> 
     assert not list(pipeline.objects.keys("predictions/"))
 
 
-@pytest.mark.parametrize("name", ["card.json", "model.onnx", "weights.safetensors", "golden.npz"])
+@pytest.mark.parametrize(
+    "name", ["card.json", "model.onnx", "weights.safetensors", "golden.npz", "abstention.npz"]
+)
 def test_a_damaged_bundle_is_refused_before_inference(
     pipeline: Pipeline, champion: BundleRef, name: str
 ) -> None:
@@ -202,10 +233,8 @@ def test_a_bundle_that_names_a_file_outside_its_folder_is_refused(pipeline: Pipe
     """A card is no way to write into the worker's files."""
     card = json.dumps({"files": {"../../outside": sha256_hex(b"")}}).encode()
     uri = pipeline.objects.put_bytes("models/evil/card.json", card).removesuffix("/card.json")
-    evil = BundleRef("evil", 1, uri, f"sha256:{sha256_hex(card)}")
-    champion = pipeline.models.champion(MODEL)
-    assert champion is not None
-    pipeline.models._champions[MODEL] = evil
+    evil = BundleRef(MODEL, 2, uri, f"sha256:{sha256_hex(card)}")
+    assert pipeline.models.promote(evil, pipeline.models.champion(MODEL), PROMOTION)
     pipeline.add_digit(1, 0)
     images = pipeline.fetch(pipeline.snapshot())
     with pytest.raises(Damaged, match="outside"):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
+import numpy as np
 import pytest
 
 from mnist_ops.adapters.bson_documents import Document
@@ -14,8 +15,10 @@ from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, Prediction, WriteReport
+from mnist_ops.local import sample_digits
 from mnist_ops.steps.shards import open_shard
-from tests.pipeline_in_memory import AT, MODEL, Pipeline, png_of, url_of
+from mnist_ops.vision.inference import Classifier
+from tests.pipeline_in_memory import AT, MODEL, PROMOTION, Pipeline, png_of, url_of
 
 
 class LosesReplies(InMemoryRecords):
@@ -123,6 +126,22 @@ def test_the_label_is_the_argmax_through_the_bundles_table(pipeline: Pipeline) -
     assert prediction["label"] == DIGITS.name(prediction["index"])  # type: ignore[arg-type]
     assert prediction["confidence"] == max(probabilities.values())
     assert abs(sum(probabilities.values()) - 1) <= 1e-6
+
+
+def test_a_record_says_whether_and_why_it_needs_review(pipeline: Pipeline, classifier: Classifier) -> None:
+    """A clear digit does not; noise does, whatever it was taken for."""
+    verdicts = classifier.judge(sample_digits.load("test")[0][:100])
+    clear = (verdicts.probabilities.max(axis=1) >= 0.9) & ~verdicts.not_a_digit
+    pipeline.add_digit(1, int(clear.argmax()))
+    pipeline.add(2)
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    pipeline.images.images[url_of(2)] = sample_digits.png(noise)
+    pipeline.ready_to_publish().publish()
+    digit, other = (pipeline.records.document(record_id)["prediction"] for record_id in (1, 2))
+    assert isinstance(digit, dict)
+    assert isinstance(other, dict)
+    assert (digit["needs_review"], digit["review_reason"]) == (False, None)
+    assert (other["needs_review"], other["review_reason"]) == (True, "not_a_digit")
 
 
 def test_nothing_but_the_pipelines_own_fields_is_changed(pipeline: Pipeline) -> None:
@@ -605,7 +624,7 @@ def test_a_champion_promoted_in_mid_run_changes_nothing_in_that_run(
     pipeline.add_digit(1)
     manifest = pipeline.snapshot()
     newer = BundleRef(MODEL, 2, "memory://objects/models/newer", "sha256:newer")
-    assert pipeline.models.promote(newer, champion, AT)
+    assert pipeline.models.promote(newer, champion, PROMOTION)
     predictions = pipeline.classify(pipeline.fetch(manifest))
     pipeline.publish(predictions, pipeline.assess(manifest, predictions))
     assert pipeline.records.document(1)["prediction"]["model"]["digest"] == champion.digest

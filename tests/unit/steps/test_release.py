@@ -1,23 +1,26 @@
 """Train, evaluate, release: what becomes a bundle, and what the champion."""
 
+import dataclasses
 import json
 from datetime import timedelta
 
 import pytest
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.records import BundleRef
+from mnist_ops.domain.gate import Decision, Gate
 from mnist_ops.steps.artifacts import get_json, put_json
 from mnist_ops.steps.bundles import download_bundle
 from mnist_ops.steps.datasets import dataset_digest, load_fold, read_dataset
 from mnist_ops.steps.evaluate import read_evaluation
-from mnist_ops.steps.release import Verdict
+from mnist_ops.steps.promote import Verdict
 from mnist_ops.steps.train import read_training, train, training_digest
 from mnist_ops.vision.bundle import load_card
+from mnist_ops.vision.classifier import DigitClassifier
 from mnist_ops.vision.folds import Fold
 from mnist_ops.vision.inference import Classifier
-from mnist_ops.vision.training import EpochMetrics
+from mnist_ops.vision.trained import EpochMetrics
 from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.watching import Watcher
 from tests.pipeline_in_memory import AT, MODEL, Pipeline, Trained
 
 
@@ -62,12 +65,17 @@ def test_the_same_config_and_data_give_the_same_weights(trained: Trained) -> Non
 def test_every_epoch_is_told(trained: Trained) -> None:
     """For a progress bar or a log."""
     told: list[EpochMetrics] = []
+
+    class Listener(Watcher):
+        def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+            told.append(metrics)
+
     train(
         trained.dataset,
         objects=trained.pipeline.copy().objects,
         config=TrainingConfig(epochs=2, batch_size=640),
         device="cpu",
-        on_epoch=told.append,
+        watcher=Listener(),
     )
     assert [metrics.epoch for metrics in told] == [1, 2]
 
@@ -147,7 +155,10 @@ def test_the_first_good_model_becomes_champion_as_version_one(released: Pipeline
     (registered,) = released.models.models(MODEL)
     assert champion == registered.bundle
     assert (registered.bundle.name, registered.bundle.version) == (MODEL, 1)
-    assert set(registered.metrics) == {"test_accuracy", "test_nll", "test_samples"}
+    assert set(registered.metrics) == {
+        *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
+        *("test_nll", "test_brier", "test_ece", "test_samples"),
+    }
 
 
 def test_a_released_bundle_says_where_it_comes_from(released: Pipeline, trained: Trained, tmp_path) -> None:
@@ -171,63 +182,77 @@ def test_the_released_model_says_what_its_evaluation_said(
     assert accuracy == pytest.approx(registered.metrics["test_accuracy"])
 
 
-def test_a_first_model_under_the_minimum_accuracy_is_registered_but_no_champion(trained: Trained) -> None:
-    """The verdict says both numbers."""
+def test_a_release_makes_a_candidate_and_no_champion(trained: Trained) -> None:
+    """However good it is; it says what the gate thinks of it."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.release(trained.evaluation, minimum_accuracy=1.0)
+    verdict = pipeline.release(trained.evaluation)
+    assert (verdict.promote, verdict.promoted) == (True, False)
+    assert verdict.why.startswith("good enough as the first champion: accuracy ")
+    assert pipeline.models.champion(MODEL) is None
+
+
+def test_what_the_gate_said_is_registered_with_the_model(refused: tuple[Pipeline, str, Verdict]) -> None:
+    """The verdict's numbers, of a model that passed and of one that was refused."""
+    pipeline, _, verdict = refused
+    passed, candidate = (model.decision for model in pipeline.models.models(MODEL))
+    assert passed is not None
+    assert (passed.promote, passed.p_value) == (True, None)
+    assert candidate == Decision(promote=False, why=verdict.why, p_value=verdict.p_value)
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        (Gate(minimum_accuracy=1.0, maximum_ece=1.0), "refused, not accurate enough: "),
+        (Gate(minimum_accuracy=0.0, maximum_ece=-1.0), "refused, uncalibrated: "),
+    ],
+    ids=["inaccurate", "uncalibrated"],
+)
+def test_a_first_model_that_is_not_good_enough_is_a_candidate(
+    trained: Trained, gate: Gate, said: str
+) -> None:
+    """The verdict says the numbers."""
+    pipeline = trained.pipeline.copy()
+    verdict = pipeline.promote(trained.evaluation, gate)
     assert not verdict.promoted
-    assert "needs 1.0" in verdict.why
+    assert verdict.why.startswith(said)
     assert pipeline.models.champion(MODEL) is None
     assert len(pipeline.models.models(MODEL)) == 1
 
 
-def test_a_worse_challenger_is_not_promoted(
-    released: Pipeline, refused: tuple[Pipeline, str, Verdict]
-) -> None:
-    """It is kept as a version, and the champion stays."""
-    pipeline, _, verdict = refused
-    assert not verdict.promoted
-    assert verdict.why.startswith("not promoted")
-    assert verdict.bundle.version == 2
-    assert pipeline.models.champion(MODEL) == released.models.champion(MODEL)
-    assert [model.bundle.version for model in pipeline.models.models(MODEL)] == [1, 2]
-
-
-def test_an_equal_challenger_is_promoted(released: Pipeline, trained: Trained) -> None:
-    """At least as accurate on the same test fold is enough; the former champion stays in the registry."""
-    pipeline = released.copy()
-    # Another batch of the same weights: a training of its own, and exactly as good.
-    document = get_json(pipeline.objects, trained.training) | {"device": "cpu, once more"}
-    twin = put_json(pipeline.objects, lambda digest: f"trainings/twin/training-{digest}.json", document)
-    verdict = pipeline.release(pipeline.evaluate(twin))
-    assert verdict.promoted, verdict.why
-    assert verdict.bundle.version == 2
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+def test_a_candidate_that_another_gate_lets_pass_has_its_decision_replaced(trained: Trained) -> None:
+    """The version, its bundle and its figures stay."""
+    pipeline = trained.pipeline.copy()
+    pipeline.release(trained.evaluation, Gate(minimum_accuracy=1.0))
+    (before,) = pipeline.models.models(MODEL)
+    pipeline.at += timedelta(days=1)
+    verdict = pipeline.release(trained.evaluation)
+    (after,) = pipeline.models.models(MODEL)
+    assert after == dataclasses.replace(
+        before, decision=Decision(promote=True, why=verdict.why, p_value=None)
+    )
 
 
 def test_repeating_a_release_changes_nothing(released: Pipeline, trained: Trained) -> None:
-    """Same version, same bundle, same objects."""
+    """Same version, same bundle, same objects; and the same verdict, after its promotion too."""
+    first = trained.pipeline.copy().release(trained.evaluation)
     pipeline = released.copy()
     before = dict(pipeline.objects.objects)
     pipeline.at += timedelta(days=1)
-    verdict = pipeline.release(trained.evaluation)
-    assert verdict.bundle == released.models.champion(MODEL)
-    assert verdict.promoted
+    assert pipeline.release(trained.evaluation) == first
     assert pipeline.objects.objects == before
     assert pipeline.models.models(MODEL) == released.models.models(MODEL)
 
 
-def test_a_release_that_was_overtaken_by_a_promotion_is_to_be_evaluated_again(
+def test_a_champion_that_is_measured_against_itself_keeps_its_decision(
     released: Pipeline, trained: Trained
 ) -> None:
-    """It was compared with a champion that is one no more; the champion stays."""
+    """It is tied with itself, which is no reason to call it refused."""
     pipeline = released.copy()
-    evaluation = pipeline.evaluate(trained.training)
-    newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
-    assert pipeline.models.promote(newer, pipeline.models.champion(MODEL), AT)
-    with pytest.raises(Permanent, match="clear `evaluate`"):
-        pipeline.release(evaluation)
-    assert pipeline.models.champion(MODEL) == newer
+    verdict = pipeline.promote(pipeline.evaluate(trained.training))
+    assert (verdict.promote, verdict.why) == (False, "it is the champion already")
+    assert pipeline.models.models(MODEL) == released.models.models(MODEL)
+    assert pipeline.models.champion(MODEL) == verdict.bundle
 
 
 def test_a_card_holds_no_clock(released: Pipeline) -> None:

@@ -28,7 +28,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
 from mnist_ops.steps.parts import read_part
-from tests.pipeline_in_memory import AT, CREATED, MODEL, Pipeline
+from tests.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
 
 EVERY_TYPE = {
     "double": 1.5,
@@ -73,7 +73,7 @@ class StoredBytes(InMemoryRecords):
         super().__init__()
         self.stored = documents
 
-    def raw_batches(self, selection: Selection) -> Iterator[bytes]:  # noqa: ARG002 (the port's)
+    def raw_batches(self, selection: Selection) -> Iterator[bytes]:
         """All of them, in one batch."""
         yield b"".join(self.stored)
 
@@ -247,7 +247,7 @@ def test_a_promotion_after_the_snapshot_changes_nothing_in_it(
     pipeline.add(1)
     pipeline.snapshot()
     newer = BundleRef(MODEL, 2, "memory://objects/models/newer", "sha256:newer")
-    assert pipeline.models.promote(newer, champion, AT)
+    assert pipeline.models.promote(newer, champion, PROMOTION)
     assert pipeline.manifest(pipeline.snapshot()).champion == champion
 
 

@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from mnist_ops.local.sample_digits import load
+from mnist_ops.vision.abstention import Abstention, fit_abstention
 from mnist_ops.vision.evaluation import evaluate
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.export import Provenance, write_bundle
 from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.torch_inference import torch_forward
-from mnist_ops.vision.training import TrainedModel, train
+from mnist_ops.vision.trained import TrainedModel
+from mnist_ops.vision.trained_inference import trained_logits
+from mnist_ops.vision.training import train
 from mnist_ops.vision.training_config import TrainingConfig
 
 
@@ -44,13 +46,19 @@ def held_out() -> Examples:
 @pytest.fixture(scope="session")
 def trained(training: Examples, validation: Examples) -> TrainedModel:
     """A model of a few seconds."""
-    return train(training, validation, TrainingConfig(epochs=3), torch.device("cpu"))
+    return train(training, validation, TrainingConfig(epochs=3, batch_size=32), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
-def provenance() -> Provenance:
+def abstention(trained: TrainedModel, training: Examples, validation: Examples) -> Abstention:
+    """What tells digits from other pictures, for that model."""
+    return fit_abstention(training, validation.images, trained_logits(trained, validation.images))
+
+
+@pytest.fixture(scope="session")
+def provenance(abstention: Abstention) -> Provenance:
     """Made-up digests."""
-    return Provenance(dataset_digest="sha256:" + "a" * 64, training_digest="sha256:" + "b" * 64)
+    return Provenance("sha256:" + "a" * 64, "sha256:" + "b" * 64, abstention)
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +70,8 @@ def released(
 ) -> Path:
     """The bundle of the session: read only."""
     folder = tmp_path_factory.mktemp("released") / "bundle"
-    forward = torch_forward(trained.config.network, trained.weights, "cpu")
-    metrics = {"validation": evaluate(softmax(forward(validation.images), 1.0), validation.labels)}
+    probabilities = softmax(trained_logits(trained, validation.images), 1.0)
+    metrics = {"validation": evaluate(probabilities, validation.labels)}
     write_bundle(folder, trained, validation.images, metrics, provenance)
     return folder
 

@@ -65,6 +65,28 @@ def test_other_arrays_are_refused(classifier: Classifier, images: NDArray[np.uin
         classifier.classify(images)
 
 
+def test_a_verdict_is_made_of_one_pass(classifier: Classifier, held_out: Examples) -> None:
+    """The same probabilities, the score of the abstention, and which scores are over its threshold."""
+    verdicts = classifier.judge(held_out.images)
+    np.testing.assert_array_equal(verdicts.probabilities, classifier.classify(held_out.images))
+    scores = classifier.abstention.scores(held_out.images, classifier.logits(held_out.images))
+    np.testing.assert_array_equal(verdicts.scores, scores)
+    np.testing.assert_array_equal(verdicts.not_a_digit, scores > classifier.card.abstention.threshold)
+    assert verdicts.not_a_digit.mean() < 0.15
+
+
+def test_an_empty_picture_and_noise_are_no_digits(classifier: Classifier) -> None:
+    """Whatever the network takes them for."""
+    noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+    assert classifier.judge(np.concatenate([np.zeros((1, 28, 28), np.uint8), noise])).not_a_digit.all()
+
+
+def test_nothing_can_be_judged_of_no_pictures(classifier: Classifier) -> None:
+    """And that is no error."""
+    verdicts = classifier.judge(np.empty((0, 28, 28), np.uint8))
+    assert (verdicts.probabilities.shape, verdicts.scores.shape) == ((0, 10), (0,))
+
+
 def test_a_temperature_softens_the_softmax() -> None:
     """Large logits stay finite, and the order is kept."""
     logits = np.array([[1000.0, 990.0, -1000.0]], np.float32)
@@ -106,4 +128,25 @@ print([name for name in ("torch", "torchvision", "onnx", "onnxscript") if name i
     command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == ["seven", "[]"]
+    assert not done.stderr
+
+
+def test_a_bundle_needs_nothing_of_its_training(released: Path) -> None:
+    """A process in which torch and the training code cannot be imported loads it and classifies."""
+    script = f"""
+import sys
+vision = ("training", "training_config", "trained", "networks", "classifier", "weights", "export")
+blocked = ("torch", "torchvision", "onnx", "onnxscript", *(f"mnist_ops.vision.{{name}}" for name in vision))
+sys.modules.update(dict.fromkeys(blocked))
+from pathlib import Path
+from mnist_ops.local.sample_digits import load, png
+from mnist_ops.vision.decode import decode
+from mnist_ops.vision.inference import load_classifier
+classifier = load_classifier(Path({str(released)!r}), threads=1)
+verdicts = classifier.judge(decode(png(load("test")[0][0]))[None])
+print(classifier.labels[verdicts.probabilities[0].argmax()], verdicts.not_a_digit[0])
+"""
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["seven", "False"]
     assert not done.stderr

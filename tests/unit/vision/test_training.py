@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
-from torch.nn import functional
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.vision.classifier import DigitClassifier
 from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.lenet import DigitClassifier, build_network, parameter_count, prepare, resize_weights
+from mnist_ops.vision.networks import build_network
 from mnist_ops.vision.torch_inference import torch_forward
-from mnist_ops.vision.training import EpochMetrics, TrainedModel, pick_device, train
+from mnist_ops.vision.trained import EpochMetrics, StepMetrics, TrainedModel
+from mnist_ops.vision.training import LOG_EVERY, pick_device, train
 from mnist_ops.vision.training_config import TrainingConfig
 from mnist_ops.vision.training_progress import training_bar
+from mnist_ops.vision.watching import Watcher, Watchers
 from mnist_ops.vision.weights import network_from, weights_of
 
 CPU = torch.device("cpu")
@@ -27,37 +29,16 @@ def few(examples: Examples, count: int) -> Examples:
     return Examples(examples.images[:count], examples.labels[:count])
 
 
-def test_lenet5_has_61750_parameters() -> None:
-    """The network is the sources' own."""
-    assert parameter_count(build_network("lenet5")) == 61_750
-
-
-def test_the_resize_is_torchs_bilinear_one(training: Examples) -> None:
-    """Two matrix products equal `interpolate`, to far less than a grey level."""
-    images = torch.tensor(training.images[:50])
-    weights = resize_weights(torch.zeros(1), torch.ones(1))[0]
-    expected = functional.interpolate(images[:, None].float(), size=(32, 32), mode="bilinear")
-    expected = (expected / 255 - 0.1307) / 0.3081
-    torch.testing.assert_close(prepare(images, weights, weights), expected, atol=1e-5, rtol=0)
-
-
-def test_a_shift_moves_the_digit(training: Examples) -> None:
-    """Seven eighths of a pixel of the digit are one of the network's."""
-    images = torch.tensor(training.images[:5])
-    still, moved = (resize_weights(torch.tensor([way]), torch.ones(1)) for way in (0.0, 0.875))
-    before, after = prepare(images, still, still), prepare(images, moved, still)
-    torch.testing.assert_close(after[:, :, 2:-1], before[:, :, 1:-2])
-
-
-def test_an_unknown_network_is_named(training: Examples, validation: Examples) -> None:
-    """The error lists those there are."""
-    with pytest.raises(Permanent, match=r"'resnet'.*lenet5"):
-        train(training, validation, TrainingConfig(network="resnet"), CPU)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("learning_rate", 0), ("optimizer", "adam"), ("batch", 7), ("momentum", 1), ("seed", -1)],
+    [
+        ("epochs", 0),
+        ("learning_rate", 0),
+        ("optimizer", "adamax"),
+        ("batch", 7),
+        ("momentum", 1),
+        ("seed", -1),
+    ],
 )
 def test_a_bad_config_is_refused_with_the_fields_name(field: str, value: object) -> None:
     """People see what to change."""
@@ -74,14 +55,15 @@ def test_two_thousand_digits_and_three_epochs_teach_the_network(
 
 
 def test_the_best_epoch_is_kept(trained: TrainedModel, validation: Examples) -> None:
-    """The weights are those of the best validation accuracy, the lower NLL deciding among equals."""
-    merits = [(epoch.validation_accuracy, -epoch.validation_nll) for epoch in trained.history]
+    """The weights are those of the lowest validation NLL."""
+    merits = [metrics.merit for metrics in trained.history]
     assert trained.best_epoch == 1 + merits.index(max(merits))
+    assert trained.best.validation_nll == min(metrics.validation_nll for metrics in trained.history)
     logits = torch_forward("lenet5", trained.weights, "cpu")(validation.images)
     assert (logits.argmax(axis=1) == validation.labels).mean() == trained.best.validation_accuracy
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adadelta"])
 def test_the_same_training_gives_the_same_weights(
     training: Examples, validation: Examples, optimizer: str
 ) -> None:
@@ -99,25 +81,109 @@ def test_the_same_training_gives_the_same_weights(
     assert before[1] == torch.get_num_threads()
 
 
-def test_every_epoch_is_told(training: Examples, validation: Examples) -> None:
-    """A progress bar or a log line follows the training."""
-    told: list[EpochMetrics] = []
-    console = Console(file=None, quiet=True)
-    with training_bar(2, console) as on_epoch:
+class Diary(Watcher):
+    """Writes down what it is told."""
 
-        def follow(metrics: EpochMetrics) -> None:
-            told.append(metrics)
-            on_epoch(metrics)
+    def __init__(self) -> None:
+        self.epochs: list[EpochMetrics] = []
+        self.steps: list[tuple[int, StepMetrics]] = []
+        self.events: list[str] = []
 
-        model = train(
-            few(training, 100),
-            few(validation, 50),
-            TrainingConfig(epochs=2),
-            CPU,
-            follow,
-        )
-    assert tuple(told) == model.history
-    assert [metrics.epoch for metrics in told] == [1, 2]
+    def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
+        self.events.append("start")
+
+    def on_steps(self, step: int, metrics: StepMetrics) -> None:
+        self.steps.append((step, metrics))
+
+    def on_gradients(self, step: int, model: DigitClassifier) -> None:
+        assert all(weights.grad is not None for weights in model.parameters())
+        self.events.append("gradients")
+
+    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+        self.epochs.append(metrics)
+        self.events.append("epoch")
+
+    def on_end(self, trained: TrainedModel) -> None:
+        self.events.append("end")
+
+
+def test_every_event_is_told_to_every_watcher(training: Examples, validation: Examples) -> None:
+    """A progress bar and a tracker follow the same training."""
+    diary = Diary()
+    config = TrainingConfig(epochs=2, batch_size=2)
+    with training_bar(2, Console(file=None, quiet=True)) as bar:
+        model = train(few(training, 260), few(validation, 50), config, CPU, Watchers([bar, diary]))
+    assert tuple(diary.epochs) == model.history
+    assert diary.events == ["start", "gradients", "epoch", "gradients", "epoch", "end"]
+    assert [step for step, _ in diary.steps] == [LOG_EVERY, 130, 2 * LOG_EVERY, 260]
+    assert diary.steps[-1][1].learning_rate < diary.steps[0][1].learning_rate
+    assert all(metrics.gradient_norm > 0 < metrics.examples_per_s for _, metrics in diary.steps)
+
+
+def test_validation_comes_every_so_many_steps(training: Examples, validation: Examples) -> None:
+    """In the middle of an epoch as well, and at its end once."""
+    config = TrainingConfig(epochs=2, batch_size=50, validate_every=2)
+    model = train(few(training, 250), few(validation, 50), config, CPU)
+    assert [(metrics.epoch, metrics.step) for metrics in model.history] == [
+        (1, 2), (1, 4), (1, 5), (2, 6), (2, 8), (2, 10)
+    ]  # fmt: skip
+
+
+def test_a_training_that_gets_no_better_stops_early(training: Examples, validation: Examples) -> None:
+    """At the end of the epoch in which patience ran out."""
+    config = TrainingConfig(epochs=50, patience=2, learning_rate=1e-9, averaging=0)
+    model = train(few(training, 100), few(validation, 50), config, CPU)
+    assert len(model.history) < 50
+    assert model.history[-1].epoch == model.best_epoch + 2
+
+
+def test_running_out_of_memory_halves_the_batch_and_finishes(
+    training: Examples, validation: Examples
+) -> None:
+    """The epoch begins anew; the result is that of the smaller batch from its start."""
+
+    class SmallMemory(Watcher):
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+
+        def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
+            def allocate(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+                self.sizes.append(len(inputs[0]))
+                if len(inputs[0]) > 32:
+                    raise torch.OutOfMemoryError("no room for more than 32 digits")
+
+            model.network.register_forward_pre_hook(allocate)
+
+    memory = SmallMemory()
+    folds = few(training, 200), few(validation, 50)
+    model = train(*folds, TrainingConfig(epochs=2, batch_size=128), CPU, memory)
+    assert memory.sizes[:3] == [128, 64, 32]
+    assert model.config.batch_size == 128
+    assert model.weights == train(*folds, TrainingConfig(epochs=2, batch_size=32), CPU).weights
+
+
+def test_one_example_that_does_not_fit_is_an_error(training: Examples, validation: Examples) -> None:
+    """There is nothing left to halve."""
+
+    class NoMemory(Watcher):
+        def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
+            def allocate(*_: object) -> None:
+                raise torch.OutOfMemoryError
+
+            model.network.register_forward_pre_hook(allocate)
+
+    with pytest.raises(Permanent, match="one example"):
+        train(few(training, 20), few(validation, 20), TrainingConfig(batch_size=4), CPU, NoMemory())
+
+
+def test_bfloat16_trains_weights_of_float32(training: Examples, validation: Examples) -> None:
+    """Only the network's arithmetic is coarse, and its answers stay close to those of float32."""
+    config = TrainingConfig(epochs=2, precision="bfloat16")
+    model = train(few(training, 1000), validation, config, CPU)
+    weights = network_from("lenet5", model.weights).state_dict().values()
+    assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
+    fine = train(few(training, 1000), validation, TrainingConfig(epochs=2, precision="float32"), CPU)
+    assert model.best.validation_accuracy == pytest.approx(fine.best.validation_accuracy, abs=0.06)
 
 
 def test_an_empty_fold_is_refused(training: Examples, validation: Examples) -> None:
@@ -152,7 +218,7 @@ def test_arrays_of_another_shape_are_no_examples(
 
 def test_weights_come_back_from_their_bytes(trained: TrainedModel) -> None:
     """Batch statistics included."""
-    assert weights_of(network_from("lenet5", trained.weights)) == trained.weights
+    assert weights_of(network_from("lenet5", trained.weights).state_dict()) == trained.weights
 
 
 @pytest.mark.parametrize("weights", [b"", b"\x80\x04N.", b"\0" * 100])
@@ -165,7 +231,7 @@ def test_other_bytes_are_no_weights(weights: bytes) -> None:
 def test_weights_of_another_shape_are_refused() -> None:
     """They belong to a network with other classes."""
     with pytest.raises(Permanent, match="not weights of lenet5"):
-        network_from("lenet5", weights_of(build_network("lenet5", classes=7)))
+        network_from("lenet5", weights_of(build_network("lenet5", classes=7).state_dict()))
 
 
 def test_only_known_devices_are_picked() -> None:
@@ -181,7 +247,7 @@ def test_a_config_cannot_be_changed(trained: TrainedModel) -> None:
     with pytest.raises(ValidationError):
         trained.config.epochs = 5  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        trained.best_epoch = 1  # type: ignore[misc]
+        trained.best_step = 1  # type: ignore[misc]
 
 
 def test_the_classifier_takes_any_number_of_digits() -> None:

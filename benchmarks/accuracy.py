@@ -1,0 +1,161 @@
+"""Measure what the default configuration reaches on MNIST: `python -m benchmarks.accuracy`.
+
+Trains the shipped configurations `default` (augmented) and `plain` (not augmented) with five seeds each,
+on nine tenths of the 60,000 training digits. The last tenth, chosen by a hash of the pixels, picks the epoch
+and fits the temperature; the 10,000 test digits are looked at once a model. Needs the folder of the full
+set in MNIST_OPS_DATA_DIR. Prints a table; with `--write` it also goes into docs/accuracy.md.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mnist_ops.domain.keys import sha256_hex
+from mnist_ops.local import sample_digits
+from mnist_ops.vision.calibration import fit_temperature
+from mnist_ops.vision.config_files import load_config
+from mnist_ops.vision.evaluation import Evaluation, evaluate
+from mnist_ops.vision.examples import Examples
+from mnist_ops.vision.inference import softmax
+from mnist_ops.vision.trained_inference import trained_logits
+from mnist_ops.vision.training import pick_device, train
+
+CONFIGS = {"default": "augmented", "plain": "not augmented"}
+SEEDS = 5
+DOCUMENT = Path(__file__).parents[1] / "docs" / "accuracy.md"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, measured on the test split.
+
+    Attributes:
+        config: the name of the shipped configuration.
+        seed: of the training.
+        epoch: kept, by validation.
+        temperature: fitted on the validation fold.
+        before: at temperature 1.
+        after: at the fitted temperature.
+        seconds: of the training, on one core.
+    """
+
+    config: str
+    seed: int
+    epoch: int
+    temperature: float
+    before: Evaluation
+    after: Evaluation
+    seconds: float
+
+
+def folds(folder: Path) -> tuple[Examples, Examples, Examples]:
+    """Training (nine tenths of the train split, by the pixels' hash), validation and test."""
+    images, labels = sample_digits.load("train", folder)
+    held_out = np.array([int(sha256_hex(image.tobytes()), 16) % 10 == 9 for image in images])
+    return (
+        Examples(images[~held_out], labels[~held_out]),
+        Examples(images[held_out], labels[held_out]),
+        Examples(*sample_digits.load("test", folder)),
+    )
+
+
+def measure(folder: Path, name: str, seed: int) -> Trial:
+    """Train once, choose and calibrate on the validation fold, and look at the test split."""
+    training, validation, test = folds(folder)
+    config = load_config(Path(name), [f"seed={seed}"])
+    start = time.perf_counter()
+    model = train(training, validation, config, pick_device("cpu"))
+    seconds = time.perf_counter() - start
+    temperature = fit_temperature(trained_logits(model, validation.images), validation.labels)
+    logits = trained_logits(model, test.images)
+    before, after = (evaluate(softmax(logits, value), test.labels) for value in (1.0, temperature))
+    return Trial(name, seed, model.best_epoch, temperature, before, after, seconds)
+
+
+def trials(folder: Path, jobs: int) -> Iterator[Trial]:
+    """All of them, some at a time; each on one core, so that its weights do not depend on `jobs`."""
+    work = [(folder, name, seed) for name in CONFIGS for seed in range(SEEDS)]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for trial in pool.map(measure, *zip(*work, strict=True)):
+            print(row(trial), file=sys.stderr, flush=True)
+            yield trial
+
+
+def row(trial: Trial) -> str:
+    """One line of the table."""
+    before, after = trial.before, trial.after
+    return (
+        f"| {trial.config} | {trial.seed} | {trial.epoch} | {after.accuracy:.2%} | {before.nll:.4f} "
+        f"| {after.nll:.4f} | {before.ece:.4f} | {after.ece:.4f} | {trial.temperature:.2f} "
+        f"| {trial.seconds:.0f} |"
+    )
+
+
+def report(done: Sequence[Trial]) -> str:
+    """The page: every seed, and the means."""
+    lines = [
+        "# Accuracy and calibration on MNIST",
+        "",
+        (
+            f"Made by `make bench-accuracy` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+            f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; each "
+            "training on one core, some at a time."
+        ),
+        "",
+        (
+            "LeNet-5 on nine tenths of MNIST's 60,000 training digits. The last tenth, chosen by a hash of "
+            "the pixels, picks the epoch and fits the temperature. The 10,000 test digits were looked at "
+            "once a model. NLL in nats, ECE of 15 bins, each before and after the temperature T."
+        ),
+        "",
+        "| configuration | seed | epoch | accuracy | NLL before | after | ECE before | after | T | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(row(trial) for trial in done),
+        "",
+        "| configuration | mean accuracy | lowest | highest | mean NLL | mean ECE |",
+        "|---|---|---|---|---|---|",
+        *(summary(name, [trial for trial in done if trial.config == name]) for name in CONFIGS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def summary(name: str, done: Sequence[Trial]) -> str:
+    """The mean over the seeds of one configuration, after the temperature."""
+    accuracies = [trial.after.accuracy for trial in done]
+    nll = statistics.mean(trial.after.nll for trial in done)
+    ece = statistics.mean(trial.after.ece for trial in done)
+    return (
+        f"| {name} ({CONFIGS[name]}) | {statistics.mean(accuracies):.3%} | {min(accuracies):.2%} "
+        f"| {max(accuracies):.2%} | {nll:.4f} | {ece:.4f} |"
+    )
+
+
+def main() -> None:
+    """Train, print, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/accuracy.md")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    arguments = parser.parse_args()
+    folder = os.environ.get("MNIST_OPS_DATA_DIR")
+    if not folder:
+        parser.error("set MNIST_OPS_DATA_DIR to a folder with MNIST's four files")
+    page = report(list(trials(Path(folder), arguments.jobs)))
+    print(page)
+    if arguments.write:
+        DOCUMENT.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Tracked trainings: `mnist-ops experiments list|info|log|compare`, and `mnist-ops tensorboard`.
+
+The experiments are read from the file that the tracker `sqlite` writes; no server is needed.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ops.settings import settings_of
+
+if TYPE_CHECKING:
+    from mnist_ops.adapters.tracking_experiments import Experiments, Noted, Validation
+
+app = typer.Typer(help="Tracked trainings: what was tried, and what came out.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="An experiment: how its name begins, or a part that no other has.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+All = Annotated[bool, typer.Option("--all", help="Also what is the same in both.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens, on 127.0.0.1.")]
+
+_DIGEST = 12  # characters of a digest that are shown in lists
+_ABSENT = "-"
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """List all experiments, newest first."""
+    header = ("name", "started", "status", "device", "config", "best accuracy")
+    rows = [
+        (
+            noted.experiment.name,
+            _moment(noted.experiment.started_at),
+            noted.status,
+            noted.experiment.device,
+            noted.experiment.config_digest.removeprefix("sha256:")[:_DIGEST],
+            _text(noted.best_accuracy),
+        )
+        for noted in _experiments().all()
+    ]
+    _print_columns(header, rows)
+
+
+@app.command()
+def info(name: Name) -> None:
+    """Show an experiment: its config, its metrics, and what it ran on."""
+    noted = _experiments().find(name)
+    for title, values in (
+        (noted.experiment.name, _facts(noted)),
+        ("config", noted.experiment.config),
+        ("metrics", noted.metrics),
+        ("environment", noted.experiment.environment),
+    ):
+        typer.echo(f"{title}:")
+        width = max(map(len, values), default=0)
+        for key, value in values.items():
+            typer.echo(f"  {key:<{width}}  {_text(value)}")
+
+
+@app.command()
+def log(name: Name, as_json: Json = False) -> None:
+    """Show every validation of an experiment, in their order."""
+    experiments = _experiments()
+    validations = experiments.log(experiments.find(name).experiment.name)
+    if as_json:
+        for validation in validations:
+            typer.echo(json.dumps(_finite(asdict(validation))))
+        return
+    header = ("epoch", "step", "train loss", "accuracy", "NLL", "learning rate")
+    _print_columns(header, [_line(validation) for validation in validations])
+
+
+@app.command()
+def compare(first: Name, second: Name, everything: All = False) -> None:
+    """Show where two experiments differ: data, config and metrics, with the second less the first."""
+    experiments = _experiments()
+    one, two = experiments.find(first), experiments.find(second)
+    rows = [
+        (what, _text(mine), _text(other), _difference(mine, other))
+        for what, mine, other in _compared(one, two)
+        if everything or mine != other
+    ]
+    if rows:
+        _print_columns(("", one.experiment.name, two.experiment.name, "difference"), rows)
+    else:
+        typer.echo(f"{one.experiment.name} and {two.experiment.name} do not differ")
+
+
+def tensorboard(port: Port = 6006) -> None:
+    """Run TensorBoard over all experiments, on 127.0.0.1, until it is interrupted."""
+    from mnist_ops.adapters.tracking_tensorboard import serve
+
+    serve(settings_of(os.environ).tensorboard_dir, port)
+
+
+def _experiments() -> "Experiments":
+    from mnist_ops.adapters.tracking_experiments import Experiments
+
+    return Experiments(settings_of(os.environ).experiments_file)
+
+
+def _facts(noted: "Noted") -> dict[str, object]:
+    ended = noted.finished_at
+    facts: dict[str, object] = {
+        "started": _moment(noted.experiment.started_at),
+        "ended": _moment(ended) if ended else None,
+        "status": str(noted.status),
+        "why": noted.why,
+        "device": noted.experiment.device,
+        "dataset": noted.experiment.dataset,
+        "config digest": noted.experiment.config_digest,
+        "best epoch": noted.best_epoch,
+        "best accuracy": noted.best_accuracy,
+    }
+    return {name: value for name, value in facts.items() if name != "why" or value}
+
+
+def _line(validation: "Validation") -> tuple[str, ...]:
+    return (
+        str(validation.epoch),
+        str(validation.step),
+        f"{validation.train_loss:.4f}",
+        f"{validation.validation_accuracy:.4f}",
+        f"{validation.validation_nll:.4f}",
+        _text(validation.learning_rate),
+    )
+
+
+def _compared(one: "Noted", two: "Noted") -> Iterator[tuple[str, object, object]]:
+    """What is compared, of the first and of the second."""
+    for title, of_one, of_two in (
+        ("", _identity(one), _identity(two)),
+        ("config.", one.experiment.config, two.experiment.config),
+        ("", one.metrics, two.metrics),
+    ):
+        for name in {**of_one, **of_two}:
+            yield f"{title}{name}", of_one.get(name), of_two.get(name)
+
+
+def _identity(noted: "Noted") -> Mapping[str, object]:
+    return {
+        "dataset": noted.experiment.dataset.removeprefix("sha256:")[:_DIGEST],
+        "device": noted.experiment.device,
+        "status": str(noted.status),
+    }
+
+
+def _difference(first: object, second: object) -> str:
+    """The second less the first, where both are numbers."""
+    pair = (first, second)
+    numbers = [it for it in pair if isinstance(it, int | float) and not isinstance(it, bool)]
+    return f"{numbers[1] - numbers[0]:+.6g}" if len(numbers) == 2 else ""
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return _ABSENT
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _finite(values: Mapping[str, object]) -> dict[str, object]:
+    """With null for what JSON has no number for."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Lines of aligned columns, whole on any terminal and in any pipe."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

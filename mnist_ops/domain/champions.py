@@ -1,0 +1,82 @@
+"""How the champion changes: promotions and rollbacks, each with who, when and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.records import BundleRef
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Who changes the champion, when and why.
+
+    Attributes:
+        at: when (UTC).
+        who: a person's name, or the run that did it.
+        why: one line for people.
+    """
+
+    at: datetime
+    who: str
+    why: str
+
+
+class Action(StrEnum):
+    """What changed the champion."""
+
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionChange:
+    """One change of the champion.
+
+    Attributes:
+        action: what was done.
+        bundle: the champion after it.
+        former: the champion before it; None where there was none.
+        promotion: who did it, when and why.
+    """
+
+    action: Action
+    bundle: BundleRef
+    former: BundleRef | None
+    promotion: Promotion
+
+
+def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> BundleRef:
+    """The champion that a rollback restores: the one before the promotion of the present one.
+
+    A rollback takes its promotion back, so after it the next one goes further back.
+
+    Args:
+        name: the model's name.
+        history: every change of its champion, newest first.
+
+    Raises:
+        Permanent: nothing was champion before the present one.
+    """
+    champions = [history[-1].former] if history else []
+    for change in reversed(history):
+        if change.action is Action.PROMOTION:
+            champions.append(change.bundle)
+        else:
+            champions.pop()
+    former = champions[-2] if len(champions) > 1 else None
+    if former is None:
+        raise Permanent(f"{name}: there is no former champion to roll back to")
+    return former
+
+
+def rolled_back(bundle: BundleRef, history: Sequence[ChampionChange]) -> ChampionChange | None:
+    """The rollback that took a bundle out of production, if that is how it went the last time."""
+    for change in history:
+        if bundle == change.bundle:
+            return None
+        if bundle == change.former:
+            return change if change.action is Action.ROLLBACK else None
+    return None

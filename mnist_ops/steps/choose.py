@@ -1,0 +1,133 @@
+"""Choose: of the trials of a sweep, the one that validated best."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.keys import artifact_key
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.steps.artifacts import get_json, put_json
+from mnist_ops.steps.train import Training, read_training
+from mnist_ops.vision.networks import build_network, parameter_count
+from mnist_ops.vision.sweep import differences
+from mnist_ops.vision.training_config import TrainingConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One row of a sweep's table.
+
+    Attributes:
+        training: its URI.
+        differences: the values, as JSON has them, of the fields in which the trials differ.
+        validation_accuracy: of the weights kept, share of the validation fold, 0 to 1.
+        validation_nll: of the weights kept, mean negative log-likelihood, nats.
+        best_epoch: from 1: that of the weights kept.
+        parameters: how many trainable numbers the network has.
+    """
+
+    training: str
+    differences: Mapping[str, object]
+    validation_accuracy: float
+    validation_nll: float
+    best_epoch: int
+    parameters: int
+
+    @property
+    def merit(self) -> tuple[float, float, int]:
+        """The higher, the better: the accuracy, among equals the lower NLL, then the smaller network."""
+        return self.validation_accuracy, -self.validation_nll, -self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A sweep's table, and what was chosen from it.
+
+    Attributes:
+        dataset: the URI of the data set's manifest.
+        trials: in their order.
+        winner: the URI of the training that was chosen.
+    """
+
+    dataset: str
+    trials: tuple[Trial, ...]
+    winner: str
+
+
+_CHOICE = TypeAdapter(Choice)
+
+
+def choose(training_uris: Sequence[str], *, objects: ObjectStore) -> str:
+    """Choose among trainings by their validation alone; no fold is read, and the test fold's measures less.
+
+    Args:
+        training_uris: the trials, in their order; among equals the first wins.
+        objects: where everything lies.
+
+    Returns:
+        The URI of the sweep's table, with the winner.
+
+    Raises:
+        Permanent: there is none, or they are of several data sets.
+    """
+    trainings = [read_training(objects, uri) for uri in training_uris]
+    if not trainings:
+        raise Permanent("there is no training to choose from")
+    datasets = sorted({training.dataset_uri for training in trainings})
+    if len(datasets) > 1:
+        raise Permanent(f"trainings on {len(datasets)} data sets cannot be compared: {', '.join(datasets)}")
+    trials = _table(trainings)
+    best = max(trials, key=lambda trial: trial.merit)
+    _log.info(
+        "of %d trials, %s validates best: accuracy %.4f, NLL %.4f",
+        len(trials),
+        dict(best.differences) or best.training,
+        best.validation_accuracy,
+        best.validation_nll,
+    )
+    return put_json(
+        objects,
+        lambda digest: artifact_key("trainings", trainings[0].generation, "sweep.json", digest),
+        asdict(Choice(datasets[0], trials, best.training)),
+    )
+
+
+def _table(trainings: Sequence[Training]) -> tuple[Trial, ...]:
+    different = differences([training.model.config for training in trainings])
+    return tuple(
+        Trial(
+            training=training.uri,
+            differences=values,
+            validation_accuracy=training.model.best.validation_accuracy,
+            validation_nll=training.model.best.validation_nll,
+            best_epoch=training.model.best_epoch,
+            parameters=_parameters(training.model.config),
+        )
+        for training, values in zip(trainings, different, strict=True)
+    )
+
+
+def _parameters(config: TrainingConfig) -> int:
+    return parameter_count(build_network(config.network, config.kernel_sizes))
+
+
+def read_choice(objects: ObjectStore, uri: str) -> Choice:
+    """Read a sweep's table, verified.
+
+    Raises:
+        Damaged: it is none.
+    """
+    try:
+        choice = _CHOICE.validate_python(get_json(objects, uri))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise Damaged(f"{uri}: not the table of a sweep ({where}: {problem['msg']})") from error
+    if choice.winner not in [trial.training for trial in choice.trials]:
+        raise Damaged(f"{uri}: its winner is none of its trials")
+    return choice

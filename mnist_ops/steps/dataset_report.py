@@ -1,0 +1,115 @@
+"""Dataset report: what people should know of a data set before they trust what was trained on it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.keys import artifact_key
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.steps.artifacts import put_json, read_manifest
+from mnist_ops.steps.datasets import Dataset, open_rows, read_dataset
+from mnist_ops.vision.examples import Examples
+from mnist_ops.vision.folds import Fold
+from mnist_ops.vision.label_errors import (
+    FOLDS,
+    LabelError,
+    class_balance,
+    likely_label_errors,
+    out_of_fold_probabilities,
+)
+from mnist_ops.vision.training import pick_device
+from mnist_ops.vision.training_config import TrainingConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """The usable rows of a data set, in its order."""
+
+    examples: Examples
+    record_ids: Sequence[str]
+    urls: Sequence[str]
+    folds: Sequence[str]
+
+
+def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingConfig, device: str) -> str:
+    """Count a data set's classes and quarantine, and rank the labels that are likely wrong.
+
+    Every usable example of every fold is judged by a classifier that was not trained on it.
+
+    Args:
+        dataset_uri: the data set's manifest.
+        objects: where everything lies.
+        config: of the classifiers that judge, such as `JUDGE`; they need not be good.
+        device: auto, cpu or cuda.
+
+    Returns:
+        The URI of a JSON object: `dataset`; `examples`; `classes`, the examples by label and fold;
+        `quarantined`, by reason; `out_of_fold_accuracy` and `judges`, who judged; and `label_errors`,
+        the likeliest first, each with its record's id, URL and fold, the given and the suggested label,
+        the margin of their probabilities, and whether it is a confident one.
+
+    Raises:
+        Permanent: there are too few examples to train on.
+    """
+    dataset = read_dataset(objects, dataset_uri)
+    labelled = _read(objects, dataset)
+    labels = labelled.examples.labels
+    probabilities = out_of_fold_probabilities(labelled.examples, config, pick_device(device))
+    errors = likely_label_errors(probabilities, labels)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    _log.info("%d of %d labels are likely wrong, by judges of %.4f", len(errors), len(labels), accuracy)
+    generation = read_manifest(objects, dataset.snapshot).generation
+    return put_json(
+        objects,
+        lambda digest: artifact_key("datasets", generation, "report.json", digest),
+        {
+            "dataset": dataset_uri,
+            "examples": len(labels),
+            "classes": _balance(labelled, dataset.labels),
+            "quarantined": dict(dataset.quarantined),
+            "out_of_fold_accuracy": accuracy,
+            "judges": {"folds": FOLDS, "config": config.model_dump(mode="json")},
+            "label_errors": [_described(error, labelled, dataset.labels) for error in errors],
+        },
+    )
+
+
+def _read(objects: ObjectStore, dataset: Dataset) -> _Labelled:
+    columns = ("record_id", "url", "fold", "label", "pixels")
+    kept: dict[str, list[object]] = {name: [] for name in columns}
+    with open_rows(objects, dataset) as file:
+        for batch in file.iter_batches(columns=[*columns]):
+            usable = batch.filter(batch["label"].is_valid())
+            for name in columns:
+                kept[name] += usable[name].to_pylist()
+    if not kept["label"]:
+        raise Permanent(f"{dataset.rows}: no example is usable")
+    pixels = np.frombuffer(b"".join(kept["pixels"]), np.uint8)  # type: ignore[arg-type]
+    examples = Examples(pixels.reshape(-1, 28, 28), np.array(kept["label"], np.uint8))
+    record_ids, urls, folds = (list(map(str, kept[name])) for name in ("record_id", "url", "fold"))
+    return _Labelled(examples, record_ids, urls, folds)
+
+
+def _balance(labelled: _Labelled, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    folds, labels = np.array(labelled.folds), labelled.examples.labels
+    by_fold = {str(fold): class_balance(labels[folds == str(fold)]) for fold in Fold}
+    return {
+        name: {fold: counts[index] for fold, counts in by_fold.items()} for index, name in enumerate(names)
+    }
+
+
+def _described(error: LabelError, labelled: _Labelled, names: Sequence[str]) -> dict[str, object]:
+    return {
+        "record_id": labelled.record_ids[error.index],
+        "url": labelled.urls[error.index],
+        "fold": labelled.folds[error.index],
+        "given": names[error.given],
+        "suggested": names[error.suggested],
+        "margin": round(error.margin, 6),
+        "confident": error.confident,
+    }

@@ -1,0 +1,67 @@
+"""A person's word between the gate and the promotion."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException
+
+from mnist_airflow.operators.base import permanent_errors_fail
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PATIENCE = timedelta(days=7)
+
+
+class ApprovePromotionOperator(ApprovalOperator):
+    """Ask a person whether a released model may be promoted, where somebody wants that to be asked.
+
+    Returns who answered what, for PromoteModelOperator, or None where nobody was to be asked. A rejection
+    skips what comes after and leaves the model a candidate, and so does no answer in time. Where the gate
+    refused the model already, this task and what comes after it are skipped.
+
+    Args:
+        verdict: what ReleaseModelOperator returns.
+        required: whether to ask; `MNIST_OPS_REQUIRE_APPROVAL` asks in any case.
+        response_timeout: how long to wait for an answer.
+        kwargs: ApprovalOperator's arguments.
+    """
+
+    template_fields = (*ApprovalOperator.template_fields, "verdict", "required")
+
+    def __init__(
+        self,
+        *,
+        verdict: Mapping[str, Any] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
+        required: bool | str = False,
+        response_timeout: timedelta = PATIENCE,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        comment = Param("", type="string", title="Comment", description="Kept with the promotion.")
+        asked = {
+            "subject": "Promote a released model?",
+            "defaults": self.REJECT,
+            "params": {"comment": comment},
+        }
+        super().__init__(response_timeout=response_timeout, **(asked | kwargs))
+        self.verdict = verdict
+        self.required = required
+
+    def execute(self, context: "Context") -> None:
+        """Ask, and wait without holding a worker."""
+        from mnist_ops.settings import Settings
+
+        bundle, why = self.verdict["bundle"], self.verdict["why"]
+        if not self.verdict["promote"]:
+            raise AirflowSkipException(f"{bundle['name']} {bundle['version']} stays a candidate: {why}")
+        with permanent_errors_fail():
+            asked_for = self.required or Settings().require_approval
+        if not asked_for:
+            self.log.info("nobody asked for an approval")
+            return
+        self.subject = f"Promote {bundle['name']} {bundle['version']}? {why}"
+        self.body = f"{why}\n\nThe bundle: `{bundle['uri']}`, `{bundle['digest']}`"
+        super().execute(context)
