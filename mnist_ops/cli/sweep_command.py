@@ -85,13 +85,20 @@ def train_trials(
 def best_training(
     dataset_uri: str, objects: "ObjectStore", trials: "Sequence[TrainingConfig]", settings: "Settings"
 ) -> str:
-    """Train some trials on a data set; returns the URI of the training that validates best."""
+    """Train some trials on a data set; returns the URI of the training that validates best.
+
+    Raises:
+        Permanent: a trial failed.
+    """
     from mnist_ops.cli.training_progress import train_with_progress
     from mnist_ops.steps.choose import read_choice
 
     if len(trials) == 1:
         return train_with_progress(dataset_uri, objects, trials[0], settings)
-    return read_choice(objects, train_trials(dataset_uri, objects, trials, settings)).winner
+    choice = read_choice(objects, train_trials(dataset_uri, objects, trials, settings))
+    if failed := len(trials) - len(choice.trials):
+        raise Permanent(f"{failed} of {len(trials)} trials failed: mend or remove them")
+    return choice.winner
 
 
 def _print(choice: "Choice") -> None:

@@ -2,14 +2,12 @@
 
 import contextlib
 import logging
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.keys import Generation, sha256_hex
+from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts import check_digest, get_verified
 from mnist_ops.vision.checkpoint import Checkpoint, checkpoint_of
@@ -63,9 +61,14 @@ class StoredCheckpoints:
 
     def newest(self) -> Checkpoint | None:
         """The one of the latest epoch that is whole."""
-        for name in self._names():
+        stored = self._stored()
+        for name in sorted({*self._here(), *stored}, reverse=True):
             try:
-                return checkpoint_of(self._read(name))
+                data = self._read(name)
+                checkpoint = checkpoint_of(data)
+                if name not in stored:  # it was killed before the upload
+                    self._objects.put_bytes(f"{self._prefix}/{name}", data)
+                return checkpoint  # noqa: TRY300 (nothing but reading and keeping it may fail)
             except Permanent as error:
                 _log.warning("passing over a checkpoint: %s", error)
         return None
@@ -75,10 +78,10 @@ class StoredCheckpoints:
         data = checkpoint.to_bytes()
         name = f"epoch-{checkpoint.epoch:06d}-{sha256_hex(data)}.safetensors"
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = self._folder / f"{name}.unfinished"
-            unfinished.write_bytes(data)
-            os.replace(unfinished, self._folder / name)  # noqa: PTH105 (atomic: a killed one leaves no half)
+            try:
+                _write(self._folder / name, data)
+            except OSError as error:
+                _log.warning("%s cannot be written (%s): the object store has it alone", name, error)
         self._objects.put_bytes(f"{self._prefix}/{name}", data)
 
     def leave_the_disk(self) -> None:
@@ -87,18 +90,33 @@ class StoredCheckpoints:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self._folder)
 
-    def _names(self) -> Iterator[str]:
-        """The names of all, the latest epoch first."""
-        here = [path.name for path in self._folder.glob("*")] if self._folder is not None else []
-        stored = [key.rpartition("/")[2] for key in self._objects.keys(f"{self._prefix}/")]
-        yield from sorted((name for name in {*here, *stored} if _NAME.match(name)), reverse=True)
+    def _here(self) -> set[str]:
+        """The names of those on the disk."""
+        if self._folder is None:
+            return set()
+        return {path.name for path in self._folder.glob("epoch-*") if _NAME.match(path.name)}
+
+    def _stored(self) -> set[str]:
+        """The names of those in the object store."""
+        names = {key.rpartition("/")[2] for key in self._objects.keys(f"{self._prefix}/")}
+        return {name for name in names if _NAME.match(name)}
 
     def _read(self, name: str) -> bytes:
         path = None if self._folder is None else self._folder / name
         if path is not None and path.exists():
-            data = path.read_bytes()
-            with contextlib.suppress(Damaged):
-                check_digest(str(path), sha256_hex(data), name[13:77])
+            try:
+                data = path.read_bytes()
+                check_digest(str(path), sha256_hex(data), digest_in_name(name))
+            except (OSError, Damaged) as error:
+                _log.warning("%s: taking the object store's", error)
+            else:
                 return data
-            _log.warning("%s is damaged: taking the object store's", path)
         return get_verified(self._objects, self._objects.uri(f"{self._prefix}/{name}"))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)

@@ -40,8 +40,8 @@ class Trial:
 
     @property
     def merit(self) -> tuple[float, float, int]:
-        """The higher, the better: the accuracy, among equals the lower NLL, then the smaller network."""
-        return self.validation_accuracy, -self.validation_nll, -self.parameters
+        """The higher, the better: the lower NLL, among equals the accuracy, then the smaller network."""
+        return -self.validation_nll, self.validation_accuracy, -self.parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,12 +193,23 @@ class _Run:
         if not math.isfinite(loss):
             raise Permanent(f"the training loss became {loss}: lower learning_rate")
         average = self.descent.average
-        metrics = EpochMetrics(epoch, self._step, loss, *_measured(average, *self._held_out))
+        metrics = EpochMetrics(epoch, self._step, loss, *self._measured(average))
         if not self._history or metrics.merit > max(former.merit for former in self._history):
             self._best_step = self._step
             self._best = {name: value.clone() for name, value in average.network.state_dict().items()}
         self._history = (*self._history, metrics)
         watcher.on_epoch(metrics, average)
+
+    @torch.inference_mode()
+    def _measured(self, model: DigitClassifier) -> tuple[float, float]:
+        """Accuracy and mean NLL on the validation fold."""
+        model.eval()
+        images, labels = self._held_out
+        # What fits into memory with gradients fits without.
+        batches = torch.split(images, min(_EVALUATION_BATCH, self.batch_size))
+        logits = torch.cat([model(batch) for batch in batches]).double()
+        correct = int((logits.argmax(1) == labels).sum())
+        return correct / len(labels), float(functional.cross_entropy(logits, labels))
 
     def trained(self) -> TrainedModel:
         """The weights that validated best."""
@@ -249,7 +260,8 @@ class _Run:
         random = former.part("random")
         self._generator.set_state(random["order"])
         torch.set_rng_state(random["cpu"])
-        if self.device.type == "cuda":
+        # One that began on the CPU has none, and goes on with that of the seed.
+        if self.device.type == "cuda" and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _random(self) -> dict[str, Tensor]:
@@ -311,14 +323,6 @@ def _unflatten(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> Non
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in flat.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+        # Copied: the optimizer would change the checkpoint's own, to which a second try goes back.
+        state.setdefault(int(index), {})[key] = value.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-@torch.inference_mode()
-def _measured(model: DigitClassifier, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy and mean NLL."""
-    model.eval()
-    logits = torch.cat([model(batch) for batch in torch.split(images, _EVALUATION_BATCH)]).double()
-    correct = int((logits.argmax(1) == labels).sum())
-    return correct / len(labels), float(functional.cross_entropy(logits, labels))

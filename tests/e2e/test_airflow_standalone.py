@@ -258,7 +258,7 @@ def test_the_winner_of_a_sweep_was_picked_on_validation(trained, first_model):
     objects = trained.deployment.adapters.objects
     (key,) = [key for key in objects.keys("trainings/") if "/sweep-" in key]
     choice = read_choice(objects, objects.uri(key))
-    best = max(choice.trials, key=lambda trial: (trial.validation_accuracy, -trial.validation_nll))
+    best = max(choice.trials, key=lambda trial: trial.merit)
     assert len(choice.trials) == 4
     assert choice.winner == best.training == first_model.training
 
@@ -274,16 +274,16 @@ def test_the_trials_of_a_sweep_are_tracked_as_experiments(running):
 @pytest.mark.usefixtures("trained")
 def test_the_report_of_a_release_is_shown_to_those_who_signed_in(running):
     """The page is the bundle's own; nobody else sees it."""
-    page = f"{running.airflow_url}/mnist-ops/reports/1"
-    assert requests.get(page, timeout=30).status_code == 401
+    reports = f"{running.airflow_url}/mnist-ops/reports"
+    assert requests.get(f"{reports}/1", timeout=30).status_code == 401
     account = {"username": running.airflow_user, "password": running.airflow_password}
     signed_in = requests.post(f"{running.airflow_url}/auth/token", json=account, timeout=30).json()
     signed_in = {"Authorization": f"Bearer {signed_in['access_token']}"}
-    answer = requests.get(page, headers=signed_in, timeout=30)
+    answer = requests.get(f"{reports}/1", headers=signed_in, timeout=30)
     assert answer.status_code == 200
     assert "<!doctype html>" in answer.text.lower()
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert requests.get(page.replace("/1", "/99"), headers=signed_in, timeout=30).status_code == 404
+    assert requests.get(f"{reports}/99", headers=signed_in, timeout=30).status_code == 404
 
 
 def test_a_training_changes_no_record(trained):

@@ -60,6 +60,7 @@ def test_what_is_only_on_the_disk_is_found(objects, tmp_path) -> None:
     """The process was killed before the upload."""
     _stored(InMemoryObjects(), tmp_path).save(_checkpoint(3))
     assert _stored(objects, tmp_path).newest().epoch == 3
+    assert _stored(objects, None).newest().epoch == 3, "it is uploaded before the training goes on"
 
 
 def test_what_is_only_in_the_object_store_is_found(objects, tmp_path) -> None:
@@ -87,6 +88,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(objects, caplog) -> No
     with caplog.at_level(logging.WARNING):
         assert kept.newest().epoch == 1
     assert "passing over a checkpoint" in caplog.text
+
+
+def test_a_disk_that_cannot_be_written_costs_no_training(objects, tmp_path, caplog) -> None:
+    """The object store has the checkpoints alone, and the log says so."""
+    (tmp_path / "a file").write_text("no folder")
+    kept = _stored(objects, tmp_path / "a file")
+    kept.save(_checkpoint(1))
+    assert kept.newest().epoch == 1
+    assert "cannot be written" in caplog.text
 
 
 def test_an_unfinished_file_is_no_checkpoint(objects, tmp_path) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.vision.checkpoint import Checkpoint, NoCheckpoints
 from mnist_ops.vision.classifier import DigitClassifier
 from mnist_ops.vision.examples import Examples
 from mnist_ops.vision.networks import build_network
@@ -160,6 +161,49 @@ def test_running_out_of_memory_halves_the_batch_and_finishes(
     assert memory.sizes[:3] == [128, 64, 32]
     assert model.config.batch_size == 128
     assert model.weights == train(*folds, TrainingConfig(epochs=2, batch_size=32), CPU).weights
+
+
+class Shrinking(Watcher):
+    """Memory for 128 digits; after each of two steps of the second epoch, of two steps each, for half."""
+
+    def __init__(self) -> None:
+        self._limit, self._passes = 128, 0
+
+    def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
+        def allocate(network: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if network.training and len(inputs[0]) > self._limit:
+                raise torch.OutOfMemoryError
+            self._passes += network.training
+            if network.training and self._passes in (3, 4):
+                self._limit //= 2
+
+        model.network.register_forward_pre_hook(allocate)
+
+
+class Kept(NoCheckpoints):
+    """Checkpoints, in a list; the newest is the one it was given."""
+
+    def __init__(self, newest: Checkpoint | None = None) -> None:
+        self.all: list[Checkpoint] = []
+        self._newest = newest
+
+    def newest(self) -> Checkpoint | None:
+        return self._newest
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.all.append(checkpoint)
+
+
+def test_running_out_of_memory_twice_in_a_later_epoch_begins_that_epoch_anew(
+    training: Examples, validation: Examples
+) -> None:
+    """With the optimizer as it was: what the two failed attempts did to it is gone."""
+    config, kept = TrainingConfig(epochs=2, batch_size=128), Kept()
+    folds = few(training, 256), few(validation, 50)
+    shrunk = train(*folds, config, CPU, Shrinking(), kept)
+    assert kept.all[1].batch_size == 32
+    halved = dataclasses.replace(kept.all[0], batch_size=32)
+    assert shrunk.weights == train(*folds, config, CPU, None, Kept(halved)).weights
 
 
 def test_one_example_that_does_not_fit_is_an_error(training: Examples, validation: Examples) -> None:
