@@ -124,21 +124,24 @@ def report(done: Sequence[Trial]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
         *(row(trial) for trial in done),
         "",
-        "| configuration | mean accuracy | lowest | highest | mean NLL | mean ECE |",
-        "|---|---|---|---|---|---|",
+        "| configuration | mean accuracy | lowest | highest | NLL before | after | ECE before | after |",
+        "|---|---|---|---|---|---|---|---|",
         *(summary(name, [trial for trial in done if trial.config == name]) for name in CONFIGS),
     ]
     return "\n".join(lines) + "\n"
 
 
 def summary(name: str, done: Sequence[Trial]) -> str:
-    """The mean over the seeds of one configuration, after the temperature."""
+    """The means over the seeds of one configuration."""
     accuracies = [trial.after.accuracy for trial in done]
-    nll = statistics.mean(trial.after.nll for trial in done)
-    ece = statistics.mean(trial.after.ece for trial in done)
+    before, after = ([getattr(trial, when) for trial in done] for when in ("before", "after"))
+    nlls, eces = (
+        [statistics.mean(getattr(measure, name) for measure in measures) for measures in (before, after)]
+        for name in ("nll", "ece")
+    )
     return (
         f"| {name} ({CONFIGS[name]}) | {statistics.mean(accuracies):.3%} | {min(accuracies):.2%} "
-        f"| {max(accuracies):.2%} | {nll:.4f} | {ece:.4f} |"
+        f"| {max(accuracies):.2%} | {nlls[0]:.4f} | {nlls[1]:.4f} | {eces[0]:.4f} | {eces[1]:.4f} |"
     )
 
 

@@ -71,6 +71,8 @@ class Clock(Watcher):
 def ours(training: Digits, test: Digits, seed: int) -> tuple[float, list[tuple[float, float]]]:
     """Seconds to the accuracy with the configuration `fast`, and the curve."""
     config = load_config(Path("fast"), [f"seed={seed}", f"threads={os.cpu_count() or 1}"])
+    steps = -(-len(training[0]) // config.batch_size)
+    config = config.model_copy(update={"validate_every": steps // classic_script.LOOKS})
     clock = Clock(test)
     # One digit to validate on: the accuracy is looked at elsewhere, and this one costs next to nothing.
     one = Examples(training[0][:1], training[1][:1])
@@ -97,9 +99,10 @@ def report(rounds: list[tuple[tuple[float, float, float], tuple[float, float, fl
             f"Made by `python -m benchmarks.time_to_accuracy` on {datetime.now(UTC):%Y-%m-%d}: "
             f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
             f"torch {torch.__version__}. LeNet-5 on all 60,000 training digits, from loaded arrays; seconds "
-            "of training until the accuracy on the 10,000 test digits is 99.0 %. The classic script reads "
+            "of training until the accuracy on the 10,000 test digits is 99.0 %, looked at ten times an "
+            "epoch in both; looking is not counted. The classic script reads "
             "picture by picture through a DataLoader (batch 64, Adadelta, 0.7 of the learning rate after "
-            "every epoch) and is looked at after every epoch; ours is the configuration `fast`."
+            "every epoch); ours is the configuration `fast`."
         ),
         "",
         "| round | ours, s | reached | classic, s | reached | ratio |",

@@ -5,7 +5,8 @@ records are snapshotted, their images fetched (or taken from where an earlier da
 split into folds by the hash of the images' bytes. Every trial of the sweep, or the one configuration, is
 trained in a fresh process on the `gpu` queue, one at a time. The one that validates best is measured on
 the test fold beside the champion, packed into a bundle and registered as a candidate. Where the gate
-allows it, and a person has approved it if that is asked for, it becomes champion.
+allows it, and a person has approved it if that is asked for, it becomes champion. An unanswered request
+delays the next run, for two days at most: only one run is active at a time.
 
 Where an EC2 instance is named (`MNIST_OPS_TRAINING_INSTANCE_ID`), it is started before the training and
 stopped after it, whatever became of it. With nothing labelled, the run is skipped from the fetching on.

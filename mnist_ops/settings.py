@@ -69,12 +69,14 @@ class Settings(BaseSettings):
         training_dir: on a disk of the training machine: checkpoints, and the experiments that are tracked.
         trackers: where trainings are noted: any of console, tensorboard, sqlite and mlflow, separated by
             commas.
-        mlflow_tracking_uri: of the MLflow server, for the tracker mlflow.
+        mlflow_tracking_uri: of the MLflow server, for the tracker mlflow; without user and password.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MNIST_OPS_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MNIST_OPS_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     s3_bucket: Annotated[str, Field(min_length=3, max_length=63)] = "mnist-ops"
     s3_prefix: Annotated[str, Field(pattern=_PREFIX)] = ""
@@ -126,6 +128,17 @@ class Settings(BaseSettings):
             if not name or not port.isdecimal():
                 raise ValueError(f"{host!r}: expected host:port, such as images.internal:8080")
         return hosts
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _without_credentials(cls, uri: str | None) -> str | None:
+        # Wherever the @ stands: a password that was not encoded may move it out of the authority.
+        if uri is not None and "@" in uri:
+            raise ValueError(
+                "MNIST_OPS_MLFLOW_TRACKING_URI must have no user and password in it (no @), since MLflow's "
+                "errors quote it; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
 
     @property
     def fields(self) -> FieldNames:

@@ -6,7 +6,7 @@ Each decision is one unique `_id` or one atomic update, so that it holds on ever
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 from pymongo import WriteConcern
 from pymongo.collection import Collection
@@ -168,7 +168,8 @@ class MongoModels:
         mine = {"_id": key, "training": model.training}
         translated(self._models.update_one, {**mine, "uri": None}, {"$set": values})
         if model.decision is not None:
-            translated(self._models.update_one, mine, {"$set": {"decision": asdict(model.decision)}})
+            decision = _decision_document(model.decision)
+            translated(self._models.update_one, mine, {"$set": {"decision": decision}})
         standing = translated(self._models.find_one, mine)
         if standing is None:
             raise Permanent(f"{key}: not reserved for {model.training}")
@@ -279,12 +280,28 @@ def _change_document(change: ChampionChange) -> Document:
     }
 
 
+def _decision(name: str, document: Document) -> Decision:
+    # Decisions from before it was noted have no `compared_with`.
+    champion = cast("Document | None", document.get("compared_with"))
+    return Decision(
+        promote=cast("bool", document["promote"]),
+        why=str(document["why"]),
+        p_value=cast("float | None", document["p_value"]),
+        compared_with=_referred(name, champion) if champion else None,
+    )
+
+
+def _decision_document(decision: Decision) -> Document:
+    champion = decision.compared_with
+    return asdict(decision) | {"compared_with": _reference(champion) if champion else None}
+
+
 def _model(document: Document) -> RegisteredModel:
-    decision = cast("Mapping[str, Any] | None", document.get("decision"))
+    decision = cast("Document | None", document.get("decision"))
     return RegisteredModel(
         bundle=_bundle(document),
         training=str(document["training"]),
         metrics=cast("Mapping[str, float]", document["metrics"]),
         released_at=cast("datetime", document["released_at"]),
-        decision=Decision(**decision) if decision else None,
+        decision=_decision(str(document["name"]), decision) if decision else None,
     )

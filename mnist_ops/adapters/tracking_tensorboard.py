@@ -1,6 +1,7 @@
 """Trainings as event files that TensorBoard shows, and TensorBoard itself.
 
-Errors of its files become Transient. torch and TensorBoard are imported when they are used.
+Errors of its files, and what its writers raise over a network or numbers that they cannot show, become
+Transient. torch and TensorBoard are imported when they are used.
 """
 
 import contextlib
@@ -85,7 +86,8 @@ class TensorBoardTracker(Tracker):
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
         """Write the operations that the example goes through."""
-        with _writing(), warnings.catch_warnings():
+        # The writer prints what it could not trace; standard output is for results.
+        with _writing(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             # TensorBoard's writer traces, which torch has deprecated.
             warnings.simplefilter("ignore")
             self._opened.add_graph(network, example)
@@ -181,10 +183,19 @@ def _require(module: str) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
+    """What the writers raise becomes Transient.
+
+    Beside OSError these are, as torch 2 has them: RuntimeError, TypeError and TracingCheckError of a network
+    that cannot be traced, or differs from its trace; ValueError of a histogram without a bin; and
+    AssertionError of an embedding whose counts differ.
+    """
+    untraceable: type[Exception] = import_module("torch.jit").TracingCheckError
     try:
         yield
     except OSError as error:
         raise Transient(f"its event files cannot be written: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, untraceable) as error:
+        raise Transient(f"its writer does not take it: {type(error).__name__}: {error}") from error
 
 
 def _plain(value: object) -> bool | int | float | str | None:

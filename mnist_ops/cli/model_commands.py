@@ -75,10 +75,13 @@ def show(version: Version, as_json: Json = False) -> None:
 def promote(
     version: Version,
     why: Why,
-    force: Annotated[bool, typer.Option("--force", help="Although the gate refused it.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Although the gate refused it, or judged it beside another champion."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a version the champion; one that the gate refused only with --force."""
+    """Make a version the champion; only with --force where the gate did not let it pass."""
     from mnist_ops.steps.promote import promote_version
 
     adapters = _adapters()
@@ -165,6 +168,13 @@ def _said(decision: Decision | None) -> str:
     return said if decision.p_value is None else f"{said}, p = {decision.p_value:.3g}"
 
 
+def _compared(decision: Decision) -> str:
+    champion = decision.compared_with
+    if champion is None:
+        return "no champion" if decision.names_its_champion else "a champion that was not noted"
+    return f"{champion.name} {champion.version}, {champion.digest}"
+
+
 def _figure(model: RegisteredModel, name: str, form: str) -> str:
     return format(model.metrics[name], form) if name in model.metrics else "?"
 
@@ -176,6 +186,8 @@ def _facts(
     yield "model", f"{model.bundle.name} {model.bundle.version}"
     yield "status", _status(model, history)
     yield "the gate", model.decision.why if model.decision else "was not asked"
+    if model.decision:
+        yield "compared with", _compared(model.decision)
     yield "released", f"{model.released_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "bundle", model.bundle.uri
     yield "digest", model.bundle.digest

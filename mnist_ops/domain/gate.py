@@ -8,6 +8,7 @@ the challenger's probabilities are from the truth.
 from dataclasses import dataclass
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.statistics import mcnemar_exact
 
 
@@ -65,11 +66,23 @@ class Decision:
         promote: whether the challenger may become champion.
         why: one line for people, with every number that decided.
         p_value: of McNemar's exact test; None where there was no champion to compare with.
+        compared_with: the champion that it was measured against; None where there was none, and in
+            decisions with a p-value that were noted before this was.
     """
 
     promote: bool
     why: str
     p_value: float | None
+    compared_with: BundleRef | None = None
+
+    def holds_against(self, champion: BundleRef | None) -> bool:
+        """Whether it says anything about replacing this champion: it was measured against that one."""
+        return self.compared_with == champion and self.names_its_champion
+
+    @property
+    def names_its_champion(self) -> bool:
+        """Whether it is known what it was measured against; a comparison has a p-value."""
+        return self.compared_with is not None or self.p_value is None
 
 
 def judge(

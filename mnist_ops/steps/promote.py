@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnist_ops.domain.champions import Promotion, rolled_back
 from mnist_ops.domain.errors import Permanent, Transient
-from mnist_ops.domain.gate import Disagreements
+from mnist_ops.domain.gate import Decision, Disagreements
 from mnist_ops.domain.ports import ModelRegistry, RegisteredModel
 from mnist_ops.domain.records import BundleRef
 
@@ -106,22 +106,41 @@ def promote_version(
         model: the version.
         models: the registry.
         promotion: who, when and why.
-        force: promote it although the gate refused it, or was never asked.
+        force: promote it although the gate refused it, was never asked, or compared it with another
+            champion than the one it would replace.
 
     Returns:
         Whether that changed anything: False where it was the champion already.
 
     Raises:
-        Permanent: the gate refused it, or was never asked, and nobody forces it.
+        Permanent: the gate refused it, was never asked, or compared it with another champion, and nobody
+            forces it.
         Transient: somebody else changed the champion at the same moment.
     """
     bundle, decision = model.bundle, model.decision
     champion = models.champion(bundle.name)
     if champion == bundle:
         return False
-    if not force and not (decision and decision.promote):
-        said = decision.why if decision else "the gate was never asked about it"
-        raise Permanent(f"{bundle.name} {bundle.version}: {said}; --force promotes it all the same")
+    objection = None if force else _objection(decision, champion)
+    if objection is not None:
+        raise Permanent(f"{bundle.name} {bundle.version}: {objection}; --force promotes it all the same")
     if not models.promote(bundle, champion, promotion):
         raise Transient(f"{bundle.name}: the champion was changed at the same moment; look again")
     return True
+
+
+def _objection(decision: Decision | None, champion: BundleRef | None) -> str | None:
+    """What speaks against replacing this champion by the gate's word; None where nothing does."""
+    if decision is None:
+        return "the gate was never asked about it"
+    if not decision.promote:
+        return decision.why
+    if decision.holds_against(champion):
+        return None
+    known = decision.names_its_champion
+    measured = _named(decision.compared_with) if known else "a champion that its decision does not name"
+    return f"it was compared with {measured}, and the champion is {_named(champion)}; evaluate it anew"
+
+
+def _named(champion: BundleRef | None) -> str:
+    return f"version {champion.version} ({champion.digest})" if champion else "none"

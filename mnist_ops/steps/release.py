@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def release(
         return Verdict(standing, promote=False, promoted=False, why="it is the champion already")
     theirs = _score(comparison.champion_test) if comparison.champion_test else None
     decision = judge(_score(test), theirs, comparison.disagreements, gate)
+    decision = replace(decision, compared_with=champion)
     registered = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now(), decision))
     _log.info("%s %d: %s", model_name, version, decision.why)
     return Verdict(

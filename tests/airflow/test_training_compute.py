@@ -7,16 +7,30 @@ AWS connection leads to SeaweedFS for objects and to moto for EC2.
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
 import psutil
 import pytest
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.serialization.definitions.dag import SerializedDAG
+from airflow.serialization.serialized_objects import LazyDeserializedDAG
+from airflow.utils.session import create_session
+from botocore.awsrequest import AWSResponse
 from moto.server import ThreadedMotoServer
 
 from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
@@ -136,11 +150,11 @@ def test_the_trials_differ_in_what_is_swept_alone(deployment, swept) -> None:
 
 
 def test_the_winner_is_the_one_that_validated_best(deployment, swept) -> None:
-    """Nothing of the test fold decides."""
+    """By its NLL; nothing of the test fold decides."""
     run, _ = swept
     table = json.loads(deployment.read(run.xcoms["choose", "sweep"]))
-    accuracy = {trial["training"]: trial["validation_accuracy"] for trial in table["trials"]}
-    assert accuracy[table["winner"]] == max(accuracy.values())
+    nll = {trial["training"]: trial["validation_nll"] for trial in table["trials"]}
+    assert nll[table["winner"]] == min(nll.values())
     assert run.xcoms["choose", "return_value"] == table["winner"]
 
 
@@ -213,6 +227,46 @@ def test_killing_the_training_leaves_the_machine_stopped(deployment, machine, ru
     assert (run.state, machine.state) == ("failed", "stopped")
 
 
+def test_a_training_ends_with_a_task_that_is_killed(deployment, swept, tmp_path) -> None:
+    """With SIGKILL, which leaves the task no time to end anything: the pipe that it held closes."""
+    script = tmp_path / "task.py"
+    script.write_text(
+        "import sys\n"
+        "from mnist_airflow.operators.training import TrainModelOperator\n"
+        "config = {'network': 'conv20-50-500', 'epochs': 1000}\n"
+        "TrainModelOperator(task_id='train', dataset=sys.argv[1], config=config).execute({})\n"
+    )
+    run, _ = swept
+    log = tmp_path / "log"
+    with deployment.collection("swept"), log.open("wb") as output:
+        task = subprocess.Popen(
+            [sys.executable, script, run.xcoms["build_dataset", "return_value"]],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    try:
+        training = process_that_trains(task, log)
+        task.kill()
+        assert task.wait() == -signal.SIGKILL
+        gone, alive = psutil.wait_procs([training], timeout=20)
+        assert (gone, alive) == ([training], [])
+    finally:
+        task.kill()
+        task.wait()
+
+
+def process_that_trains(task: subprocess.Popen[bytes], log: Path) -> psutil.Process:
+    """The child of a task that trains, once its first epoch is over."""
+    deadline = time.monotonic() + 120
+    while "epoch" not in log.read_text() and time.monotonic() < deadline:
+        assert task.poll() is None, log.read_text()
+        time.sleep(0.1)
+    children = psutil.Process(task.pid).children()
+    [found] = [child for child in children if {"step", "train"} <= set(child.cmdline())]
+    return found
+
+
 def test_with_nothing_labelled_the_machine_is_left_alone(deployment, machine, run_dag) -> None:
     """Neither task does anything."""
     with deployment.collection(
@@ -272,6 +326,95 @@ def test_a_machine_that_does_not_come_up_in_time_is_stopped_at_once(machine) -> 
     with pytest.raises(TimeoutError):
         Impatient(task_id="start", instance_id=machine.instance_id).execute(context())
     assert machine.state == "stopped"
+
+
+def refused_to_stop(times: int) -> type[StartTrainingInstanceOperator]:
+    """A start that takes too long, of an instance that EC2 so often refuses to stop, as a pending one."""
+    left = iter(range(times))
+
+    class Pending(StartTrainingInstanceOperator):
+        def execute(self, context: Any) -> None:
+            self.hook.wait_for_state = self.give_up
+            self.hook.conn.meta.client.meta.events.register("before-send.ec2.StopInstances", self.refuse)
+            super().execute(context)
+
+        def give_up(self, **_: object) -> None:
+            raise TimeoutError("too slow")
+
+        def refuse(self, request: Any, **_: object) -> AWSResponse | None:
+            return None if next(left, None) is None else AWSResponse(request.url, 400, {}, Refusal())
+
+    class Refusal:
+        def stream(self) -> Iterator[bytes]:
+            yield b"<Response><Errors><Error><Code>IncorrectInstanceState</Code><Message>It is pending"
+            yield b"</Message></Error></Errors><RequestID>1</RequestID></Response>"
+
+    return Pending
+
+
+def test_a_pending_machine_is_stopped_as_soon_as_that_is_possible(machine) -> None:
+    """EC2 stops none before it runs."""
+    with pytest.raises(TimeoutError, match="too slow"):
+        refused_to_stop(2)(task_id="start", instance_id=machine.instance_id).execute(context())
+    assert machine.state == "stopped"
+
+
+def test_a_machine_that_cannot_be_stopped_is_told_beside_what_went_wrong_first(machine) -> None:
+    """After a bounded time; it does not take the first error's place."""
+    start = refused_to_stop(100)(task_id="start", instance_id=machine.instance_id, stop_patience=0.0)
+    with pytest.raises(TimeoutError, match="too slow") as raised:
+        start.execute(context())
+    [note] = raised.value.__notes__
+    assert machine.instance_id in note
+    assert "IncorrectInstanceState" in note
+    assert machine.state == "running"
+
+
+@pytest.fixture
+def killed_start(machine, run_any) -> Iterator[Any]:
+    """A run whose setup gets SIGTERM while it waits for the machine, under Airflow's own handler."""
+
+    class Killed(StartTrainingInstanceOperator):
+        def execute(self, context: Any) -> None:
+            self.hook.wait_for_state = self.wait
+            super().execute(context)
+
+        def wait(self, **_: object) -> None:
+            assert machine.state == "running"
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            time.sleep(30)
+            raise AssertionError("nothing ended the waiting")
+
+    with DAG("killed_start", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC)) as dag:
+        start = Killed(task_id="start", instance_id=machine.instance_id)
+        stop = StopTrainingInstanceOperator(task_id="stop", instance_id=machine.instance_id)
+        start >> EmptyOperator(task_id="work") >> stop.as_teardown(setups=start)
+    DagBundlesManager().sync_bundles_to_db()
+    with create_session() as session:
+        lazy = LazyDeserializedDAG.from_dag(dag)
+        SerializedDAG.bulk_write_to_db("dags-folder", None, [lazy], session=session)
+        SerializedDagModel.write_dag(lazy, bundle_name="dags-folder", session=session)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield run_any(dag, {})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_start_that_is_killed_while_it_waits_stops_the_machine(killed_start, machine) -> None:
+    """Airflow's handler calls `on_kill` and raises nothing, and the teardown is not run."""
+    assert killed_start.tasks["start"] == "failed"
+    assert killed_start.tasks["stop"] == "upstream_failed"
+    assert "nothing ended the waiting" not in killed_start.log
+    assert machine.state == "stopped"
+
+
+def test_a_kill_after_the_start_leaves_the_machine_to_its_teardown(machine) -> None:
+    """The setup has succeeded, so the teardown will run; the trainings may be at work by then."""
+    start = StartTrainingInstanceOperator(task_id="start", instance_id=machine.instance_id)
+    start.execute(context())
+    start.on_kill()
+    assert machine.state == "running"
 
 
 def test_a_wrong_instance_in_the_settings_fails_for_good_by_its_name() -> None:

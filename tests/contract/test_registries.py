@@ -544,7 +544,7 @@ def test_a_champion_from_before_there_was_a_history_is_kept_in_it(database):
 # The gate's decisions
 
 REFUSED = Decision(promote=False, why="refused: 3 against 3", p_value=1.0)
-PASSED = Decision(promote=True, why="better: 30 against 3", p_value=1e-6)
+PASSED = Decision(promote=True, why="better: 30 against 3", p_value=1e-6, compared_with=_bundle(7))
 
 
 def _judged(models, decision: Decision | None) -> RegisteredModel:
@@ -560,6 +560,23 @@ def test_what_the_gate_said_is_kept_with_the_model(models, decision):
     assert _judged(models, decision).decision == decision
     (model,) = models.models("lenet5")
     assert model.decision == decision
+
+
+def test_a_decision_from_before_its_champion_was_noted_does_not_name_it(database):
+    """Whoever reads it knows that it does not; one that was compared with none has no p-value."""
+    _judged(MongoModels(database), PASSED)
+    database[MODELS].update_one({"version": 1}, {"$unset": {"decision.compared_with": ""}})
+    (model,) = MongoModels(database).models("lenet5")
+    assert model.decision == dataclasses.replace(PASSED, compared_with=None)
+    assert not model.decision.names_its_champion
+
+
+def test_the_champion_of_a_decision_is_kept_as_a_reference(database):
+    """As the alias keeps it: version, digest and URI, of the same name."""
+    _judged(MongoModels(database), PASSED)
+    decision = database[MODELS].find_one({"version": 1})["decision"]
+    champion = _bundle(7)
+    assert decision["compared_with"] == {"version": 7, "uri": champion.uri, "digest": champion.digest}
 
 
 def test_a_later_decision_replaces_the_earlier_one_and_nothing_else(models):

@@ -185,10 +185,36 @@ def test_every_script_is_valid(user_data) -> None:
     assert user_data.startswith("#!")
 
 
-def test_a_volume_that_has_a_file_system_is_not_formatted(user_data) -> None:
-    """It may hold the checkpoints of former trainings."""
-    assert "blkid /dev/sdf || mkfs" in user_data
-    assert user_data.count("mkfs") == 1
+@pytest.mark.parametrize(
+    ("found", "formatted", "ended"),
+    [
+        pytest.param(0, [], 0, id="a file system"),
+        pytest.param(2, ["-L mnist-ops /dev/sdf"], 0, id="nothing"),
+        pytest.param(4, [], 4, id="an error"),
+        pytest.param(8, [], 8, id="more than one file system"),
+    ],
+)
+def test_only_a_volume_on_which_nothing_is_found_is_formatted(
+    user_data, tmp_path, found, formatted, ended
+) -> None:
+    """It may hold the checkpoints of former trainings, so anything else but a file system ends the script."""
+    [fragment] = re.findall(r"^found=0\n.*?^esac$", user_data, re.MULTILINE | re.DOTALL)
+    assert user_data.count("mkfs") == fragment.count("mkfs") == 1
+    calls = {name: tmp_path / f"{name}.calls" for name in ("blkid", "mkfs.ext4")}
+    for name, status in (("blkid", found), ("mkfs.ext4", 0)):
+        stub = tmp_path / name
+        stub.write_text(f'#!/bin/sh\necho "$@" >>{calls[name]}\nexit {status}\n')
+        stub.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash"],
+        input=f"set -euo pipefail\n{fragment}\n",
+        text=True,
+        env={"PATH": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == ended
+    assert calls["blkid"].read_text() == "-p /dev/sdf\n"
+    assert (calls["mkfs.ext4"].read_text().splitlines() if calls["mkfs.ext4"].exists() else []) == formatted
 
 
 def test_the_worker_is_that_of_the_compose_file(user_data) -> None:
@@ -235,8 +261,8 @@ def client(service: str) -> Any:
 
 
 @pytest.fixture
-def stack(monkeypatch) -> Iterator[Stack]:
-    """The template, deployed."""
+def stack(request, monkeypatch) -> Iterator[Stack]:
+    """The template, deployed; a test's own parameters come by indirect parametrization."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -251,7 +277,7 @@ def stack(monkeypatch) -> Iterator[Stack]:
             "Bucket": "mnist-ops",
             "Image": IMAGE,
             "EnvironmentSecret": SECRET,
-        }
+        } | getattr(request, "param", {})
         cloudformation = client("cloudformation")
         cloudformation.create_stack(
             StackName="gpu",
@@ -264,7 +290,12 @@ def stack(monkeypatch) -> Iterator[Stack]:
         made = cloudformation.describe_stack_resources(StackName="gpu")["StackResources"]
         yield Stack(
             {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]},
-            {each["LogicalResourceId"]: each.get("PhysicalResourceId", "") for each in made},
+            # moto lists what a condition leaves out as well, without any name.
+            {
+                each["LogicalResourceId"]: each.get("PhysicalResourceId", "")
+                for each in made
+                if "LogicalResourceId" in each
+            },
         )
 
 
@@ -275,6 +306,24 @@ def test_the_stack_has_the_instance_with_its_volume(stack) -> None:
     [volume] = client("ec2").describe_volumes(VolumeIds=[stack.outputs["DataVolumeId"]])["Volumes"]
     assert volume["Size"] == 50
     assert volume["Attachments"][0]["InstanceId"] == stack.outputs["InstanceId"]
+
+
+@pytest.mark.parametrize("stack", [{"AttachDataVolume": "no"}], indirect=True)
+def test_an_instance_that_is_to_be_replaced_gives_its_volume_back(stack) -> None:
+    """Attaching it to the new one would fail meanwhile; moto would let it pass, so this is all it shows."""
+    [volume] = client("ec2").describe_volumes(VolumeIds=[stack.outputs["DataVolumeId"]])["Volumes"]
+    assert volume["Attachments"] == []
+
+
+def test_the_output_names_the_image_that_keeps_the_instance(stack) -> None:
+    """AWS's newest of the first deployment."""
+    assert stack.outputs["MachineImageId"] == stack.instance["ImageId"]
+
+
+@pytest.mark.parametrize("stack", [{"MachineImageId": "ami-12c6146b"}], indirect=True)
+def test_a_machine_image_that_is_named_goes_before_the_newest(stack) -> None:
+    """Otherwise a later deployment would replace the instance."""
+    assert stack.instance["ImageId"] == stack.outputs["MachineImageId"] == "ami-12c6146b"
 
 
 def test_the_launch_template_carries_the_start_script(stack) -> None:

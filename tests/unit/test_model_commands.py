@@ -4,6 +4,7 @@ import getpass
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,9 @@ PASSED = Decision(promote=True, why="better than the champion: p = 0.001", p_val
 def pipeline(released: Pipeline) -> Pipeline:
     """Version 1 is champion; the gate refused version 2 and let version 3 pass."""
     pipeline = released.copy()
-    for version, decision in ((2, REFUSED), (3, PASSED)):
+    champion = pipeline.models.champion(MODEL)
+    for version, said in ((2, REFUSED), (3, PASSED)):
+        decision = replace(said, compared_with=champion)
         training = f"memory://objects/trainings/{version}"
         assert pipeline.models.reserve(MODEL, training) == version
         bundle = BundleRef(MODEL, version, f"memory://objects/models/{version}", f"sha256:{version}")
@@ -75,10 +78,16 @@ def test_the_list_is_a_line_a_version(run: Run) -> None:
 def test_the_list_for_machines_is_an_object_a_version(run: Run) -> None:
     """The accuracy with its interval among them."""
     first, second, _ = _listed(run)
+    compared = {name: first[name] for name in ("name", "version", "uri", "digest")}
     metrics = first["metrics"]
     assert metrics["test_accuracy_low"] < metrics["test_accuracy"] < metrics["test_accuracy_high"]
     assert (first["version"], first["status"], first["released_at"]) == (1, "champion", AT.isoformat())
-    assert second["decision"] == {"promote": False, "why": REFUSED.why, "p_value": 0.5}
+    assert second["decision"] == {
+        "promote": False,
+        "why": REFUSED.why,
+        "p_value": 0.5,
+        "compared_with": compared,
+    }
 
 
 def test_where_nothing_was_released_the_list_says_so(run: Run, pipeline: Pipeline) -> None:
@@ -100,6 +109,32 @@ def test_a_version_is_shown_with_its_card_and_its_history(run: Run, pipeline: Pi
     assert shown["card"]["hyperparameters"]["batch_size"] == 32
     (change,) = shown["history"]
     assert (change["action"], change["champion"], change["former"]) == ("promotion", 1, None)
+
+
+def test_a_version_is_shown_with_what_it_was_compared_with(run: Run, pipeline: Pipeline) -> None:
+    """By version and digest; the first had none, and an older decision does not say."""
+    second = BundleRef(MODEL, 2, "memory://objects/models/2", "sha256:2")
+    decisions = {
+        "no champion": Decision(promote=True, why="first", p_value=None),
+        "a champion that was not noted": PASSED,
+        f"{MODEL} 2, sha256:2": replace(PASSED, compared_with=second),
+    }
+    (first, *_) = pipeline.models.models(MODEL)
+    for said, decision in decisions.items():
+        pipeline.models.register(replace(first, decision=decision))
+        assert f"compared with      {said}" in run("show", 1)[1].splitlines()
+
+
+def test_a_version_that_was_compared_with_a_former_champion_needs_force(run: Run, pipeline: Pipeline) -> None:
+    """Both are named, and nothing changes."""
+    run("promote", 2, "--why", "I like it", "--force")
+    code, _, err = run("promote", 3, "--why", "it passed")
+    former = pipeline.models.history(MODEL)[0].former
+    assert former is not None
+    assert code == PERMANENT
+    assert f"compared with version 1 ({former.digest}), and the champion is version 2 (sha256:2)" in err
+    assert _listed(run)[1]["status"] == "champion"
+    assert run("promote", 3, "--why", "it passed", "--force")[0] == 0
 
 
 def test_an_unknown_version_is_refused_with_those_that_there_are(run: Run) -> None:

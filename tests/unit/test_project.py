@@ -119,6 +119,24 @@ def code_of(name: str) -> str:
     return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
 
 
+def documents() -> list[str]:
+    """Return the documents for people, named from the root of the repository."""
+    below = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+    return ["README.md", "CONTRIBUTING.md", *below]
+
+
+@pytest.mark.parametrize("name", documents())
+def test_relative_links_of_documents_lead_to_files_that_exist(name: str) -> None:
+    """Seen from the document's own folder; anchors aside, and what stands in code is no link."""
+    prose = re.sub(r"```.*?```|`[^`\n]+`", "", read(name), flags=re.DOTALL)
+    targets = re.findall(r"\]\(\s*<?([^\s<>)]+)", prose) + re.findall(
+        r"^\[[^\]]+\]:\s+(\S+)", prose, re.MULTILINE
+    )
+    relative = {target.split("#")[0] for target in targets if not re.match(r"[a-z][a-z0-9+.-]*:|#", target)}
+    folder = (ROOT / name).parent
+    assert {target for target in relative if not (folder / target).exists()} == set()
+
+
 def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
     """Check, tests and demo, through make alone."""
     assert re.findall(r"^timed (.*)$", read(".ci/run"), re.MULTILINE) == [

@@ -72,6 +72,29 @@ def test_a_wrong_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: 
     assert {str(problem["loc"][0]) for problem in raised.value.errors()} == {name.lower()}
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"https://ada:{SECRET}@mlflow.internal/",
+        f"https://{SECRET}@mlflow.internal",
+        f"https://ada:{SECRET}/unencoded@mlflow.internal",
+        f"https://ada:[{SECRET}@mlflow.internal",
+    ],
+)
+def test_an_mlflow_address_with_a_password_is_refused_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    """MLflow's own errors would quote it into the log of a training."""
+    monkeypatch.setenv("MNIST_OPS_MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(
+        ValidationError, match=r"MNIST_OPS_MLFLOW_TRACKING_URI .*MLFLOW_TRACKING_PASSWORD"
+    ) as e:
+        Settings()
+    assert SECRET not in "".join(traceback.format_exception(e.value))
+    monkeypatch.setenv("MNIST_OPS_MLFLOW_TRACKING_URI", "https://mlflow.internal/")
+    assert Settings().mlflow_tracking_uri == "https://mlflow.internal/"
+
+
 @pytest.mark.parametrize("prefix", ["..", "a/../b", "."])
 def test_a_prefix_does_not_climb(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     """Keys stay under the prefix, also where a tool copies them into a file system."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_ops.adapters.tracking_console import ConsoleTracker
@@ -251,6 +252,73 @@ def test_a_folder_that_cannot_be_made_costs_the_tracker_and_not_the_training(
     trackers.begin(experiment())
     trackers.scalars(1, {"train/loss": 0.5})
     assert caplog.text.count("tracker tensorboard is dropped") == 1
+
+
+class Untraceable(torch.nn.Module):
+    """A network whose output is no tensor."""
+
+    def forward(self, images: torch.Tensor) -> str:
+        """Say how many there are."""
+        return f"{len(images)} digits"
+
+
+class Restless(torch.nn.Module):
+    """A network that differs from its trace whenever it is run."""
+
+    runs = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Add one as often as this was called."""
+        self.runs += 1
+        for _ in range(self.runs):
+            images = images + 1
+        return images
+
+
+class OfAnotherShape(torch.nn.Module):
+    """A network that takes no such example."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Multiply what does not fit."""
+        return images @ torch.zeros(3, 3)
+
+
+def dropped(tmp_path: Path, note: Callable[[Tracker], None]) -> bool:
+    """Whether TensorBoard's writer is dropped by a note; whatever else it raises ends the test."""
+    trackers = Trackers([TensorBoardTracker(tmp_path)])
+    trackers.begin(experiment())
+    note(trackers)
+    trackers.scalars(1, {"train/loss": 0.5})
+    trackers.finish(Outcome(Status.FINISHED, AT))
+    return trackers.names == ()
+
+
+@pytest.mark.parametrize("network", [Untraceable, Restless, OfAnotherShape])
+def test_a_graph_that_cannot_be_traced_costs_the_tracker_and_not_the_training(
+    tmp_path: Path,
+    network: type[torch.nn.Module],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The log says why, and standard output nothing."""
+    assert dropped(tmp_path, lambda tracker: tracker.graph(network(), torch.zeros(1, 1, 28, 28)))
+    assert (
+        "tracker tensorboard is dropped, the training goes on: its writer does not take it: " in caplog.text
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_a_histogram_of_nan_costs_neither_the_tracker_nor_the_training(tmp_path: Path) -> None:
+    """Weights are lost that way, and the numbers beside them say when."""
+    lost = {"weights/lost": np.full((5, 5), np.nan, dtype=np.float32)}
+    assert not dropped(tmp_path, lambda tracker: tracker.histograms(1, lost))
+    assert [event.value for event in read(tmp_path / "one").Scalars("train/loss")] == [0.5]
+
+
+def test_an_embedding_that_does_not_fit_costs_the_tracker_and_not_the_training(tmp_path: Path) -> None:
+    """Fewer labels than vectors."""
+    vectors, images = np.eye(2, dtype=np.float32), np.zeros((2, 28, 28), dtype=np.uint8)
+    assert dropped(tmp_path, lambda tracker: tracker.embedding(1, "validation", vectors, ["one"], images))
 
 
 def test_a_second_embedding_prints_nothing_into_the_results(

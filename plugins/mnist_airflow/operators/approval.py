@@ -13,7 +13,7 @@ from mnist_airflow.operators.base import permanent_errors_fail
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=2)
 
 
 class ApprovePromotionOperator(ApprovalOperator):
@@ -23,10 +23,13 @@ class ApprovePromotionOperator(ApprovalOperator):
     skips what comes after and leaves the model a candidate, and so does no answer in time. Where the gate
     refused the model already, this task and what comes after it are skipped.
 
+    The run goes on until there is an answer, so in a DAG with `max_active_runs=1`, as train_lenet is, an
+    unanswered request delays the next run until `response_timeout` is over.
+
     Args:
         verdict: what ReleaseModelOperator returns.
         required: whether to ask; `MNIST_OPS_REQUIRE_APPROVAL` asks in any case.
-        response_timeout: how long to wait for an answer.
+        response_timeout: how long to wait for an answer; two days.
         kwargs: ApprovalOperator's arguments.
     """
 

@@ -1,5 +1,6 @@
 """The machine that trains: started for a training, and stopped after it whatever became of it."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.ec2 import EC2StartInstanceOperator, EC2StopInstanceOperator
@@ -10,19 +11,34 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+_STOPPED = frozenset({"stopping", "stopped", "shutting-down", "terminated"})
+_STOP_AGAIN_S = 1.0  # between two tries to stop an instance that would not
+
+
 class StartTrainingInstanceOperator(EC2StartInstanceOperator):
     """Start the EC2 instance that trains, and wait until it runs; does nothing where none is named.
 
     Make it the setup of StopTrainingInstanceOperator. A teardown is not run after a setup that failed,
-    so an instance that did not come up is stopped right here.
+    so an instance that did not come up is stopped right here, also where the task is killed while it waits.
+    EC2 refuses to stop a pending instance, so it is asked again until it does.
 
     Args:
         instance_id: the instance; by default `MNIST_OPS_TRAINING_INSTANCE_ID`.
+        stop_patience: for how long to try to stop it after a failed start, in seconds. After a kill Airflow
+            leaves about five seconds; the template's own stop ends what is still pending then.
         kwargs: EC2StartInstanceOperator's arguments, such as aws_conn_id and region_name.
     """
 
-    def __init__(self, *, instance_id: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        instance_id: str | None = None,
+        stop_patience: float = 180.0,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(instance_id=instance_id or "", **kwargs)
+        self.stop_patience = stop_patience
+        self._starting = False
 
     def execute(self, context: "Context") -> None:
         """Start."""
@@ -30,13 +46,48 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
         if not self.instance_id:
             self.log.info("no instance is named, so the workers of the queue have to be up")
             return
+        self._starting = True
         try:
             if self.hook.get_instance_state(instance_id=self.instance_id) == "stopping":
                 self.hook.wait_for_state(self.instance_id, "stopped", self.check_interval)
             super().execute(context)
-        except BaseException:
-            self.hook.get_instance(instance_id=self.instance_id).stop()
+        except BaseException as error:
+            self._starting = False
+            try:
+                self._stop()
+            except Exception as failure:
+                # What went wrong first is what to look for, so this must not take its place.
+                error.add_note(f"{self.instance_id} could not be stopped after it: {failure}")
+                self.log.exception("%s could not be stopped and may cost money", self.instance_id)
             raise
+        self._starting = False
+
+    def on_kill(self) -> None:
+        """End the waiting, and with it stop the instance.
+
+        Airflow calls this in its handler of SIGTERM and then lets the task go on, which would wait for the
+        instance, or even start it. So this raises, as no other `on_kill` has to; a BaseException, because
+        boto3 takes others for an error of the network. Airflow retries a task that exits.
+        """
+        if self._starting:
+            raise SystemExit(f"killed while {self.instance_id} was starting")
+
+    def _stop(self) -> None:
+        """Stop the instance; asked again for `stop_patience` while that fails."""
+        deadline = time.monotonic() + self.stop_patience
+        while True:
+            try:
+                self.hook.get_instance(instance_id=self.instance_id).stop()
+                state = self.hook.get_instance_state(instance_id=self.instance_id)
+                if state in _STOPPED:
+                    return
+                failure: Exception = TimeoutError(f"it is {state}")
+            except Exception as error:  # noqa: BLE001 (EC2's refusal, a broken connection: asked again)
+                failure = error
+            if time.monotonic() >= deadline:
+                raise failure
+            self.log.info("%s could not be stopped yet: %s", self.instance_id, failure)
+            time.sleep(_STOP_AGAIN_S)
 
 
 class StopTrainingInstanceOperator(EC2StopInstanceOperator):

@@ -15,6 +15,7 @@ from mnist_ops.steps.artifacts import get_json, put_json
 from mnist_ops.steps.datasets import read_dataset
 from mnist_ops.steps.promote import Verdict, promote_candidate, promote_version
 from mnist_ops.vision.folds import Fold, fold_of
+from tests.miscalibrated import miscalibrated
 from tests.pipeline_in_memory import AT, LENIENT, MODEL, PROMOTION, Pipeline, Trained
 
 ANY = Gate(maximum_ece=1.0, minimum_accuracy=0.0)
@@ -120,9 +121,13 @@ def test_a_better_challenger_is_promoted_with_who_when_and_why(
 def test_a_better_but_uncalibrated_challenger_is_refused(weak: Pipeline, trained: Trained) -> None:
     """Its probabilities would be written into every record."""
     pipeline = weak.copy()
-    verdict = pipeline.promote(pipeline.evaluate(trained.training), Gate(maximum_ece=-1.0))
+    evaluation = pipeline.evaluate(trained.training)
+    gate = Gate()
+    assert pipeline.copy().promote(evaluation, gate).promoted
+    verdict = pipeline.promote(miscalibrated(pipeline, evaluation), gate)
     assert not verdict.promoted
     assert verdict.why.startswith("refused, uncalibrated: ")
+    assert pipeline.models.champion(MODEL) == weak.models.champion(MODEL)
 
 
 # --- promotions by the gate's word
@@ -242,6 +247,75 @@ def test_a_version_that_the_gate_never_saw_needs_force(candidate: tuple[Pipeline
     model = replace(_version(candidate[0], 2), decision=None)
     with pytest.raises(Permanent, match="never asked"):
         promote_version(model, models=candidate[0].models, promotion=PROMOTION)
+
+
+def _overtaken(weak: Pipeline, trained: Trained) -> tuple[Pipeline, BundleRef, BundleRef]:
+    """A version 2 that passed against version 1, which 9 replaced meanwhile; versions 1 and 9."""
+    pipeline = weak.copy()
+    pipeline.release(pipeline.evaluate(trained.training))
+    compared = pipeline.models.champion(MODEL)
+    assert compared is not None
+    newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
+    assert pipeline.models.promote(newer, compared, PROMOTION)
+    return pipeline, compared, newer
+
+
+def test_a_version_that_passed_against_the_champion_needs_no_force(weak: Pipeline, trained: Trained) -> None:
+    """It is the one that it replaces."""
+    pipeline = weak.copy()
+    verdict = pipeline.release(pipeline.evaluate(trained.training))
+    assert promote_version(_version(pipeline, 2), models=pipeline.models, promotion=PROMOTION)
+    assert pipeline.models.champion(MODEL) == verdict.bundle
+
+
+def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeline, trained: Trained) -> None:
+    """The person is told both; nobody has measured it against the one that it would replace."""
+    pipeline, compared, newer = _overtaken(weak, trained)
+    model = _version(pipeline, 2)
+    said = (
+        f"{MODEL} 2: it was compared with version 1 ({compared.digest}), and the champion is version 9 "
+        "(sha256:newer); evaluate it anew; --force promotes it all the same"
+    )
+    with pytest.raises(Permanent) as refused:
+        promote_version(model, models=pipeline.models, promotion=PROMOTION)
+    assert str(refused.value) == said
+    assert pipeline.models.champion(MODEL) == newer
+    assert promote_version(model, models=pipeline.models, promotion=PROMOTION, force=True)
+
+
+def test_the_same_version_with_another_digest_is_another_champion(weak: Pipeline, trained: Trained) -> None:
+    """A version number alone does not tell what was measured."""
+    pipeline = weak.copy()
+    pipeline.release(pipeline.evaluate(trained.training))
+    model = _version(pipeline, 2)
+    assert model.decision is not None
+    assert model.decision.compared_with is not None
+    other = replace(model.decision.compared_with, digest="sha256:other")
+    model = replace(model, decision=replace(model.decision, compared_with=other))
+    with pytest.raises(Permanent, match=r"version 1 \(sha256:other\), and the champion is version 1 "):
+        promote_version(model, models=pipeline.models, promotion=PROMOTION)
+
+
+def test_a_decision_that_does_not_name_its_champion_needs_force(weak: Pipeline, trained: Trained) -> None:
+    """It is from before that was noted."""
+    pipeline = weak.copy()
+    pipeline.release(pipeline.evaluate(trained.training))
+    model = _version(pipeline, 2)
+    assert model.decision is not None
+    model = replace(model, decision=replace(model.decision, compared_with=None))
+    with pytest.raises(Permanent, match="a champion that its decision does not name"):
+        promote_version(model, models=pipeline.models, promotion=PROMOTION)
+    assert promote_version(model, models=pipeline.models, promotion=PROMOTION, force=True)
+
+
+def test_one_that_passed_as_the_first_needs_force_where_there_is_a_champion(trained: Trained) -> None:
+    """It was compared with nothing."""
+    pipeline = trained.pipeline.copy()
+    pipeline.release(trained.evaluation)
+    newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
+    assert pipeline.models.promote(newer, None, PROMOTION)
+    with pytest.raises(Permanent, match="compared with none, and the champion is version 9"):
+        promote_version(_version(pipeline, 1), models=pipeline.models, promotion=PROMOTION)
 
 
 def test_promoting_the_champion_by_hand_changes_nothing(released: Pipeline) -> None:

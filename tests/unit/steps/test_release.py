@@ -21,6 +21,7 @@ from mnist_ops.vision.inference import Classifier
 from mnist_ops.vision.trained import EpochMetrics
 from mnist_ops.vision.training_config import TrainingConfig
 from mnist_ops.vision.watching import Watcher
+from tests.miscalibrated import miscalibrated
 from tests.pipeline_in_memory import AT, MODEL, Pipeline, Trained
 
 
@@ -197,25 +198,30 @@ def test_what_the_gate_said_is_registered_with_the_model(refused: tuple[Pipeline
     passed, candidate = (model.decision for model in pipeline.models.models(MODEL))
     assert passed is not None
     assert (passed.promote, passed.p_value) == (True, None)
-    assert candidate == Decision(promote=False, why=verdict.why, p_value=verdict.p_value)
+    assert passed.compared_with is None
+    assert verdict.champion is not None
+    assert candidate == Decision(
+        promote=False, why=verdict.why, p_value=verdict.p_value, compared_with=verdict.champion
+    )
 
 
-@pytest.mark.parametrize(
-    ("gate", "said"),
-    [
-        (Gate(minimum_accuracy=1.0, maximum_ece=1.0), "refused, not accurate enough: "),
-        (Gate(minimum_accuracy=0.0, maximum_ece=-1.0), "refused, uncalibrated: "),
-    ],
-    ids=["inaccurate", "uncalibrated"],
-)
-def test_a_first_model_that_is_not_good_enough_is_a_candidate(
-    trained: Trained, gate: Gate, said: str
-) -> None:
+def test_a_first_model_that_is_not_accurate_enough_is_a_candidate(trained: Trained) -> None:
     """The verdict says the numbers."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.promote(trained.evaluation, gate)
+    verdict = pipeline.promote(trained.evaluation, Gate(minimum_accuracy=1.0))
     assert not verdict.promoted
-    assert verdict.why.startswith(said)
+    assert verdict.why.startswith("refused, not accurate enough: ")
+    assert pipeline.models.champion(MODEL) is None
+    assert len(pipeline.models.models(MODEL)) == 1
+
+
+def test_a_first_model_that_is_uncalibrated_on_the_test_fold_is_a_candidate(trained: Trained) -> None:
+    """The gate gets the calibrated test fold's number: every other one, and that of chance, would pass."""
+    pipeline, gate = trained.pipeline.copy(), Gate(minimum_accuracy=0.5)
+    assert pipeline.copy().promote(trained.evaluation, gate).promoted
+    verdict = pipeline.promote(miscalibrated(pipeline, trained.evaluation), gate)
+    assert not verdict.promoted
+    assert verdict.why.startswith("refused, uncalibrated: ")
     assert pipeline.models.champion(MODEL) is None
     assert len(pipeline.models.models(MODEL)) == 1
 
