@@ -30,6 +30,7 @@ class LossyProxy:
         self._replies_to_lose: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
+        self._accepted: list[tuple[asyncio.StreamWriter, asyncio.Task[None]]] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="lossy-proxy", daemon=True)
 
     def lose_reply_to(self, command: str, times: int = 1) -> None:
@@ -60,7 +61,7 @@ class LossyProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_S)
 
     async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _cut(self) -> None:
@@ -71,6 +72,13 @@ class LossyProxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # A task that is cancelled before its first step never comes to its `finally`.
+        for writer, _ in self._accepted:
+            writer.transport.abort()
+        self._accepted.clear()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted.append((writer, self._loop.create_task(self._serve(reader, writer))))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
