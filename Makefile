@@ -49,7 +49,7 @@ down: $(INSTALLED) ## Stop the embedded stack; its data stays in .local/
 	@$(BIN)/mnist-ops stack down
 
 bench: $(INSTALLED) ## Measure speed and memory beside the plain script
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python -m benchmarks.run --write
 
 bench-accuracy: $(INSTALLED) ## Train on all of MNIST (MNIST_OPS_DATA_DIR) with five seeds, into docs/accuracy.md
 	@$(BIN)/python -m benchmarks.accuracy --write

@@ -15,6 +15,7 @@ predicted records again: `stale`, by another model than the champion; `changed`,
 edited; `all`. A human label is never touched, and a former prediction is kept in the history.
 """
 
+import os
 from datetime import timedelta
 
 import pendulum
@@ -76,10 +77,13 @@ PARAMS = {
 @dag(
     dag_id="classify_records",
     doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+    # Read by itself: any other setting that is wrong fails the tasks that need it, and not this file.
+    schedule=CronDataIntervalTimetable(
+        os.environ.get("MNIST_OPS_CLASSIFY_SCHEDULE") or "@daily", timezone="UTC"
+    ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
-    # Runs never disturb each other's records, so the windows of a backfill go side by side.
+    # Runs never disturb each other's records, so they go side by side. A backfill has its own limit.
     max_active_runs=4,
     params=PARAMS,
     render_template_as_native_obj=True,
@@ -111,8 +115,9 @@ def classify_records() -> None:
         images = FetchImagesOperator(
             task_id="fetch",
             part=part,
-            # However many parts and runs there are, so many ask the image servers at a time.
-            max_active_tis_per_dag=4,
+            # However many parts there are, so many ask the image servers at a time. Not per DAG: a backfill
+            # would take the turns of the live runs; all backfills together have their pool's slots.
+            max_active_tis_per_dagrun=4,
             # A part of a slow host takes long, and is done all the same.
             execution_timeout=timedelta(hours=6),
         )

@@ -5,4 +5,6 @@ set -euo pipefail
 airflow db migrate
 # Without this pool the scheduler never starts the training task; one slot serialises the GPU.
 airflow pools set gpu 1 "Training: one task at a time"
+# Fewer slots than the workers have: a live run always finds one (docs/many-workers.md).
+airflow pools set backfill "${AIRFLOW_BACKFILL_SLOTS}" "Tasks of backfills"
 mnist-ops init

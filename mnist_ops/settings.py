@@ -5,6 +5,7 @@ Read once, by the command line and by the operators; nothing below them reads th
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -16,7 +17,9 @@ from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.gate import Gate
 from mnist_ops.domain.outcomes import FailureBudget
+from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import FieldNames
+from mnist_ops.domain.retention import Retention
 
 _PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -26,6 +29,8 @@ _PREFIX = rf"^({_SEGMENT}(/{_SEGMENT})*)?$"
 _SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 _INSTANCE = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"
 
+_LIST = Prices()
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tracker = Literal["console", "tensorboard", "sqlite", "mlflow"]
 
 
@@ -53,11 +58,12 @@ class Settings(BaseSettings):
         fetch_timeout_s: the longest one image may take, in seconds.
         fetch_max_bytes: the largest image, in bytes.
         fetch_concurrency: connections open at a time.
+        classify_schedule: when `classify_records` is due, as cron has it (UTC); the DAG's file reads it too.
         review_below: predictions with less confidence are marked for review, 0 to 1.
         failure_budget: the largest share of failed records that is published, 0 to 1.
         failure_budget_from: runs of fewer records have no budget.
         device: auto, cpu or cuda.
-        threads: of ONNX Runtime; None for as many as there are cores.
+        threads: of ONNX Runtime, and to decode large pictures in; None for as many as there are cores.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
         gate_significance: McNemar's exact p of a challenger must be under this, 0 to 1.
         gate_maximum_ece: by how much a champion's calibration error on the test fold may exceed what chance
@@ -70,6 +76,15 @@ class Settings(BaseSettings):
         trackers: where trainings are noted: any of console, tensorboard, sqlite and mlflow, separated by
             commas.
         mlflow_tracking_uri: of the MLflow server, for the tracker mlflow; without user and password.
+        price_currency: of all prices, a code of ISO 4217; the defaults are list prices, see docs.
+        price_s3_writes: for 1,000 PUT, COPY, POST and LIST requests to S3.
+        price_s3_reads: for 1,000 other requests to S3; deleting is free.
+        price_s3_sent: for a GiB sent to S3.
+        price_s3_received: for a GiB received from S3.
+        price_cpu_hour: for an hour of one core at work.
+        price_gpu_hour: for an hour in which a GPU is held.
+        retention_days: debris of finished runs is swept (`mnist-ops gc`) when it is older.
+        retention_grace_days: and that of runs which are not known to be finished, when it is older than this.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
@@ -95,6 +110,7 @@ class Settings(BaseSettings):
     fetch_timeout_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     fetch_max_bytes: Annotated[int, Field(ge=1, le=4 << 20)] = 4 << 20
     fetch_concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
+    classify_schedule: Annotated[str, Field(min_length=1)] = "@daily"
     review_below: Annotated[float, Field(ge=0, le=1)] = 0.9
     failure_budget: Annotated[float, Field(ge=0, le=1)] = 0.20
     failure_budget_from: Annotated[int, Field(ge=0)] = 50
@@ -108,6 +124,15 @@ class Settings(BaseSettings):
     training_dir: Path = Path(".local/training")
     trackers: Annotated[frozenset[Tracker], NoDecode] = frozenset({"tensorboard", "sqlite"})
     mlflow_tracking_uri: Annotated[str | None, Field(min_length=1)] = None
+    price_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = _LIST.currency
+    price_s3_writes: Price = _LIST.s3_writes
+    price_s3_reads: Price = _LIST.s3_reads
+    price_s3_sent: Price = _LIST.s3_sent
+    price_s3_received: Price = _LIST.s3_received
+    price_cpu_hour: Price = _LIST.cpu_hour
+    price_gpu_hour: Price = _LIST.gpu_hour
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    retention_grace_days: Annotated[int, Field(ge=1, le=3650)] = 90
     data_dir: Path | None = None
     local_dir: Path = Path(".local")
 
@@ -166,6 +191,24 @@ class Settings(BaseSettings):
     def tensorboard_dir(self) -> Path:
         """Where the tracker tensorboard writes, a folder an experiment."""
         return self.training_dir / "tensorboard"
+
+    @property
+    def prices(self) -> Prices:
+        """What runs' costs are estimated by."""
+        return Prices(
+            currency=self.price_currency,
+            s3_writes=self.price_s3_writes,
+            s3_reads=self.price_s3_reads,
+            s3_sent=self.price_s3_sent,
+            s3_received=self.price_s3_received,
+            cpu_hour=self.price_cpu_hour,
+            gpu_hour=self.price_gpu_hour,
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """How old debris must be before it is swept."""
+        return Retention(timedelta(days=self.retention_days), timedelta(days=self.retention_grace_days))
 
     @property
     def budget(self) -> FailureBudget:

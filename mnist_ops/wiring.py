@@ -14,6 +14,7 @@ from mnist_ops.adapters.routed_images import Images
 from mnist_ops.adapters.s3_connection import s3_client
 from mnist_ops.adapters.s3_images import S3Images
 from mnist_ops.adapters.s3_objects import S3Objects
+from mnist_ops.adapters.s3_sweep import S3Sweeper
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.settings import Settings, connection
@@ -36,6 +37,7 @@ class Adapters:
     models: MongoModels
     datasets: MongoDatasets
     objects: S3Objects
+    sweeper: S3Sweeper
 
     @contextmanager
     def images(self) -> Iterator[Images]:
@@ -48,8 +50,8 @@ class Adapters:
             allowed_hosts=settings.allowed_hosts,
             buckets=settings.image_buckets,
         )
-        with HttpImages(policy) as http:
-            yield Images(http, S3Images(self.s3_client, policy))
+        with HttpImages(policy) as http, S3Images(self.s3_client, policy) as s3:
+            yield Images(http, s3)
 
     def load_classifier(self, folder: Path, digest: str) -> "Classifier":
         """Load a bundle onto the device that the settings choose."""
@@ -69,6 +71,7 @@ def assemble(settings: Settings, mongo: Mongo, s3: "S3Client") -> Adapters:
         models=MongoModels(database),
         datasets=MongoDatasets(database),
         objects=S3Objects(s3, settings.s3_bucket, settings.s3_prefix),
+        sweeper=S3Sweeper(s3, settings.s3_bucket, settings.s3_prefix),
     )
 
 

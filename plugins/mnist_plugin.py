@@ -1,7 +1,8 @@
-"""The only plugin: what MNIST Ops adds to Airflow's UI."""
+"""The only plugin: what MNIST Ops adds to Airflow's UI and to its scheduler."""
 
 from typing import Any, ClassVar
 
+from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 
@@ -12,10 +13,27 @@ async def _reports(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
     await reports_app()(scope, receive, send)
 
 
+class _Listener:
+    """Is told of what starts: parts of Airflow, and runs."""
+
+    @hookimpl
+    def on_starting(self) -> None:
+        from mnist_airflow.preload import preload_in_scheduler
+
+        preload_in_scheduler()
+
+    @hookimpl
+    def on_dag_run_running(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun, not imported here)
+        from mnist_airflow.backfills import move_to_backfill
+
+        move_to_backfill(dag_run)
+
+
 class MnistOpsPlugin(AirflowPlugin):
-    """Pages of MNIST Ops."""
+    """Pages of MNIST Ops, light tasks, and backfills that yield to live runs."""
 
     name = "mnist_ops"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [
         {"app": _reports, "url_prefix": "/mnist-ops/reports", "name": "MNIST Ops reports"}
     ]
+    listeners: ClassVar[list[Any]] = [_Listener()]

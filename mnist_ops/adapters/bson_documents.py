@@ -1,18 +1,29 @@
 """BSON documents as the pipeline reads and writes them, shared by the MongoDB and in-memory stores."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import bson
-from bson import json_util
+from bson import ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.records import Change, FailureStamp, FieldNames, PredictionFailure, RecordHead
+from mnist_ops.domain.records import (
+    NO_FAILURE,
+    Change,
+    FailureStamp,
+    FieldNames,
+    PredictionFailure,
+    RecordHead,
+)
 from mnist_ops.domain.retry_policy import MAX_ATTEMPTS
 
 Document = dict[str, object]
+
+_OBJECT_ID = '{"$oid": "'
+_OBJECT_ID_LENGTH = len(_OBJECT_ID) + 24 + len('"}')
 
 # Bytes. No URL that is fetched is as long; a longer value would be copied into filters and failures.
 LONGEST_URL = 8_192
@@ -47,16 +58,28 @@ def decode(document: bytes) -> Document:
 
 def id_json(record_id: object) -> str:
     """A record's `_id` as canonical Extended JSON."""
+    kind = type(record_id)
+    # What nearly all ids are, ten times as fast, to the same characters.
+    if kind is ObjectId:
+        return f'{{"$oid": "{record_id}"}}'
+    if kind is str:
+        return json.dumps(record_id)
     return json_util.dumps(record_id, json_options=_CANONICAL)
 
 
 def id_of(text: str) -> object:
     """The `_id` that `id_json` wrote, of the same BSON type."""
+    if len(text) == _OBJECT_ID_LENGTH and text.startswith(_OBJECT_ID):
+        return ObjectId(text[len(_OBJECT_ID) : -2])
+    if text.startswith('"'):
+        return json.loads(text)
     return json_util.loads(text, json_options=_CANONICAL)
 
 
 def value_at(document: Mapping[str, object], path: str) -> object:
     """The value at a dotted path; None where there is none."""
+    if "." not in path:
+        return document.get(path)
     value: object = document
     for name in path.split("."):
         if not isinstance(value, Mapping):
@@ -99,7 +122,7 @@ def _date(value: object) -> datetime | None:
 
 def _failure(value: object) -> FailureStamp:
     if not isinstance(value, Mapping):
-        return FailureStamp()
+        return NO_FAILURE
     attempts = value.get("attempts")
     return FailureStamp(
         run=value.get("run"),

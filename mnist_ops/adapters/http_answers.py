@@ -1,7 +1,7 @@
 """What the end of an HTTP request means for the image that was asked for."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pycurl
 
+from mnist_ops.domain.images import Validators
 from mnist_ops.domain.reasons import Reason
 
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -37,7 +38,11 @@ _STATUS_REASONS: Mapping[int, Reason] = MappingProxyType(
         429: Reason.RATE_LIMITED,
     }
 )
+_OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.TIMEOUT, Reason.CONNECTION_FAILED})
+# A proxy says so for a server behind it.
+_GATEWAYS = frozenset({502, 503, 504})
 _SECONDS = re.compile(rb"[0-9]+")
+_E, _L = frozenset(b"Ee"), frozenset(b"Ll")
 
 
 class Trouble(NamedTuple):
@@ -56,6 +61,16 @@ class Trouble(NamedTuple):
     http_status: int | None = None
     retry_after_s: float | None = None
     again: bool = False
+
+    @property
+    def overload(self) -> bool:
+        """Whether it may come from asking the host too much."""
+        return self.reason in _OVERLOAD or self.http_status in _GATEWAYS
+
+    @property
+    def busy(self) -> bool:
+        """Whether the host said that it lives and cannot answer now."""
+        return self.http_status == 503 or self.reason is Reason.RATE_LIMITED
 
 
 def trouble_of_error(code: int, message: str, status: int, max_bytes: int) -> Trouble:
@@ -76,18 +91,53 @@ def trouble_of_error(code: int, message: str, status: int, max_bytes: int) -> Tr
     return Trouble(reason, detail, status or None, again=again)
 
 
-def trouble_of_status(status: int, retry_after: bytes, utcnow: Callable[[], datetime]) -> Trouble:
-    """Judge a complete answer whose status is no success.
+def trouble_of_status(status: int, head: Sequence[bytes], utcnow: Callable[[], datetime]) -> Trouble:
+    """Judge a complete answer that brought no image.
 
     Args:
         status: the HTTP status.
-        retry_after: the value of that header, empty if it was not sent.
+        head: the answer's header lines.
         utcnow: the wall clock, for dates in the header.
     """
+    if 200 <= status < 300:
+        return Trouble(Reason.NOT_AN_IMAGE, "the body is empty", status)
     default = Reason.SERVER_ERROR if status >= 500 else Reason.REFUSED_BY_SERVER
     reason = _STATUS_REASONS.get(status, default)
-    wait = retry_after_s(retry_after, utcnow) if status in {429, 503} else None
+    wait = retry_after_s(header(head, b"retry-after:"), utcnow) if status in {429, 503} else None
     return Trouble(reason, f"the server answered {status}", status, wait, again=reason.transient)
+
+
+def header(head: Sequence[bytes], name: bytes) -> bytes:
+    """The value of a header among header lines, the last one of that name; empty if there is none.
+
+    Args:
+        head: header lines.
+        name: lower-case, with its colon.
+    """
+    lines = (line for line in reversed(head) if line[: len(name)].lower() == name)
+    return next(lines, b"")[len(name) :].strip()
+
+
+def validators_of(head: Sequence[bytes]) -> Validators | None:
+    """What an answer's header lines say of its version; None where they say nothing that can be sent back."""
+    etag = last_modified = None
+    for line in head:
+        # The first letter spares most lines the copy.
+        if line[0] in _E and line[:5].lower() == b"etag:":
+            etag = line[5:].decode("latin-1").strip()
+        elif line[0] in _L and line[:14].lower() == b"last-modified:":
+            last_modified = line[14:].decode("latin-1").strip()
+    if etag is None and last_modified is None:
+        return None
+    validators = Validators(etag, last_modified).sendable
+    return validators if any(validators) else None
+
+
+def conditional_headers(validators: Validators) -> list[str]:
+    """The header lines that ask for an answer only if it has another version than this one."""
+    etag, last_modified = validators.sendable
+    lines = [f"If-None-Match: {etag}"] if etag else []
+    return [*lines, f"If-Modified-Since: {last_modified}"] if last_modified else lines
 
 
 def retry_after_s(value: bytes, utcnow: Callable[[], datetime]) -> float | None:

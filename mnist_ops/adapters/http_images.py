@@ -1,16 +1,17 @@
 """Images over HTTP, many at once, in one thread: curl's multi interface under an address policy."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mnist_ops.adapters.http_errands import Window
 from mnist_ops.adapters.http_runs import Run
 from mnist_ops.adapters.http_transfers import Transfers
 from mnist_ops.domain.fetch_policy import FetchPolicy
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchOutcome, Validators
 
 
 class HttpImages:
@@ -40,30 +41,31 @@ class HttpImages:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._utcnow = utcnow
         self._transfers = Transfers(policy, resolve, ca_file)
-        self._run: Run | None = None
+        self._fetching = False
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
         """Fetch every URL; one value each, in order.
 
-        Reads `urls` lazily, at most `read_ahead_count` ahead. Transfers go on only while a value is
-        asked for.
+        Reads `urls` lazily, at most `read_ahead_count` ahead of the answers. Transfers go on only while a
+        value is asked for. The validators in `known` are sent to their URLs only, not along redirects.
 
         Raises:
             RuntimeError: another fetch of this object is not finished.
         """
-        if self._run is not None:
+        if self._fetching:
             raise RuntimeError("one fetch at a time: finish or close the former one first")
-        self._run = run = Run(self._transfers, iter(urls), rng=self._rng, utcnow=self._utcnow)
+        self._fetching = True
+        window = Window(iter(urls), known, self._transfers.policy)
         try:
-            yield from run.outcomes()
+            yield from Run(self._transfers, window, rng=self._rng, utcnow=self._utcnow).outcomes()
         finally:
-            run.abandon()
-            self._run = None
+            self._transfers.end_all()
+            self._fetching = False
 
     def close(self) -> None:
         """Close all connections, those of an unfinished fetch too."""
-        if self._run is not None:
-            self._run.abandon()
         self._transfers.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""One fetch over HTTP: which URL is asked for when, and in which order answers are handed over."""
+"""One fetch over HTTP: which URL is asked for when, and what becomes of it."""
 
 import heapq
 import itertools
@@ -8,195 +8,213 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
-from mnist_ops.adapters.http_answers import CUT_OFF, Trouble, one_line, trouble_of_status
-from mnist_ops.adapters.http_hosts import Errand, Hosts
+from mnist_ops.adapters.http_answers import (
+    CUT_OFF,
+    Trouble,
+    one_line,
+    trouble_of_status,
+    validators_of,
+)
+from mnist_ops.adapters.http_errands import Errand, Window
+from mnist_ops.adapters.http_hosts import Host, Hosts
 from mnist_ops.adapters.http_transfers import Transfer, Transfers
 from mnist_ops.domain.errors import ItemRejected
-from mnist_ops.domain.image_urls import http_url
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchedImage, FetchFailure, FetchOutcome, UnchangedImage
 from mnist_ops.domain.reasons import Reason
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NO_ANSWER = frozenset({Reason.CONNECTION_FAILED, Reason.TIMEOUT})
-# Answers handed over before the network is looked at again.
+_NOT_MODIFIED = 304
+# Answers handed over, or URLs read, before the network is looked at again.
 _BURST = 64
+_COUNT_LAGGING_EVERY_S = 0.1
 
 
 class Run:
     """One fetch.
 
-    An errand is read (`_window`), claims a place at its host or waits there, is `_ready`, `_active`,
-    perhaps `_resting` before its next attempt, and decided; it is handed over once all before it are.
-    A resting errand keeps its claim, so a host in trouble is asked less.
+    An errand is read, gets a place at its host or waits there, is `_ready`, under way, perhaps `_resting`
+    before its next attempt, and decided; it is handed over once all before it are.
 
     Args:
-        transfers: lends curl handles.
-        urls: read lazily.
+        transfers: does the requests.
+        window: the URLs.
         rng: spreads the waits between attempts.
         utcnow: the wall clock.
     """
 
     def __init__(
-        self, transfers: Transfers, urls: Iterator[str], *, rng: random.Random, utcnow: Callable[[], datetime]
+        self, transfers: Transfers, window: Window, *, rng: random.Random, utcnow: Callable[[], datetime]
     ) -> None:
         self._transfers = transfers
         self._policy = transfers.policy
+        self._window = window
         self._rng = rng
         self._utcnow = utcnow
-        self._urls: Iterator[str] | None = urls
         self._hosts = Hosts(transfers.policy)
-        self._window: deque[Errand] = deque()
         self._ready: deque[Errand] = deque()
         self._resting: list[tuple[float, int, Errand]] = []
-        self._active: dict[Any, tuple[Transfer, Errand]] = {}
         self._turns = itertools.count()
         self._away_s = 0.0
+        self._lagging_counted_at = -math.inf
 
-    def outcomes(self) -> Iterator[FetchedImage | FetchFailure]:
+    def outcomes(self) -> Iterator[FetchOutcome]:
         """Hand over the outcomes in order, working on them while the reader waits."""
-        window = self._window
         while True:
-            self._fill()
-            if not window:
+            hurried = self._fill(self._now())
+            if not self._window:
                 return
-            self._turn()
+            self._turn(hurried=hurried)
             left = time.monotonic()
-            for _ in range(_BURST):
-                if not window or (outcome := window[0].outcome) is None:
-                    break
-                window.popleft()
-                yield outcome
-                if isinstance(outcome, FetchedImage):
-                    self._transfers.held.count -= len(outcome.payload)
+            yield from self._window.decided(_BURST)
             # The reader's own work must not use up the time of transfers under way.
             self._away_s += time.monotonic() - left
-
-    def abandon(self) -> None:
-        """Stop all transfers and give their handles back."""
-        for transfer, _ in self._active.values():
-            self._transfers.stop(transfer)
-            self._transfers.give_back(transfer)
-        self._active.clear()
-        # What was fetched and never handed over.
-        self._transfers.held.count = 0
 
     def _now(self) -> float:
         return time.monotonic() - self._away_s
 
     # Which errand next.
 
-    def _fill(self) -> None:
-        """Start transfers until a limit is met."""
-        while len(self._active) < self._policy.concurrency:
-            full = self._transfers.held.count >= self._policy.read_ahead_bytes
-            # Above the limit only what the reader waits for may start, and what is queued before it.
-            if full and not (self._window and self._window[0].queued):
-                return
+    def _fill(self, now: float) -> bool:
+        """Start transfers until a limit is met; True if it ends only to let the network advance first."""
+        full = self._window.full
+        active, most = self._transfers.active, self._policy.concurrency
+        for _ in range(_BURST):
+            if len(active) >= most and not self._transfers.spare(now):
+                return False
+            # Of a full window only what the reader waits for may start, and what is queued before it.
+            if full and not self._window.head_queued:
+                return False
             if self._ready:
-                self._start(self._ready.popleft())
-            elif full or not self._read():
-                return
-
-    def _read(self) -> bool:
-        """Read one more URL; False if there is none or enough are read."""
-        if self._urls is None or len(self._window) >= self._policy.read_ahead_count:
-            return False
-        url = next(self._urls, None)
-        if url is None:
-            self._urls = None
-            return False
-        errand = Errand(url)
-        self._window.append(errand)
-        self._aim(errand, url)
+                self._start(self._ready.popleft(), now)
+            elif full or not self._read(now):
+                return False
         return True
+
+    def _read(self, now: float) -> bool:
+        """Read one more URL; False if there is none or enough are read."""
+        errand = self._window.read()
+        if errand is None:
+            self._count_lagging(now)
+            return False
+        self._aim(errand, errand.url)
+        return True
+
+    def _count_lagging(self, now: float) -> None:
+        """Let the window pass what waits for hosts that do not answer."""
+        if now - self._lagging_counted_at >= _COUNT_LAGGING_EVERY_S and self._window.crowded:
+            self._lagging_counted_at = now
+            self._window.excused = sum(len(host.waiting) for host in self._hosts.lagging(now))
 
     def _aim(self, errand: Errand, url: str) -> None:
         """Check a URL and queue the errand at its host."""
         try:
-            errand.target = http_url(url)
+            errand.host, errand.target = self._hosts.of(url)
         except ItemRejected as rejected:
             self._fail(errand, Trouble(rejected.reason, rejected.detail))
             return
-        errand.host = host = self._hosts.of(errand.target)
-        if host.forbidden is not None:
-            self._fail(errand, Trouble(Reason.BLOCKED_ADDRESS, host.forbidden))
+        if errand.host.forbidden is not None:
+            self._fail(errand, Trouble(Reason.BLOCKED_ADDRESS, errand.host.forbidden))
             return
-        if host.claims < self._policy.per_host:
-            host.claims += 1
+        self._queue(errand)
+
+    def _queue(self, errand: Errand) -> None:
+        """Give an errand a place at its host, or let it wait there."""
+        host = errand.host
+        errand.queued = True
+        if host.admits(errand):
+            host.running += 1
             queue = self._ready
         else:
             queue = host.waiting
-        errand.queued = True
-        # A redirected errand was read before all that are queued.
-        (queue.appendleft if errand.hops else queue.append)(errand)
+        # One that comes back was read before all that are queued.
+        (queue.appendleft if errand.hops or errand.attempts else queue.append)(errand)
 
-    def _release(self, errand: Errand) -> None:
-        """Give an errand's place at its host to the next one."""
-        host = errand.host
-        if host.waiting:
+    def _release(self, host: Host) -> None:
+        """Give a place back, for those that wait."""
+        host.running -= 1
+        while host.waiting and host.admits(host.waiting[0]):
+            host.running += 1
             self._ready.append(host.waiting.popleft())
-        else:
-            host.claims -= 1
 
     # What becomes of it.
 
-    def _start(self, errand: Errand) -> None:
-        now = self._now()
-        if errand.host.dead(now):
-            self._give_up(errand, errand.host.death_notice())
+    def _start(self, errand: Errand, now: float) -> None:
+        trouble = errand.host.refusal(now)
+        if trouble is not None:
+            self._give_up(errand, trouble)
             return
-        if errand.deadline is None:
-            errand.deadline, left_s = now + self._policy.total_timeout_s, self._policy.total_timeout_s
-        else:
+        left_s = self._policy.total_timeout_s
+        if errand.deadline:
             left_s = errand.deadline - now
-        if left_s <= 0:
+        else:
+            errand.deadline = now + left_s
+        if left_s <= 0.0:
             self._give_up(errand, Trouble(Reason.TIMEOUT, f"not done in {self._policy.total_timeout_s:g} s"))
             return
         errand.queued = False
-        transfer = self._transfers.borrow()
-        transfer.aim(errand.target, left_s, exempt=errand.host.exempt)
-        self._active[transfer.curl] = transfer, errand
-        self._transfers.start(transfer)
+        errand.started = now
+        self._transfers.start(errand, left_s)
 
-    def _turn(self) -> None:
+    def _turn(self, *, hurried: bool) -> None:
         """Let the network advance once; waits for it if there is nothing else to do."""
-        before = len(self._active)
-        for curl, code, message in self._transfers.ended():
-            transfer, errand = self._active.pop(curl)
-            self._transfers.stop(transfer)
-            self._ended(errand, transfer, code, message)
-            self._transfers.give_back(transfer)
+        done, failed = self._transfers.advance()
         now = self._now()
-        while self._resting and self._resting[0][0] <= now:
-            errand = heapq.heappop(self._resting)[2]
-            errand.queued = True
-            self._ready.appendleft(errand)
-        if len(self._active) == before and not self._ready and self._window[0].outcome is None:
+        active = self._transfers.active
+        for curl in done:
+            transfer = active[curl]
+            self._answered(transfer, now)
+            self._transfers.end(transfer)
+        for curl, code, message in failed:
+            transfer = active[curl]
+            self._broken(transfer, code, message, now)
+            self._transfers.end(transfer)
+        woken = self._wake(now)
+        if not (done or failed or woken or hurried or self._window.head_decided):
             self._transfers.wait(self._resting[0][0] - now if self._resting else math.inf)
 
-    def _ended(self, errand: Errand, transfer: Transfer, code: int, message: str) -> None:
-        status = transfer.status
-        # What is said at too great a length is nevertheless an error where the status says so.
-        if code and (status < 400 or code not in CUT_OFF):
-            self._troubled(errand, transfer.trouble(code, message))
-            return
-        errand.host.answered()
-        if 200 <= status < 300 and transfer.size:
-            errand.outcome = FetchedImage(errand.url, transfer.take(), status)
-            self._release(errand)
+    def _wake(self, now: float) -> bool:
+        """Queue what has rested; False if there is nothing."""
+        woken = False
+        while self._resting and self._resting[0][0] <= now:
+            errand = heapq.heappop(self._resting)[2]
+            errand.host.rests(-1)
+            self._queue(errand)
+            woken = True
+        return woken
+
+    def _answered(self, transfer: Transfer, now: float) -> None:
+        """Judge a complete answer."""
+        errand, status = transfer.errand, transfer.status
+        if 200 <= status < 300 and transfer.body:
+            # Of a redirected one they would be another URL's.
+            validators = None if errand.hops else validators_of(transfer.head)
+            self._succeed(errand, FetchedImage(errand.url, bytes(transfer.body), status, validators), now)
+        elif status == _NOT_MODIFIED and transfer.conditional:
+            self._succeed(errand, UnchangedImage(errand.url, status), now)
         elif status in _REDIRECTS and (location := transfer.location) is not None:
+            errand.host.answered(errand.started, now)
             self._redirect(errand, location)
-        elif 200 <= status < 300:
-            self._give_up(errand, Trouble(Reason.NOT_AN_IMAGE, "the body is empty", status))
         else:
-            self._troubled(errand, trouble_of_status(status, transfer.retry_after, self._utcnow))
+            self._troubled(errand, trouble_of_status(status, transfer.head, self._utcnow), now)
+
+    def _broken(self, transfer: Transfer, code: int, message: str, now: float) -> None:
+        """Judge a request that curl ended with an error."""
+        # What is said at too great a length is nevertheless an error where the status says so.
+        if code in CUT_OFF and transfer.status >= 400:
+            self._answered(transfer, now)
+        else:
+            self._troubled(transfer.errand, transfer.trouble(code, message), now)
+
+    def _succeed(self, errand: Errand, outcome: FetchOutcome, now: float) -> None:
+        errand.host.answered(errand.started, now)
+        self._window.decide(errand, outcome)
+        self._release(errand.host)
 
     def _redirect(self, errand: Errand, location: str) -> None:
-        self._release(errand)
+        self._release(errand.host)
         errand.hops += 1
-        was_secure = errand.target.secure
+        was_secure = errand.target[:6].lower() == "https:"
         if errand.hops > self._policy.max_redirects:
             detail = f"more than {self._policy.max_redirects} redirects"
             self._fail(errand, Trouble(Reason.TOO_MANY_REDIRECTS, detail))
@@ -206,18 +224,23 @@ class Run:
         else:
             self._aim(errand, location)
 
-    def _troubled(self, errand: Errand, trouble: Trouble) -> None:
+    def _troubled(self, errand: Errand, trouble: Trouble, now: float) -> None:
         """Plan another attempt, or give up."""
-        now = self._now()
-        if trouble.reason in _NO_ANSWER:
-            errand.host.failed(now, self._policy)
+        host = errand.host
+        if trouble.reason.transient:
+            host.failed(trouble, errand.started, now)
+        else:
+            host.answered(errand.started, now)
         errand.attempts += 1
         wait_s = self._wait_s(errand, trouble)
-        hopeless = errand.deadline is None or now + wait_s >= errand.deadline or errand.host.dead(now)
-        if not trouble.again or errand.attempts >= self._policy.attempts or hopeless:
+        most = self._policy.busy_attempts if trouble.busy else self._policy.attempts
+        hopeless = now + wait_s >= errand.deadline or host.dead(now)
+        if not trouble.again or errand.attempts >= most or hopeless:
             self._give_up(errand, trouble)
             return
         heapq.heappush(self._resting, (now + wait_s, next(self._turns), errand))
+        host.rests(1)
+        self._release(host)
 
     def _wait_s(self, errand: Errand, trouble: Trouble) -> float:
         """Seconds until the next attempt; infinite if the server wants more patience than we have."""
@@ -228,12 +251,11 @@ class Run:
         return max(asked_s, backoff_s * self._rng.uniform(0.5, 1.5))
 
     def _give_up(self, errand: Errand, trouble: Trouble) -> None:
-        """Decide an errand that holds a claim."""
+        """Decide an errand that holds a place."""
         self._fail(errand, trouble)
-        self._release(errand)
+        self._release(errand.host)
 
     def _fail(self, errand: Errand, trouble: Trouble) -> None:
         detail = trouble.detail if not errand.hops else f"after a redirect: {trouble.detail}"
-        errand.outcome = FetchFailure(
-            errand.url, trouble.reason, detail, trouble.http_status, trouble.retry_after_s
-        )
+        failure = FetchFailure(errand.url, trouble.reason, detail, trouble.http_status, trouble.retry_after_s)
+        self._window.decide(errand, failure)

@@ -9,7 +9,7 @@ import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import bson
@@ -17,7 +17,7 @@ import bson
 from mnist_ops.adapters.bson_documents import CODEC, Document, decode, head_of, id_json
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.errors import ObjectMissing, Permanent
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchedImage, FetchFailure, FetchOutcome, UnchangedImage, Validators
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.domain.ports import RegisteredModel
@@ -32,18 +32,51 @@ from mnist_ops.domain.records import (
     RecordHead,
     WriteReport,
 )
+from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 from mnist_ops.domain.selection import Selection, takes
 
 # What a database decides atomically is decided under this; of the module, so that doubles can be copied.
 _DECIDING = threading.Lock()
 
 
+class InMemoryUpload:
+    """An object in the making, which is put when it is finished."""
+
+    def __init__(self, put: Callable[[bytes], str]) -> None:
+        self._put = put
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        self._data += data
+
+    def finish(self) -> str:
+        """Put the object and return its URI."""
+        return self._put(bytes(self._data))
+
+    def abort(self) -> None:
+        """Forget it."""
+
+
 class InMemoryObjects:
-    """Objects in a dictionary."""
+    """Objects in a dictionary.
+
+    Attributes:
+        objects: their bytes by key.
+        modified: when each was written (UTC), by key.
+        now: the clock that says so.
+        requests: how many requests were made, by S3 operation.
+        moved: how many bytes were `sent` and `received`.
+        uploads: those that were begun and not completed: none but what a test puts there.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, datetime] = {}
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.requests: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
+        self.uploads: list[UnfinishedUpload] = []
 
     def uri(self, key: str) -> str:
         """Where a key's object lies, written yet or not."""
@@ -52,20 +85,32 @@ class InMemoryObjects:
     def put_bytes(self, key: str, data: bytes) -> str:
         """Write a small object and return its URI."""
         self.requests["PutObject"] += 1
+        self.moved["sent"] += len(data)
         self.objects[key] = data
+        self.modified[key] = self.now()
         return self.uri(key)
 
     def put_file(self, key: str, path: Path) -> str:
         """Write a file and return its URI."""
         return self.put_bytes(key, path.read_bytes())
 
+    def upload(self, key: str) -> InMemoryUpload:
+        """Begin an object whose bytes are still to come."""
+        return InMemoryUpload(lambda data: self.put_bytes(key, data))
+
+    def upload_requests(self, size: int) -> Mapping[str, int]:  # noqa: ARG002 (the port's)
+        """One, however large."""
+        return {"PutObject": 1}
+
     def get_bytes(self, uri: str) -> bytes:
         """Read an object."""
         self.requests["GetObject"] += 1
         try:
-            return self.objects[uri.removeprefix(self.uri(""))]
+            data = self.objects[uri.removeprefix(self.uri(""))]
         except KeyError:
             raise ObjectMissing(f"{uri}: no such object") from None
+        self.moved["received"] += len(data)
+        return data
 
     def get_file(self, uri: str, path: Path) -> None:
         """Read an object into a file."""
@@ -75,6 +120,26 @@ class InMemoryObjects:
         """The keys under a prefix."""
         self.requests["ListObjectsV2"] += 1
         yield from sorted(key for key in self.objects if key.startswith(prefix))
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys begin with a prefix."""
+        for key in list(self.keys(prefix)):
+            yield StoredObject(key, len(self.objects[key]), self.modified[key])
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete objects."""
+        self.requests["DeleteObjects"] += 1
+        for key in keys:
+            self.objects.pop(key, None)
+        return {}
+
+    def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """The uploads that a test says were begun."""
+        yield from [upload for upload in self.uploads if upload.key.startswith(prefix)]
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Give an upload up."""
+        self.uploads.remove(upload)
 
 
 class InMemoryRecords:
@@ -209,6 +274,12 @@ class InMemoryRuns:
         """The manifest of a generation, once it is committed."""
         return self._commits.get(generation.id)
 
+    def commits(self) -> Iterator[tuple[Generation, str]]:
+        """All generations that are committed, with their manifests."""
+        for key, manifest in list(self._commits.items()):
+            run, _, number = key.rpartition("/")
+            yield Generation(run, int(number)), manifest
+
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:  # noqa: ARG002
         """Allow a held generation to be published."""
         if generation.id not in self._commits:
@@ -307,26 +378,41 @@ class InMemoryDatasets:
         """Record a built data set."""
         self._datasets[uri] = at
 
+    def datasets(self) -> Sequence[str]:
+        """The URIs of the manifests of all of them."""
+        return list(self._datasets)
+
 
 class InMemoryImages:
     """Images by URL; what is not there is not found.
 
     Args:
         images: payloads, or failures to give instead, by URL.
+
+    Attributes:
+        images: as given; may be changed.
+        validators: what the images come with, by URL; none unless it is filled.
+        fetched: every URL that was asked for, in order.
     """
 
     def __init__(self, images: Mapping[str, bytes | FetchFailure] | None = None) -> None:
         self.images = dict(images or {})
+        self.validators: dict[str, Validators] = {}
         self.fetched: list[str] = []
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
         """One value a URL, in order."""
         for url in urls:
             self.fetched.append(url)
             found = self.images.get(url)
+            validators = self.validators.get(url)
             if found is None:
                 yield FetchFailure(url, Reason.NOT_FOUND, "the server has no such image", http_status=404)
             elif isinstance(found, FetchFailure):
                 yield found
+            elif validators is not None and validators == (known or {}).get(url):
+                yield UnchangedImage(url, http_status=304)
             else:
-                yield FetchedImage(url, found, http_status=200)
+                yield FetchedImage(url, found, http_status=200, validators=validators)

@@ -57,6 +57,9 @@ class MongoRecords:
 
     def __init__(self, collection: Collection[Document], fields: FieldNames) -> None:
         self._fields = fields
+        prediction, failure = fields.prediction, fields.prediction_failure
+        self._stamp_paths = f"{prediction}.run", f"{prediction}.generation", f"{prediction}.model.digest"
+        self._failure_paths = f"{failure}.run", f"{failure}.last_at"
         self._collection = collection.with_options(
             codec_options=CODEC,
             read_preference=ReadPreference.PRIMARY,
@@ -122,10 +125,7 @@ class MongoRecords:
         """Write changes in one unordered bulk, each only if its record is still as snapshotted."""
         if not changes:
             return WriteReport(matched=0)
-        updates = [
-            UpdateOne(self._unchanged(change), update_of(change, self._fields, HISTORY_LENGTH))
-            for change in changes
-        ]
+        updates = self.updates(changes)
         try:
             result = self._collection.bulk_write(updates, ordered=False)
         except BulkWriteError as error:
@@ -135,6 +135,13 @@ class MongoRecords:
         except (PyMongoError, BSONError) as error:
             raise translate(error) from error
         return WriteReport(matched=result.matched_count)
+
+    def updates(self, changes: Sequence[Change]) -> list[UpdateOne]:
+        """What `apply` sends."""
+        return [
+            UpdateOne(self._unchanged(change), update_of(change, self._fields, HISTORY_LENGTH))
+            for change in changes
+        ]
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
         """The current heads of records by `id_json`; records that are gone are left out."""
@@ -167,8 +174,9 @@ class MongoRecords:
             return [{"$match": labelled}, *self._oldest(selection)]
         fields = self._fields
         served: dict[str, object] = {fields.label: None}
-        # A query looks into arrays; the rule takes a list of labels for a label.
-        rest: list[Mapping[str, object]] = [{fields.label: {"$not": {"$type": "array"}}}]
+        # A query looks into arrays; the rule takes a list of labels for a label. (An array that holds a null
+        # has a first element, and to ask for that one is cheapest.)
+        rest: list[Mapping[str, object]] = [{f"{fields.label}.0": {"$exists": False}}]
         if selection.reclassify is Reclassify.NEVER:
             served[f"{fields.prediction}.model.digest"] = None
         if selection.since is None:
@@ -180,8 +188,10 @@ class MongoRecords:
             else:
                 rest.append(window)
             rest.append({"$expr": {"$eq": [_type_of(fields.created_at), "date"]}})
+        if selection.reclassify in (Reclassify.STALE, Reclassify.CHANGED):
+            rest.append(self._wanted(selection))
         if selection.reclassify is not Reclassify.ALL:
-            rest += [self._wanted(selection), self._no_standing_failure(selection)]
+            rest.append(self._no_standing_failure(selection))
         return [{"$match": served}, {"$match": {"$and": rest}}, *self._oldest(selection)]
 
     def _oldest(self, selection: Selection) -> list[Mapping[str, object]]:
@@ -198,7 +208,7 @@ class MongoRecords:
         if selection.until is None:
             return []
         undated = {"$expr": {"$ne": [_type_of(self._fields.created_at), "date"]}}
-        return [{"$or": [undated, {self._fields.created_at: self._before(selection)}]}]
+        return [{"$or": [{self._fields.created_at: self._before(selection)}, undated]}]
 
     @staticmethod
     def _before(selection: Selection) -> Mapping[str, object]:
@@ -225,6 +235,8 @@ class MongoRecords:
         ]
         return {
             "$or": [
+                # Most records have never failed, and of the rest this is by far the cheapest to see.
+                {failure: None},
                 {"$expr": {"$not": [attempted]}},
                 {"$expr": {"$ne": [{"$ifNull": [f"${failure}.image_url", None]}, self._url()]}},
                 {"$expr": {"$and": mended}},
@@ -249,20 +261,22 @@ class MongoRecords:
         """The filter that a record passes only while it is as it was snapshotted."""
         fields, head = self._fields, change.head
         stamp, failure = head.stamp, head.failure
+        run, generation, digest = self._stamp_paths
         expected: dict[str, object] = {
             "_id": {"$eq": head.id},
             fields.label: _exactly(head.label),
-            f"{fields.prediction}.run": {"$eq": stamp.run},
-            f"{fields.prediction}.generation": {"$eq": stamp.generation},
-            f"{fields.prediction}.model.digest": {"$eq": stamp.digest},
+            run: {"$eq": stamp.run},
+            generation: {"$eq": stamp.generation},
+            digest: {"$eq": stamp.digest},
         }
         if head.image_url is None:
             expected["$expr"] = {"$eq": [self._url(), None]}
         else:
             expected[fields.image_url] = _exactly(head.image_url)
         if isinstance(change.outcome, PredictionFailure):
-            expected[f"{fields.prediction_failure}.run"] = {"$eq": failure.run}
-            expected[f"{fields.prediction_failure}.last_at"] = {"$eq": failure.last_at}
+            run, last_at = self._failure_paths
+            expected[run] = {"$eq": failure.run}
+            expected[last_at] = {"$eq": failure.last_at}
         return expected
 
 

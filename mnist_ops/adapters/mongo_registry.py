@@ -82,6 +82,12 @@ class MongoRuns:
         commit = translated(self._runs.find_one, {"_id": generation.id})
         return str(commit["manifest"]) if commit else None
 
+    def commits(self) -> Iterator[tuple[Generation, str]]:
+        """All generations that are committed, with their manifests."""
+        for commit in translated(lambda: list(self._runs.find())):
+            generation = Generation(str(commit["run"]), cast("int", commit["generation"]))
+            yield generation, str(commit["manifest"])
+
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
         """Allow a held generation to be published."""
         release = {"by": who, "why": why, "at": at}
@@ -242,6 +248,10 @@ class MongoDatasets:
     def put_dataset(self, uri: str, at: datetime) -> None:
         """Record a built data set."""
         _upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
+
+    def datasets(self) -> Sequence[str]:
+        """The URIs of the manifests of all of them."""
+        return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
 
 
 def _bundle(document: Document) -> BundleRef:

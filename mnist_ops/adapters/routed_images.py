@@ -1,10 +1,10 @@
 """Sends each URL to the fetcher for its scheme."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mnist_ops.domain.image_urls import scheme_of
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.ports import ImageFetcher
 
 
@@ -14,7 +14,8 @@ class Images:
     Args:
         http: fetches what is not s3, and rejects unknown schemes.
         s3: fetches s3:// URLs.
-        read_ahead_count: URLs read but not yet answered, over both.
+        read_ahead_count: URLs of one kind read while the other kind's fetcher looked for more; those that a
+            fetcher has taken are bounded by itself.
     """
 
     def __init__(self, http: ImageFetcher, s3: ImageFetcher, *, read_ahead_count: int = 2000) -> None:
@@ -22,12 +23,15 @@ class Images:
         self._s3 = s3
         self._read_ahead_count = read_ahead_count
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
         """Fetch every URL; one value each, in order. Reads `urls` lazily."""
         split = _Split(iter(urls), self._read_ahead_count)
-        branches = {False: _Branch(self._http, split, s3=False), True: _Branch(self._s3, split, s3=True)}
+        http, s3 = _Branch(self._http, split, known, s3=False), _Branch(self._s3, split, known, s3=True)
+        branches = {False: http, True: s3}
         try:
-            while split.read():
+            while split.read(s3=False):
                 while split.order:
                     yield branches[split.order[0]].next()
                     split.order.popleft()
@@ -50,14 +54,19 @@ class _Split:
         self.order: deque[bool] = deque()
         self.queues: dict[bool, deque[str]] = {False: deque(), True: deque()}
 
-    def read(self) -> bool:
-        """Read one more URL; False if there is none or enough are read."""
-        if len(self.order) >= self._limit:
+    def read(self, *, s3: bool) -> bool:
+        """Read one more URL, in search of an s3 one or one of the others.
+
+        Returns:
+            False if there is none, or enough of the kind that is not sought have been read.
+        """
+        if len(self.queues[not s3]) >= self._limit:
             return False
         url = next(self._urls, None)
         if url is None:
             return False
-        is_s3 = scheme_of(url) == "s3"
+        # The first letter spares most URLs the search for a scheme.
+        is_s3 = url[:1] in "sS" and scheme_of(url) == "s3"
         self.order.append(is_s3)
         self.queues[is_s3].append(url)
         return True
@@ -66,19 +75,23 @@ class _Split:
 class _Branch:
     """One fetcher and its share of the URLs."""
 
-    def __init__(self, fetcher: ImageFetcher, split: _Split, *, s3: bool) -> None:
+    def __init__(
+        self, fetcher: ImageFetcher, split: _Split, known: Mapping[str, Validators] | None, *, s3: bool
+    ) -> None:
         self._fetcher = fetcher
         self._split = split
+        self._known = known
         self._s3 = s3
-        self._answers: Iterator[FetchedImage | FetchFailure] = iter(())
+        self._answers: Iterator[FetchOutcome] = iter(())
 
-    def next(self) -> FetchedImage | FetchFailure:
+    def next(self) -> FetchOutcome:
         """The answer to this branch's oldest URL."""
-        for answer in self._answers:
-            return answer
-        # The former fetch ended because the limit was met without a URL for it: it goes on anew.
-        self._answers = iter(self._fetcher.fetch(self._share()))
-        return next(self._answers)
+        answer = next(self._answers, None)
+        if answer is None:
+            # The former fetch ended because the limit was met without a URL for it: it goes on anew.
+            self._answers = iter(self._fetcher.fetch(self._share(), self._known))
+            answer = next(self._answers)
+        return answer
 
     def close(self) -> None:
         """End the fetch under way."""
@@ -88,6 +101,6 @@ class _Branch:
 
     def _share(self) -> Iterator[str]:
         queue = self._split.queues[self._s3]
-        while queue or self._split.read():
+        while queue or self._split.read(s3=self._s3):
             if queue:
                 yield queue.popleft()

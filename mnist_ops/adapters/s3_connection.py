@@ -11,6 +11,9 @@ from mnist_ops.domain.connections import Connection
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# Images are fetched over so many connections; with more, threads wait for each other.
+_CONNECTIONS = 16
+
 
 def s3_client(where: Connection) -> "S3Client":
     """A client for a connection.
@@ -26,5 +29,7 @@ def s3_client(where: Connection) -> "S3Client":
         aws_session_token=extra.get("aws_session_token"),
         region_name=extra.get("region_name"),
         endpoint_url=extra.get("endpoint_url"),
-        config=Config(**extra.get("config_kwargs", {})).merge(CLIENT_CONFIG),
+        config=Config(**{"max_pool_connections": _CONNECTIONS, **extra.get("config_kwargs", {})}).merge(
+            CLIENT_CONFIG
+        ),
     )

@@ -4,8 +4,11 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -17,14 +20,15 @@ from botocore.exceptions import (
 
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.fetch_policy import FetchPolicy
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchedImage, FetchFailure, FetchOutcome, UnchangedImage, Validators
 from mnist_ops.domain.reasons import Reason
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
-_THREADS = 8
 _CHUNK = 64 << 10
+_NOT_MODIFIED = 304
 # Access-point names (ARNs) are left out: they can lead to other regions and endpoints.
 _URL = re.compile(
     r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\x00-\x1f\x7f\ud800-\udfff]{1,1024})", re.IGNORECASE
@@ -38,7 +42,9 @@ class S3Images:
 
     The store is the operator's own and trusted not to dawdle: its client's timeouts bound each single
     wait, the total deadline is looked at between pieces of a body. Failed requests are repeated as the
-    client is configured to; `attempts` and back-off of the policy are not used.
+    client is configured to; `attempts` and back-off of the policy are not used. Threads are kept from one
+    `fetch` to the next, as many as the client's pool has connections; `close`, or the end of a context, ends
+    them.
 
     Args:
         client: a boto3 S3 client.
@@ -52,31 +58,50 @@ class S3Images:
         self._client = client
         self._policy = policy
         self._clock = clock
+        # More would open a connection for each request, and close it.
+        connections: int = client.meta.config.max_pool_connections  # type: ignore[attr-defined]  # not in stubs
+        self._threads = ThreadPoolExecutor(connections, "s3-images")
         # Never more bodies than may be held, however large they turn out to be.
         self._ahead = min(policy.read_ahead_count, max(1, policy.read_ahead_bytes // policy.max_bytes))
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
         """Fetch every URL; one value each, in order. Reads `urls` lazily."""
         source = iter(urls)
-        pending: deque[Future[FetchedImage | FetchFailure]] = deque()
-        with ThreadPoolExecutor(_THREADS, "s3-images") as threads:
-            try:
-                while True:
-                    while len(pending) < self._ahead and (url := next(source, None)) is not None:
-                        pending.append(threads.submit(self._image, url))
-                    if not pending:
-                        return
-                    yield pending.popleft().result()
-            finally:
-                threads.shutdown(wait=True, cancel_futures=True)
-
-    def _image(self, url: str) -> FetchedImage | FetchFailure:
+        pending: deque[Future[FetchOutcome]] = deque()
         try:
-            return FetchedImage(url, self._payload(url), None)
+            while True:
+                while len(pending) < self._ahead and (url := next(source, None)) is not None:
+                    validators = None if known is None else known.get(url)
+                    pending.append(self._threads.submit(self._outcome, url, validators))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            wait([future for future in pending if not future.cancel()])
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the threads."""
+        self.close()
+
+    def _outcome(self, url: str, known: Validators | None) -> FetchOutcome:
+        try:
+            return self._image(url, known)
         except ItemRejected as rejected:
             return FetchFailure(url, rejected.reason, rejected.detail)
         except ClientError as error:
-            return _refusal(url, error.response)
+            return _refusal(url, error.response, conditional=bool(_only_if(known)))
         except ParamValidationError as error:
             return FetchFailure(url, Reason.INVALID_URL, _detail(error))
         except (ConnectTimeoutError, ReadTimeoutError) as error:
@@ -85,7 +110,7 @@ class S3Images:
             # Missing credentials come here too: the records must not be lost to a wrong setting.
             return FetchFailure(url, Reason.CONNECTION_FAILED, _detail(error))
 
-    def _payload(self, url: str) -> bytes:
+    def _image(self, url: str, known: Validators | None) -> FetchedImage:
         parts = _URL.fullmatch(url)
         if parts is None:
             raise ItemRejected(Reason.INVALID_URL, "not of the form s3://bucket/key")
@@ -96,7 +121,12 @@ class S3Images:
         deadline = self._clock() + self._policy.total_timeout_s
         # One byte more than allowed tells too large from just large enough.
         wanted = f"bytes=0-{self._policy.max_bytes}"
-        body = self._client.get_object(Bucket=parts[1], Key=parts[2], Range=wanted)["Body"]
+        answer = self._client.get_object(Bucket=parts[1], Key=parts[2], Range=wanted, **_only_if(known))
+        payload = self._received(answer["Body"], deadline)
+        validators = Validators(answer.get("ETag"), _http_date(answer.get("LastModified")))
+        return FetchedImage(url, payload, None, validators if any(validators) else None)
+
+    def _received(self, body: "StreamingBody", deadline: float) -> bytes:
         received = bytearray()
         try:
             while chunk := body.read(_CHUNK):
@@ -114,9 +144,17 @@ class S3Images:
         return bytes(received)
 
 
-def _refusal(url: str, response: Mapping[str, Any]) -> FetchFailure:
+def _only_if(known: Validators | None) -> dict[str, Any]:
+    """The condition to ask with; every object has an ETag, so that its date is not needed."""
+    etag = None if known is None else known.sendable.etag
+    return {} if etag is None else {"IfNoneMatch": etag}
+
+
+def _refusal(url: str, response: Mapping[str, Any], *, conditional: bool) -> UnchangedImage | FetchFailure:
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status == _NOT_MODIFIED and conditional:
+        return UnchangedImage(url, status)
     if code in _MISSING or status == 404:
         reason = Reason.NOT_FOUND
     elif status == 416:
@@ -128,6 +166,10 @@ def _refusal(url: str, response: Mapping[str, Any]) -> FetchFailure:
     else:
         reason = Reason.REFUSED_BY_SERVER
     return FetchFailure(url, reason, f"S3 answered {code or status}", status or None)
+
+
+def _http_date(when: datetime | None) -> str | None:
+    return None if when is None else format_datetime(when.astimezone(UTC), usegmt=True)
 
 
 def _detail(error: Exception) -> str:

@@ -15,6 +15,7 @@ from mnist_ops.cli import (
     model_commands,
     operations,
     predict_command,
+    retention_command,
     run_commands,
     stack_commands,
     step_commands,
@@ -44,6 +45,7 @@ app.command("release")(training_commands.release)
 app.command("demo")(stack_commands.demo)
 app.command("init")(operations.init)
 app.command("ledgers")(operations.ledgers)
+app.command("gc")(retention_command.gc)
 app.command("release-hold")(operations.release_hold)
 app.command("predict")(predict_command.predict)
 app.command("tensorboard")(experiment_commands.tensorboard)

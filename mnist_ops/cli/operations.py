@@ -3,8 +3,9 @@
 import getpass
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +23,44 @@ def init() -> None:
     typer.echo(f"bucket {adapters.settings.s3_bucket}")
 
 
-def ledgers(run: Annotated[str, typer.Argument(help="A run key, or how one begins.")] = "") -> None:
+def ledgers(
+    run: Annotated[str, typer.Argument(help="A run key, or how one begins.")] = "",
+    short: Annotated[
+        bool, typer.Option("--short", help="Outcomes, cost and bottleneck in words instead of JSON.")
+    ] = False,
+) -> None:
     """Print the ledgers of runs, oldest first, one JSON object a line."""
     from mnist_ops.wiring import adapters_of_environment
 
     for ledger in adapters_of_environment(settings_of(os.environ), os.environ).runs.ledgers(run):
-        typer.echo(json.dumps(ledger, default=_text, sort_keys=True))
+        typer.echo(in_words(ledger) if short else json.dumps(ledger, default=_text, sort_keys=True))
+
+
+def in_words(ledger: Mapping[str, Any]) -> str:
+    """A ledger's document in a few lines: what became of the records, what it cost, what held it up.
+
+    What a ledger of an earlier version does not have is left out.
+    """
+    outcomes = ", ".join(f"{count} {name}" for name, count in ledger["outcomes"].items() if count)
+    lines = [f"{ledger['run']}, generation {ledger['generation']}, {_text(ledger['finished_at'])}"]
+    lines.append(f"{ledger['selected']} records" + (f": {outcomes}" if outcomes else ""))
+    if problem := ledger.get("imbalance") or ledger.get("held_because"):
+        lines.append(f"PROBLEM: {problem}")
+    if cost := ledger.get("cost"):
+        each = cost["per_1000_records"]
+        currency = cost["currency"]
+        parts = ", ".join(f"{name} {amount:.6f}" for name, amount in cost["by"].items() if amount)
+        lines.append(
+            f"cost: about {cost['total']:.6f} {currency}"
+            + (f", {each:.6f} {currency} per 1,000 records" if each is not None else "")
+            + (f" ({parts})" if parts else "")
+        )
+    if bottleneck := ledger.get("bottleneck"):
+        lines.append(
+            f"bottleneck: {bottleneck['stage']}, {bottleneck['share']:.0%} of the time of all tasks: "
+            f"{bottleneck['doing']}"
+        )
+    return "\n  ".join(lines)
 
 
 def _text(value: object) -> str:

@@ -54,7 +54,11 @@ def classify(
             shard = fetch(part, records=records, objects=objects, images=images, now=now)
             predictions.append(
                 classify_images(
-                    shard, objects=objects, load=adapters.load_classifier, review_below=settings.review_below
+                    shard,
+                    objects=objects,
+                    load=adapters.load_classifier,
+                    review_below=settings.review_below,
+                    threads=settings.threads,
                 )
             )
     typer.echo(json.dumps({"manifest": manifest, "predictions": predictions}))
@@ -62,7 +66,15 @@ def classify(
         return
     verdict = assess(manifest, predictions, objects=objects, runs=adapters.runs, budget=settings.budget)
     outcomes = [publish_predictions(uri, verdict, records=records, objects=objects) for uri in predictions]
-    ledger = reconcile(manifest, outcomes, records=records, objects=objects, runs=adapters.runs, now=now)
+    ledger = reconcile(
+        manifest,
+        outcomes,
+        records=records,
+        objects=objects,
+        runs=adapters.runs,
+        now=now,
+        prices=settings.prices,
+    )
     typer.echo(
         json.dumps({"run": ledger.generation.run, "outcomes": ledger.outcomes, "reasons": ledger.reasons})
     )

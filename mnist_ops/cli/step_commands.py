@@ -84,10 +84,13 @@ def classify(images: Annotated[str, typer.Argument(help="An image shard.")]) -> 
     from mnist_ops.steps.classify import classify as classify_images
 
     adapters = _adapters()
-    review_below = adapters.settings.review_below
     typer.echo(
         classify_images(
-            images, objects=adapters.objects, load=adapters.load_classifier, review_below=review_below
+            images,
+            objects=adapters.objects,
+            load=adapters.load_classifier,
+            review_below=adapters.settings.review_below,
+            threads=adapters.settings.threads,
         )
     )
 
@@ -136,6 +139,7 @@ def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], ou
         objects=adapters.objects,
         runs=adapters.runs,
         now=now,
+        prices=adapters.settings.prices,
     )
     for outcome, count in ledger.outcomes.items():
         typer.echo(f"{outcome} {count}")

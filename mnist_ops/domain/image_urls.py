@@ -13,6 +13,8 @@ _HTTP = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+(?:%[a-z0-9._%-]+)?\])(?::([0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
+# What `_HTTP` allows after the authority, from a slash on.
+_REST = re.compile(r"/[!-\[\]-~]*", re.ASCII)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
 _ALLOWED_SCHEMES = "where http, https and, not by a redirect, s3 are allowed"
 _AUTHORITY_END = re.compile(r"[/?#]")
@@ -28,12 +30,14 @@ class HttpUrl(NamedTuple):
         secure: whether it is https.
         host: lower-case; an IPv6 address stands in brackets.
         port: 1 to 65,535, the scheme's own where the URL names none.
+        origin: how the text begins: all of it before the path.
     """
 
     text: str
     secure: bool
     host: str
     port: int
+    origin: str
 
 
 def http_url(url: str) -> HttpUrl:
@@ -53,7 +57,21 @@ def http_url(url: str) -> HttpUrl:
     number = int(port) if port else (443 if secure else 80)
     if not 0 < number < 1 << 16:
         raise ItemRejected(Reason.INVALID_URL, f"port {number} does not exist; 1 to 65535 do")
-    return HttpUrl(text, secure, host.lower(), number)
+    return HttpUrl(text, secure, host.lower(), number, text[: parts.end(3) if port else parts.end(2)])
+
+
+def origin_of(url: str) -> str:
+    """What stands before the third slash; of a URL that `http_url` accepts with a plain path, its origin."""
+    # A host has at least one letter, so no path begins before.
+    return url[: url.find("/", 8)]
+
+
+def follows(origin: str, url: str) -> bool:
+    """Whether `http_url` would accept a URL that begins with the origin of one which it accepted.
+
+    Much quicker than `http_url` and exactly as strict: the origin is compared as it is written.
+    """
+    return _REST.fullmatch(url, len(origin)) is not None and len(url) <= LONGEST_URL
 
 
 def scheme_of(url: str) -> str:

@@ -63,7 +63,12 @@ def manifest_key(generation: Generation, attempt: str, digest: str) -> str:
 
 def shard_key(kind: str, generation: Generation, part: int, digest: str) -> str:
     """The key of an image, prediction or outcome shard of one part."""
-    return f"{kind}/{generation.id}/part-{part:05d}-{digest}.parquet"
+    return f"{shard_prefix(kind, generation)}part-{part:05d}-{digest}.parquet"
+
+
+def shard_prefix(kind: str, generation: Generation) -> str:
+    """What the keys of all shards of a kind begin with, those of attempts that came to nothing too."""
+    return f"{kind}/{generation.id}/"
 
 
 def artifact_key(folder: str, generation: Generation, name: str, digest: str) -> str:
@@ -104,6 +109,18 @@ def part_in_name(uri: str) -> int:
     if match is None:
         raise Permanent(f"{uri}: not the name of a shard")
     return int(match[1])
+
+
+def kind_in_name(uri: str) -> str:
+    """What a shard is a shard of: `images` in `…/images/<run key>/<generation>/part-….parquet`.
+
+    Raises:
+        Permanent: not the name of a shard.
+    """
+    folders = uri.split("/")[-5:]
+    if len(folders) < 5 or _PART_IN_NAME.search(uri) is None:
+        raise Permanent(f"{uri}: not the name of a shard")
+    return folders[0]
 
 
 def sha256_hex(data: bytes) -> str:

@@ -1,12 +1,12 @@
 """The outcome of every record of a generation, counted: the ledger, and its law of conservation."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.prices import Cost, Prices
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.stages import StageReport
 
@@ -49,6 +49,7 @@ class Assessment:
         failures: of them, failures by reason.
         held_because: why the predictions are held; None when they may be published.
         released_by: who released a held run; None where nobody had to.
+        stage: what assessing cost, up to the upload of this; None in those of earlier versions.
     """
 
     manifest: str
@@ -56,6 +57,18 @@ class Assessment:
     failures: Mapping[str, int]
     held_because: str | None = None
     released_by: str | None = None
+    stage: StageReport | None = None
+
+    def document(self) -> dict[str, object]:
+        """As JSON-able values."""
+        return asdict(self) | {"stage": self.stage.document() if self.stage else None}
+
+    @staticmethod
+    def of(document: Mapping[str, object]) -> "Assessment":
+        """Read back what `document` gave."""
+        stage = document.get("stage")
+        report = StageReport.of(stage) if isinstance(stage, Mapping) else None
+        return Assessment(**(dict(document) | {"stage": report}))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,10 @@ class Ledger:
         stages: time, bytes and requests by step, summed over the parts.
         held_because: why predictions were held, if they were.
         finished_at: when it was drawn up (UTC).
+        lost_write_count: how many they are in all.
+        refers_to: the URIs of the shards and assessments that the outcomes come from, all of them; None
+            where one was stored by a version that did not say.
+        prices: what its cost is estimated by.
     """
 
     generation: Generation
@@ -93,6 +110,27 @@ class Ledger:
     held_because: str | None
     finished_at: datetime
     lost_write_count: int = field(default=0)
+    refers_to: Sequence[str] | None = None
+    prices: Prices = field(default_factory=Prices)
+
+    @property
+    def work(self) -> StageReport:
+        """What all steps did, summed over them."""
+        return sum(self.stages.values(), StageReport("run"))
+
+    @property
+    def cost(self) -> Cost:
+        """What the run cost, estimated."""
+        return self.prices.cost(self.work, self.selected)
+
+    def bottleneck(self) -> dict[str, object] | None:
+        """The step that took the most task-seconds, and what it was at; None where nothing took any."""
+        seconds = self.work.seconds
+        if not seconds:
+            return None
+        slowest = max(self.stages.values(), key=lambda report: report.seconds)
+        share = round(slowest.seconds / seconds, 3)
+        return {"stage": slowest.stage, "share": share, "doing": slowest.bottleneck}
 
     def imbalance(self) -> str | None:
         """What does not add up, with the numbers; None when everything does."""
@@ -112,6 +150,7 @@ class Ledger:
 
     def document(self) -> dict[str, object]:
         """As values that MongoDB and JSON take."""
+        work = self.work
         return {
             "run": self.generation.run,
             "generation": self.generation.number,
@@ -130,13 +169,19 @@ class Ledger:
             "missing_parts": list(self.missing_parts),
             "lost_writes": list(self.lost_writes),
             "stages": {
-                name: report.document() | {"rate": round(report.rate, 1)}
+                name: report.document()
+                | {"rate": round(report.rate, 1), "other_s": round(abs(report.other_s), 3)}
                 for name, report in self.stages.items()
             },
-            "s3_requests": dict(
-                sum((Counter(report.s3_requests) for report in self.stages.values()), Counter())
-            ),
-            "bytes": sum(report.bytes for report in self.stages.values()),
+            "bottleneck": self.bottleneck(),
+            "s3_requests": dict(work.s3_requests),
+            "bytes": work.bytes,
+            "s3_sent": work.s3_sent,
+            "s3_received": work.s3_received,
+            "cpu_s": round(work.cpu_s, 3),
+            "gpu_s": round(work.gpu_s, 3),
+            "cost": self.cost.document(),
+            "refers_to": None if self.refers_to is None else list(self.refers_to),
             "held_because": self.held_because,
             "finished_at": self.finished_at,
         }

@@ -8,11 +8,25 @@ from typing import Protocol
 
 from mnist_ops.domain.champions import ChampionChange, Promotion
 from mnist_ops.domain.gate import Decision
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.domain.records import BundleRef, Change, RecordHead, WriteReport
+from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 from mnist_ops.domain.selection import Selection
+
+
+class Upload(Protocol):
+    """An object in the making: nothing of it is there before it is finished. Of one thread at a time."""
+
+    def write(self, data: bytes) -> None:
+        """Add bytes; they go up as they come, a bounded number of them kept."""
+
+    def finish(self) -> str:
+        """Put the object there, whole, and return its URI."""
+
+    def abort(self) -> None:
+        """Give it up and leave nothing behind. Never raises; after `finish` succeeded it does nothing."""
 
 
 class ObjectStore(Protocol):
@@ -21,6 +35,13 @@ class ObjectStore(Protocol):
     @property
     def requests(self) -> Mapping[str, int]:
         """How many requests were made, by kind; counts up."""
+
+    @property
+    def moved(self) -> Mapping[str, int]:
+        """How many bytes of objects were `sent` and `received`; counts up."""
+
+    def upload_requests(self, size: int) -> Mapping[str, int]:
+        """What `put_file`, and `put_bytes` of little, ask for so many bytes, by kind, at the first try."""
 
     def uri(self, key: str) -> str:
         """Where a key's object lies, written yet or not."""
@@ -31,6 +52,9 @@ class ObjectStore(Protocol):
     def put_file(self, key: str, path: Path) -> str:
         """Write a file of any size, in pieces, and return its URI."""
 
+    def upload(self, key: str) -> Upload:
+        """Begin an object whose bytes are still to come."""
+
     def get_bytes(self, uri: str) -> bytes:
         """Read a small object. Raises ObjectMissing."""
 
@@ -39,6 +63,25 @@ class ObjectStore(Protocol):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys under a prefix; stores differ in their order."""
+
+
+class ObjectSweeper(Protocol):
+    """Lists the objects of the store with their ages, and deletes: apart, since no other step may."""
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys begin with a prefix."""
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete objects; returns what the store said of those that it did not delete, by key.
+
+        To delete what is not there succeeds.
+        """
+
+    def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """The uploads in pieces that were begun below a prefix, and neither completed nor aborted."""
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Give an upload up, and the space its pieces take. Nothing happens where it is gone."""
 
 
 class RecordStore(Protocol):
@@ -78,6 +121,9 @@ class RunStore(Protocol):
 
     def committed(self, generation: Generation) -> str | None:
         """The manifest of a generation, once it is committed."""
+
+    def commits(self) -> Iterator[tuple[Generation, str]]:
+        """All generations that are committed, with their manifests."""
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
         """Allow a held generation to be published. Raises Permanent for an unknown one."""
@@ -158,9 +204,20 @@ class DatasetRegistry(Protocol):
     def put_dataset(self, uri: str, at: datetime) -> None:
         """Record a built data set."""
 
+    def datasets(self) -> Sequence[str]:
+        """The URIs of the manifests of all of them."""
+
 
 class ImageFetcher(Protocol):
     """Gets images by URL."""
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[FetchedImage | FetchFailure]:
-        """One value a URL, in order; a bad URL is a value too. Reads `urls` lazily."""
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
+        """One value a URL, in order; a bad URL is a value too. Reads `urls` lazily.
+
+        Args:
+            urls: what to fetch; a URL that comes twice is fetched twice.
+            known: validators of earlier answers, by URL: these are asked only for what has changed since,
+                and answered with `UnchangedImage` where nothing has. Looked at when a URL is read.
+        """

@@ -1,11 +1,11 @@
-"""How long a step took, and on what."""
+"""How long a step took, on what, and what was the bottleneck."""
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeVar
 
 _log = logging.getLogger(__name__)
@@ -19,10 +19,48 @@ class _End:
 
 _END = _End()
 
+_OTHER = "other"
+# What a step is at in each phase, in words for the closing line and the ledger.
+_DOING = {
+    "snapshot": {
+        "read": "reading records from MongoDB",
+        "compute": "compressing the parts",
+        "write": "writing the parts to S3",
+    },
+    "fetch": {
+        "read": "reading from the image servers",
+        "compute": "hashing images",
+        "write": "building the image shard",
+        _OTHER: "hashing images and building the image shard",
+    },
+    "classify": {
+        "read": "reading the image shard and the bundle from S3",
+        "compute": "decoding and classifying images",
+        "write": "building the prediction shard",
+    },
+    "assess": {"read": "reading the prediction shards from S3"},
+    "publish": {
+        "read": "reading the prediction shard and the part from S3",
+        "compute": "building the updates",
+        "write": "writing to MongoDB",
+    },
+    "reconcile": {
+        "read": "reading the outcome shards from S3",
+        "compute": "counting outcomes",
+        "write": "looking outcomes up in MongoDB",
+    },
+    "build_dataset": {"read": "reading and decoding images", "compute": "writing the data set's rows"},
+    "train": {"read": "reading the data set from S3", "compute": "training the network"},
+}
+_DOING_ELSE = {"read": "reading", "compute": "computing", "write": "writing", _OTHER: "everything else"}
+
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
     """What one step did to one part (or to a whole run).
+
+    `read_s`, `compute_s`, `write_s` and `other_s` are what the step's driving thread was at, one thing at
+    a time: they add up to `seconds`. What other threads do meanwhile is in `cpu_s` and `gpu_s` alone.
 
     Attributes:
         stage: the step's name.
@@ -32,7 +70,11 @@ class StageReport:
         compute_s: of it, working.
         write_s: of it, waiting for output to be taken.
         bytes: payload bytes moved: compressed parts, images, shards.
-        s3_requests: requests to the object store by kind, up to when the step's result was stored.
+        s3_requests: requests to the object store by kind.
+        cpu_s: CPU time of the process, user and system, all its threads.
+        gpu_s: time in which the step held a CUDA device.
+        s3_sent: bytes sent to the object store.
+        s3_received: bytes received from it.
     """
 
     stage: str
@@ -43,11 +85,32 @@ class StageReport:
     write_s: float = 0.0
     bytes: int = 0
     s3_requests: Mapping[str, int] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    s3_sent: int = 0
+    s3_received: int = 0
 
     @property
     def rate(self) -> float:
         """Records a second of wall time."""
         return self.records / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def other_s(self) -> float:
+        """Of the wall time, what was neither reading nor computing nor writing."""
+        return self.seconds - self.read_s - self.compute_s - self.write_s
+
+    @property
+    def bottleneck(self) -> str:
+        """What most of the wall time went to, in words."""
+        phases = {
+            "read": self.read_s,
+            "compute": self.compute_s,
+            "write": self.write_s,
+            _OTHER: self.other_s,
+        }
+        longest = max(phases, key=lambda phase: phases[phase])
+        return _DOING.get(self.stage, {}).get(longest, _DOING_ELSE[longest])
 
     def document(self) -> dict[str, object]:
         """As JSON-able values, seconds to the millisecond."""
@@ -58,8 +121,18 @@ class StageReport:
 
     @staticmethod
     def of(document: Mapping[str, object]) -> "StageReport":
-        """Read back what `document` gave."""
+        """Read back what `document` gave; what an earlier version did not measure is zero."""
         return StageReport(**document)  # type: ignore[arg-type]
+
+    def with_upload(self, requests: Mapping[str, int], size: int) -> "StageReport":
+        """The same with the upload of the step's result, which cannot be in the result itself.
+
+        Args:
+            requests: what the upload asked of the object store, by kind.
+            size: bytes uploaded.
+        """
+        both = dict(Counter(self.s3_requests) + Counter(requests))
+        return replace(self, s3_requests=both, s3_sent=self.s3_sent + size)
 
     def __add__(self, other: "StageReport") -> "StageReport":
         """The sum over two parts; seconds add up to task-seconds."""
@@ -72,62 +145,94 @@ class StageReport:
             write_s=self.write_s + other.write_s,
             bytes=self.bytes + other.bytes,
             s3_requests=dict(Counter(self.s3_requests) + Counter(other.s3_requests)),
+            cpu_s=self.cpu_s + other.cpu_s,
+            gpu_s=self.gpu_s + other.gpu_s,
+            s3_sent=self.s3_sent + other.s3_sent,
+            s3_received=self.s3_received + other.s3_received,
         )
 
 
 class Stopwatch:
     """Measures a step with reading, computing and writing apart, and logs its closing line.
 
+    It belongs to the thread that drives the step: a phase within a phase counts as the inner one alone,
+    so that the phases add up. Start it before the step's first request.
+
     Args:
         stage: the step's name.
         requests: the object store's running count of requests by kind, if it counts.
+        moved: its running count of bytes, `sent` and `received`, if it counts.
         clock: seconds, monotonic.
+        cpu_clock: CPU seconds of the process.
     """
 
     def __init__(
         self,
         stage: str,
         requests: Mapping[str, int] | None = None,
+        moved: Mapping[str, int] | None = None,
+        *,
         clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self._stage = stage
         self._requests = requests if requests is not None else {}
         self._requests_before = Counter(self._requests)
-        self._clock = clock
-        self._started = clock()
-        self._phases = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._moved = moved if moved is not None else {}
+        self._moved_before = Counter(self._moved)
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._cpu_before = cpu_clock()
+        self._started = self._since = clock()
+        self._gpu_since: float | None = None
+        self._phase = _OTHER
+        self._spent = {"read": 0.0, "compute": 0.0, "write": 0.0, _OTHER: 0.0}
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Count the enclosed time as reading."""
-        yield from self._phase("read")
+        yield from self._during("read")
 
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Count the enclosed time as computing."""
-        yield from self._phase("compute")
+        yield from self._during("compute")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Count the enclosed time as writing."""
-        yield from self._phase("write")
+        yield from self._during("write")
 
-    def _phase(self, name: str) -> Iterator[None]:
-        started = self._clock()
+    def _during(self, phase: str) -> Iterator[None]:
+        former = self._turn_to(phase)
         try:
             yield
         finally:
-            self._phases[name] += self._clock() - started
+            self._turn_to(former)
+
+    def _turn_to(self, phase: str) -> str:
+        """Charge the time since the last turn to the phase that ends; returns that phase."""
+        now, former = self._clock(), self._phase
+        self._spent[former] += now - self._since
+        self._since, self._phase = now, phase
+        return former
 
     def reads(self, source: Iterable[T]) -> Iterator[T]:
         """Pass a source's items through, counting the waits for them as reading."""
         items = iter(source)
         while True:
-            with self.reading():
+            # Not `reading()`: this is done a million times.
+            former = self._turn_to("read")
+            try:
                 item = next(items, _END)
+            finally:
+                self._turn_to(former)
             if isinstance(item, _End):
                 return
             yield item
+
+    def gpu_taken(self) -> None:
+        """From now on the step holds a CUDA device."""
+        self._gpu_since = self._clock()
 
     def report(self, records: int, size: int = 0) -> StageReport:
         """Stop, log the closing line, and say what was measured.
@@ -136,25 +241,32 @@ class Stopwatch:
             records: records gone through.
             size: payload bytes moved.
         """
+        self._turn_to(self._phase)
+        moved = Counter(self._moved) - self._moved_before
         report = StageReport(
             stage=self._stage,
             records=records,
-            seconds=self._clock() - self._started,
-            read_s=self._phases["read"],
-            compute_s=self._phases["compute"],
-            write_s=self._phases["write"],
+            seconds=self._since - self._started,
+            read_s=self._spent["read"],
+            compute_s=self._spent["compute"],
+            write_s=self._spent["write"],
             bytes=size,
             s3_requests=dict(Counter(self._requests) - self._requests_before),
+            cpu_s=self._cpu_clock() - self._cpu_before,
+            gpu_s=0.0 if self._gpu_since is None else self._since - self._gpu_since,
+            s3_sent=moved["sent"],
+            s3_received=moved["received"],
         )
-        _log.info(
-            "%s: %d records in %.2f s, %.0f/s (read %.2f s, compute %.2f s, write %.2f s), %d bytes",
-            report.stage,
-            report.records,
-            report.seconds,
-            report.rate,
-            report.read_s,
-            report.compute_s,
-            report.write_s,
-            report.bytes,
-        )
+        _log.info("%s", _closing_line(report))
         return report
+
+
+def _closing_line(report: StageReport) -> str:
+    other_s = abs(report.other_s)  # rounding may leave it a hair under zero
+    devices = f"cpu {report.cpu_s:.2f} s" + (f", gpu {report.gpu_s:.2f} s" if report.gpu_s else "")
+    return (
+        f"{report.stage}: {report.records} records in {report.seconds:.2f} s, {report.rate:.0f}/s "
+        f"(read {report.read_s:.2f} s, compute {report.compute_s:.2f} s, write {report.write_s:.2f} s, "
+        f"other {other_s:.2f} s; {devices}), {report.bytes} bytes; "
+        f"bottleneck: {report.bottleneck}"
+    )

@@ -16,6 +16,9 @@ from mnist_ops.local.service import Service, inherited_environment, program
 
 NAME = "airflow"
 USER = "admin"
+# Tasks at a time; idle ones cost next to nothing. By default 32 are forked at once. A worker is busy for some
+# seconds after its task is done, so there are more than the tasks of backfills and one live run need.
+WORKERS = 8
 
 _COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 _JSON = {"Content-Type": "application/json"}
@@ -29,11 +32,13 @@ class Project:
         dags: the folder of the DAG files.
         plugins: the folder of the plugins.
         settings: further environment variables for it and its tasks, such as `MNIST_OPS_*`.
+        options: of Airflow, such as `SCHEDULER__MAX_TIS_PER_QUERY`; they go before the stack's own.
     """
 
     dags: Path
     plugins: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def url(ports: Ports) -> str:
@@ -86,14 +91,16 @@ def _options(
         "CORE__PLUGINS_FOLDER": str(project.plugins.absolute()),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-        # By default 32 worker processes are forked at once.
-        "CORE__PARALLELISM": "4",
+        "CORE__PARALLELISM": str(WORKERS),
         "CORE__FERNET_KEY": credentials.airflow_fernet_key,
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.airflow_passwords_file),
         "CORE__EXECUTION_API_SERVER_URL": f"{url(ports)}/execution/",
         "DATABASE__SQL_ALCHEMY_CONN": metadata_uri,
         "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        # Live runs come first and are at most five; by default the scheduler looks at twenty runs in every
+        # round, so that a backfill's ten make each round take a second on two cores.
+        "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "6",
         # By default a new DAG file is seen after five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "API__HOST": HOST,
@@ -104,7 +111,7 @@ def _options(
         "API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-    return {f"AIRFLOW__{name}": value for name, value in options.items()}
+    return {f"AIRFLOW__{name}": value for name, value in {**options, **project.options}.items()}
 
 
 def _without_log_servers(layout: Layout) -> Path:
@@ -139,8 +146,13 @@ def probe(ports: Ports) -> Probe:
     return missing
 
 
-def create_pool(ports: Ports, credentials: Credentials, name: str, slots: int) -> None:
-    """Create a pool where it is missing; one that exists keeps its slots, which people may have set.
+def create_pools(ports: Ports, credentials: Credentials, pools: Mapping[str, int]) -> None:
+    """Create the pools that are missing; one that exists keeps its slots, which people may have set.
+
+    Args:
+        ports: where Airflow listens.
+        credentials: its password.
+        pools: slots by name.
 
     Raises:
         Permanent: Airflow refused it.
@@ -150,12 +162,16 @@ def create_pool(ports: Ports, credentials: Credentials, name: str, slots: int) -
     if answer is None or answer[0] != 201:
         raise Permanent(f"airflow gave no token to {USER}: {_refusal(answer)}")
     headers = {**_JSON, "Authorization": f"Bearer {json.loads(answer[1])['access_token']}"}
-    pools = f"{url(ports)}/api/v2/pools"
+    for name, slots in pools.items():
+        _create_pool(f"{url(ports)}/api/v2/pools", headers, name, slots)
+
+
+def _create_pool(address: str, headers: dict[str, str], name: str, slots: int) -> None:
     # Asked first: creating one that exists leaves a page of traceback in Airflow's log.
-    answer = request(f"{pools}/{name}", headers=headers)
+    answer = request(f"{address}/{name}", headers=headers)
     if answer is not None and answer[0] == 404:
         pool = json.dumps({"name": name, "slots": slots}).encode()
-        answer = request(pools, method="POST", body=pool, headers=headers)
+        answer = request(address, method="POST", body=pool, headers=headers)
     if answer is None or answer[0] not in {200, 201}:
         raise Permanent(f"airflow did not create the pool {name}: {_refusal(answer)}")
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.local import airflow_server, database, image_server, object_store, postgres, processes
@@ -16,9 +17,9 @@ from mnist_ops.local.state import Stack
 
 PARTS = (database.NAME, object_store.NAME, image_server.NAME, postgres.NAME, airflow_server.NAME)
 
-# Training needs the GPU for itself; a task in a pool that does not exist is never scheduled.
-GPU_POOL = "gpu"
-GPU_SLOTS = 1
+# Training needs the GPU for itself; a task in a pool that does not exist is never scheduled. Backfills have
+# fewer slots than Airflow has workers, so that a live run always finds one; one, to leave it a core as well.
+POOLS = MappingProxyType({"gpu": 1, "backfill": 1})
 
 # Seconds between the request to end and the kill.
 _GRACE_S = 20.0
@@ -91,7 +92,7 @@ class Starter:
             metadata_uri=postgres.start(self.layout),
         )
         self._run(service)
-        airflow_server.create_pool(stack.ports, self.credentials, GPU_POOL, GPU_SLOTS)
+        airflow_server.create_pools(stack.ports, self.credentials, POOLS)
         shown = self.layout.airflow_passwords_shown_file
         if not shown.exists():
             self.tell(

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
+from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import get_json, put_json, read_manifest
 from mnist_ops.steps.shards import open_shard, shards_by_part
 
@@ -36,12 +36,14 @@ def assess(
         Permanent: a part has no prediction shard.
     """
     budget = budget or FailureBudget()
-    manifest = read_manifest(objects, manifest_uri)
+    watch = Stopwatch("assess", objects.requests, objects.moved)
     records, failures = 0, Counter[str]()
-    for uri in shards_by_part(objects, manifest_uri, prediction_shards).values():
-        with open_shard(objects, uri, "predictions", manifest_uri) as shard:
-            records += shard.header.records
-            failures.update(shard.header.failures)
+    with watch.reading():
+        manifest = read_manifest(objects, manifest_uri)
+        for uri in shards_by_part(objects, manifest_uri, prediction_shards).values():
+            with open_shard(objects, uri, "predictions", manifest_uri) as shard:
+                records += shard.header.records
+                failures.update(shard.header.failures)
     held_because = _held_because(budget, records, failures)
     assessment = Assessment(
         manifest=manifest_uri,
@@ -49,11 +51,12 @@ def assess(
         failures=dict(failures),
         held_because=held_because,
         released_by=runs.hold_released_by(manifest.generation) if held_because else None,
+        stage=watch.report(records),
     )
     return put_json(
         objects,
         lambda digest: artifact_key("assessments", manifest.generation, "assessment.json", digest),
-        asdict(assessment),
+        assessment.document(),
     )
 
 
@@ -70,6 +73,6 @@ def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -
 def read_assessment(objects: ObjectStore, uri: str) -> Assessment:
     """Read an assessment, verified."""
     try:
-        return Assessment(**get_json(objects, uri))  # type: ignore[arg-type]
+        return Assessment.of(get_json(objects, uri))
     except TypeError as error:
         raise Damaged(f"{uri}: not an assessment ({error})") from error

@@ -62,7 +62,7 @@ def build_dataset(
         Permanent: parts are missing, or no example is usable.
     """
     manifest = read_manifest(objects, manifest_uri)
-    watch = Stopwatch("build_dataset", objects.requests)
+    watch = Stopwatch("build_dataset", objects.requests, objects.moved)
     shards = shards_by_part(objects, manifest_uri, image_shards)
     source = _Source(manifest_uri, manifest, shards, records, objects, labels)
     examples = source.examples(source.agreed_labels())

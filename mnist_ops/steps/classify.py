@@ -1,26 +1,47 @@
-"""Classify: an image shard and the pinned bundle become a prediction shard."""
+"""Classify: an image shard and the pinned bundle become a prediction shard.
+
+Three things go on at once: the next row group is read, the present one is decoded, and the former one's
+digits are in the network. Reading and the network leave Python's lock to decoding while they work.
+"""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from mnist_ops.domain.errors import Damaged, ItemRejected, Permanent
+from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.domain.review import REVIEW_BELOW, review_reason
+from mnist_ops.domain.review import REVIEW_BELOW
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import read_manifest
 from mnist_ops.steps.bundles import download_bundle
-from mnist_ops.steps.shards import Row, ShardHeader, ShardWriter, open_shard
-from mnist_ops.vision.decode import decode
+from mnist_ops.steps.shards import Shard, ShardHeader, ShardWriter, open_shard
+from mnist_ops.steps.verdicts import VerdictTable
+from mnist_ops.vision.cores import available_cores
+from mnist_ops.vision.decode import decode_all
 from mnist_ops.vision.inference import Verdicts
+
+T = TypeVar("T")
+
+_COLUMNS = ["record_id", "url", "reason", "detail", "retry_after_s", "sha256", "payload"]
+# Batches decoded but not yet classified.
+_AHEAD = 2
 
 
 class Classifier(Protocol):
     """A loaded bundle."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: cpu or cuda."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -36,7 +57,14 @@ class Classifier(Protocol):
 Load = Callable[[Path, str], Classifier]
 
 
-def classify(images_uri: str, *, objects: ObjectStore, load: Load, review_below: float = REVIEW_BELOW) -> str:
+def classify(
+    images_uri: str,
+    *,
+    objects: ObjectStore,
+    load: Load,
+    review_below: float = REVIEW_BELOW,
+    threads: int | None = None,
+) -> str:
     """Classify the images of one shard with the bundle that its snapshot pinned.
 
     The same bytes are decoded and classified once. An image that cannot be decoded costs its
@@ -48,11 +76,12 @@ def classify(images_uri: str, *, objects: ObjectStore, load: Load, review_below:
         load: loads a bundle from a folder, given its digest.
         review_below: a prediction with less confidence than this, 0 to 1, is marked for review; so is
             that of a picture which the bundle takes for no digit.
+        threads: to decode pictures in that take long; None for one a core.
 
     Returns:
         The URI of the prediction shard: one row a record, in the part's order.
     """
-    watch = Stopwatch("classify", objects.requests)
+    watch = Stopwatch("classify", objects.requests, objects.moved)
     with open_shard(objects, images_uri, "images") as images, ShardWriter("predictions") as shard:
         manifest = read_manifest(objects, images.header.manifest)
         if manifest.champion is None:
@@ -61,77 +90,121 @@ def classify(images_uri: str, *, objects: ObjectStore, load: Load, review_below:
             classifier = load(
                 download_bundle(objects, manifest.champion, Path(folder)), manifest.champion.digest
             )
-        verdicts = _Verdicts(classifier, review_below)
-        columns = ["record_id", "url", "reason", "detail", "retry_after_s", "sha256", "payload"]
-        size = 0
-        for rows in watch.reads(images.groups(columns)):
-            with watch.computing():
-                size += verdicts.add(rows)
-                for row in rows:
-                    del row["payload"]
-                    shard.add(row if row["reason"] is not None else row | verdicts.of(row, images_uri))
-        stages = {**images.header.stages, "classify": watch.report(shard.records, size)}
+        if classifier.device == "cuda":
+            watch.gpu_taken()
+        verdicts = VerdictTable(images.records, review_below)
+        with _Pipeline(classifier, verdicts, watch, threads or available_cores()) as pipeline:
+            for _ in pipeline.judged(_elsewhere(objects, images, images_uri)):
+                pass
+            for group in pipeline.judged(images.groups(_COLUMNS)):
+                with watch.writing():
+                    shard.add_group(verdicts.columns(group))
+        report = watch.report(shard.records, pipeline.size)
         header = ShardHeader(
-            "predictions",
-            images.header.manifest,
-            images.header.part,
-            shard.records,
-            shard.failures,
-            stages,
-            classifier.labels,
+            kind="predictions",
+            manifest=images.header.manifest,
+            part=images.header.part,
+            records=shard.records,
+            failures=shard.failures,
+            stages={**images.header.stages, "classify": report},
+            source=images_uri,
+            refers_to=(images_uri, *images.header.refers_to),
+            labels=classifier.labels,
         )
         return shard.store(objects, manifest.generation, header)
 
 
-class _Verdicts:
-    """What the classifier said of every different image of a part, by sha256."""
+def _elsewhere(objects: ObjectStore, images: Shard, images_uri: str) -> Iterator[pa.Table]:
+    """The images that rows of a shard refer to and other shards hold: sha256 and payload.
 
-    def __init__(self, classifier: Classifier, review_below: float) -> None:
+    Raises:
+        ObjectMissing, Damaged: a shard is not there, or does not hold what it should.
+    """
+    wanted: dict[str, set[str]] = {}
+    for group in images.groups(["sha256", "image_uri"]):
+        for row in group.filter(pc.is_valid(group["image_uri"])).to_pylist():
+            wanted.setdefault(row["image_uri"], set()).add(row["sha256"])
+    for uri, names in wanted.items():
+        missing = set(names)
+        with open_shard(objects, uri, "images") as other:
+            for group in other.groups(["sha256", "payload"]):
+                held = pc.and_(pc.is_valid(group["payload"]), pc.is_in(group["sha256"], pa.array(names)))
+                found = group.filter(held)
+                missing -= set(found["sha256"].to_pylist())
+                yield found
+        if missing:
+            raise Damaged(f"{uri}: does not hold the image {min(missing)} that {images_uri} refers to")
+
+
+class _Pipeline:
+    """Row groups on their way through reading, decoding and the network; each in threads of its own.
+
+    Args:
+        classifier: the network.
+        verdicts: takes what it says.
+        watch: measures what this thread waits for.
+        threads: to decode pictures in that take long.
+
+    Attributes:
+        size: bytes of images so far.
+    """
+
+    def __init__(
+        self, classifier: Classifier, verdicts: VerdictTable, watch: Stopwatch, threads: int
+    ) -> None:
+        self.size = 0
         self._classifier = classifier
-        self._review_below = review_below
-        self._verdicts: dict[str, Row] = {}
+        self._verdicts = verdicts
+        self._watch = watch
+        self._threads = ExitStack()
+        self._reader, self._network, self._decoders = (
+            self._threads.enter_context(ThreadPoolExecutor(count, name))
+            for count, name in ((1, "read"), (1, "network"), (threads, "decode"))
+        )
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Classify the images that come with these rows; returns their size in bytes."""
-        digits, names, size = [], [], 0
-        for row in rows:
-            payload = row["payload"]
-            if not isinstance(payload, bytes):
-                continue
-            size += len(payload)
-            sha256 = str(row["sha256"])
-            try:
-                digits.append(decode(payload))
-                names.append(sha256)
-            except ItemRejected as rejection:
-                self._verdicts[sha256] = {"reason": str(rejection.reason), "detail": rejection.detail}
-        if digits:
-            self._keep(names, self._classifier.judge(np.stack(digits)))
-        return size
+    def __enter__(self) -> Self:
+        return self
 
-    def _keep(self, names: Sequence[str], judged: Verdicts) -> None:
-        probabilities = judged.probabilities
-        indexes = probabilities.argmax(axis=1)
-        confidences = probabilities[np.arange(len(names)), indexes]
-        columns = (probabilities, indexes, confidences, judged.scores, judged.not_a_digit)
-        for name, row, index, confidence, score, not_a_digit in zip(
-            names, *(column.tolist() for column in columns), strict=True
-        ):
-            reason = review_reason(confidence, not_a_digit=not_a_digit, review_below=self._review_below)
-            self._verdicts[name] = {
-                "probabilities": row,
-                "index": index,
-                "confidence": confidence,
-                "needs_review": reason is not None,
-                "review_reason": reason,
-                "not_a_digit_score": score,
-            }
+    def __exit__(self, *_: object) -> None:
+        self._threads.close()
 
-    def of(self, row: Row, images_uri: str) -> Row:
-        """The verdict on a row's image."""
-        try:
-            return self._verdicts[str(row["sha256"])]
-        except KeyError:
-            raise Damaged(
-                f"{images_uri}: no row before record {row['record_id']} holds its image {row['sha256']}"
-            ) from None
+    def judged(self, groups: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """Pass row groups through once the table has the verdicts on their images."""
+        waiting: deque[tuple[pa.Table, list[str], Future[Verdicts] | None]] = deque()
+        for group in self._watch.reads(_ahead(self._reader, groups)):
+            with self._watch.computing():
+                waiting.append((group, *self._begin(group)))
+            if len(waiting) > _AHEAD:
+                yield self._end(*waiting.popleft())
+        while waiting:
+            yield self._end(*waiting.popleft())
+
+    def _begin(self, group: pa.Table) -> tuple[list[str], Future[Verdicts] | None]:
+        """Decode the images of a group and hand them to the network."""
+        held = group.select(["sha256", "payload"]).filter(pc.is_valid(group["payload"]))
+        # What another shard gave already comes once more where a row here holds the same bytes.
+        new = [name not in self._verdicts for name in held["sha256"].to_pylist()]
+        held = held if all(new) else held.filter(pa.array(new))
+        names, payloads = held["sha256"].to_pylist(), held["payload"].to_pylist()
+        self.size += sum(map(len, payloads))
+        digits, rejected = decode_all(payloads, self._decoders.map)
+        for position, rejection in rejected.items():
+            self._verdicts.reject(names[position], rejection)
+        if rejected:
+            kept = [position for position in range(len(names)) if position not in rejected]
+            names, digits = [names[position] for position in kept], digits[kept]
+        return names, self._network.submit(self._classifier.judge, digits) if names else None
+
+    def _end(self, group: pa.Table, names: list[str], judging: Future[Verdicts] | None) -> pa.Table:
+        if judging is not None:
+            with self._watch.computing():
+                self._verdicts.add(names, judging.result())
+        return group
+
+
+def _ahead(pool: ThreadPoolExecutor, source: Iterator[T]) -> Iterator[T]:
+    """Take a source's next item in another thread while the present one is worked on."""
+    following = pool.submit(next, source, None)
+    while (item := following.result()) is not None:
+        following = pool.submit(next, source, None)
+        yield item

@@ -3,48 +3,36 @@
 import gzip
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.manifest import Part
-from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.ports import ObjectStore, Upload
 from mnist_ops.steps.artifacts import check_digest, file_digest
 
 # A BSON document begins with its own length, its smallest is empty.
 _LENGTH_BYTES = 4
 _SMALLEST_DOCUMENT = 5
+# Bytes that are unpacked at once; most documents are far smaller.
+_CHUNK = 1 << 18
 # Level 4 keeps up with the database on one core; 6 shrinks records by some 4 % more for twice the time.
-_GZIP_LEVEL = 4
+GZIP_LEVEL = 4
 
 
-class _Hashing:
-    """A file that hashes what is written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Write and hash."""
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
+# So many slices wait for the compressing thread: reading goes on meanwhile, memory is bounded.
+_SLICES_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A part's file, finished.
+    """A part that is in the store.
 
     Attributes:
-        path: where it lies on disk, until the writer's folder goes.
+        uri: where it lies.
         records: documents in it.
         size: bytes, compressed.
         sha256: of the compressed bytes, hexadecimal.
@@ -52,7 +40,7 @@ class WrittenPart:
         last: the last document.
     """
 
-    path: Path
+    uri: str
     records: int
     size: int
     sha256: str
@@ -60,35 +48,149 @@ class WrittenPart:
     last: bytes
 
 
-def write_parts(batches: Iterable[bytes], records_per_part: int, folder: Path) -> Iterator[WrittenPart]:
-    """Cut batches of concatenated BSON documents into part files, one at a time.
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Documents of one batch that go into the same part.
 
-    A file is removed when the next one is asked for, so that disk and memory stay constant.
+    Attributes:
+        part: its number.
+        data: concatenated BSON documents, at least one.
+        records: how many.
+        last: where the last one begins.
+        full: whether nothing more goes into the part.
+    """
+
+    part: int
+    data: bytes
+    records: int
+    last: int
+    full: bool
+
+
+def write_parts(
+    batches: Iterable[bytes], sizes: Iterable[int], begin: Callable[[int], Upload]
+) -> Iterator[WrittenPart]:
+    """Cut batches of concatenated BSON documents into parts and store them, in order.
+
+    A thread of its own compresses, hashes and uploads what was read, while more is read. Whatever goes
+    wrong, also on the caller's side, no part is left half written.
 
     Args:
-        batches: as the database sent them.
-        records_per_part: documents a part; the last may have fewer.
-        folder: where the files are made.
+        batches: as the database sent them; read a few ahead of what is written.
+        sizes: documents a part, endless; the last part may have fewer.
+        begin: begins the upload of a part, by its number.
     """
-    documents = (document for batch in batches for document in cut(batch))
-    path = folder / "part.bson.gz"
-    first = next(documents, None)
-    while first is not None:
-        yield _write_part(first, documents, records_per_part, path)
-        first = next(documents, None)
+    writer, pending = _Writer(begin), deque[Future[WrittenPart | None]]()
+    with ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-parts") as thread:
+        try:
+            for piece in _slices(batches, sizes):
+                pending.append(thread.submit(writer.write, piece))
+                if len(pending) > _SLICES_AHEAD and (written := pending.popleft().result()) is not None:
+                    yield written
+            pending.append(thread.submit(writer.finish))
+            while pending:
+                if (written := pending.popleft().result()) is not None:
+                    yield written
+        finally:
+            for future in pending:
+                future.cancel()
+            thread.submit(writer.abort).result()
 
 
-def _write_part(first: bytes, documents: Iterator[bytes], limit: int, path: Path) -> WrittenPart:
-    records, last = 1, first
-    with path.open("wb") as file:
-        hashing = _Hashing(file)
+def _slices(batches: Iterable[bytes], sizes: Iterable[int]) -> Iterator[_Slice]:
+    """Cut batches where parts end; only the documents' lengths are looked at."""
+    limits = iter(sizes)
+    number, room = 0, next(limits)
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            records, last, end = _walk(batch, start, room)
+            room -= records
+            yield _Slice(number, batch[start:end], records, last - start, not room)
+            if not room:
+                number, room = number + 1, next(limits)
+            start = end
+
+
+def _walk(batch: bytes, start: int, limit: int) -> tuple[int, int, int]:
+    """Go over at most `limit` documents; returns how many, where the last begins and where it ends."""
+    records, last, end, length = 0, start, start, len(batch)
+    while end < length and records < limit:
+        last, end = end, _end_of_document(batch, end)
+        records += 1
+    return records, last, end
+
+
+class _Writer:
+    """Compresses, hashes and uploads one part after the other. All calls come from one thread."""
+
+    def __init__(self, begin: Callable[[int], Upload]) -> None:
+        self._begin = begin
+        self._upload: Upload | None = None
+        self._part: _OpenPart | None = None
+        self._failed = False
+
+    def write(self, piece: _Slice) -> WrittenPart | None:
+        """Add documents to the open part, or open one; returns the part where it is full."""
+        if self._failed:
+            return None  # the error is on its way to the caller
+        try:
+            if self._part is None:
+                self._upload = self._begin(piece.part)
+                self._part = _OpenPart(self._upload, piece)
+            self._part.add(piece)
+            return self.finish() if piece.full else None
+        except BaseException:
+            self._failed = True
+            raise
+
+    def finish(self) -> WrittenPart | None:
+        """Finish the open part, if there is one."""
+        if self._part is None or self._failed:
+            return None
+        written = self._part.finish()
+        self._upload = self._part = None
+        return written
+
+    def abort(self) -> None:
+        """Give up the open part, if there is one."""
+        if self._upload is not None:
+            self._upload.abort()
+
+
+class _OpenPart:
+    """A part in the making: what gzip gives is hashed and uploaded."""
+
+    def __init__(self, upload: Upload, first: _Slice) -> None:
+        self._upload = upload
+        self._first = first.data[: _end_of_document(first.data, 0)]
+        self._last = b""
+        self._records = self._size = 0
+        self._sha256 = hashlib.sha256()
         # No name and no time in the header: the same documents give the same bytes.
-        with gzip.GzipFile("", "wb", _GZIP_LEVEL, hashing, mtime=0) as stream:
-            stream.write(first)
-            while records < limit and (document := next(documents, None)) is not None:
-                stream.write(document)
-                records, last = records + 1, document
-    return WrittenPart(path, records, hashing.size, hashing.sha256.hexdigest(), first, last)
+        self._gzip = gzip.GzipFile("", "wb", GZIP_LEVEL, self, mtime=0)
+
+    def add(self, piece: _Slice) -> None:
+        """Compress documents."""
+        self._gzip.write(piece.data)
+        self._records += piece.records
+        self._last = piece.data[piece.last :]
+
+    def write(self, data: bytes) -> int:
+        """Take compressed bytes."""
+        self._sha256.update(data)
+        self._size += len(data)
+        self._upload.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back: gzip flushes what it writes to."""
+
+    def finish(self) -> WrittenPart:
+        """Write the end and put the object there."""
+        self._gzip.close()
+        digest = self._sha256.hexdigest()
+        return WrittenPart(self._upload.finish(), self._records, self._size, digest, self._first, self._last)
 
 
 def cut(batch: bytes) -> Iterator[bytes]:
@@ -99,11 +201,17 @@ def cut(batch: bytes) -> Iterator[bytes]:
     """
     position = 0
     while position < len(batch):
-        length = int.from_bytes(batch[position : position + _LENGTH_BYTES], "little")
-        if length < _SMALLEST_DOCUMENT or position + length > len(batch):
-            raise Damaged(f"a BSON document of {length} bytes at {position} of {len(batch)} bytes")
-        yield batch[position : position + length]
-        position += length
+        end = _end_of_document(batch, position)
+        yield batch[position:end]
+        position = end
+
+
+def _end_of_document(batch: bytes, start: int) -> int:
+    length = int.from_bytes(batch[start : start + _LENGTH_BYTES], "little")
+    end = start + length
+    if length < _SMALLEST_DOCUMENT or end > len(batch):
+        raise Damaged(f"a BSON document of {length} bytes at {start} of {len(batch)} bytes")
+    return end
 
 
 def read_part(objects: ObjectStore, part: Part) -> Iterator[bytes]:
@@ -121,9 +229,14 @@ def read_part(objects: ObjectStore, part: Part) -> Iterator[bytes]:
 
 
 def _documents(stream: gzip.GzipFile, uri: str) -> Iterator[bytes]:
-    while prefix := stream.read(_LENGTH_BYTES):
-        length = int.from_bytes(prefix, "little")
-        body = stream.read(length - _LENGTH_BYTES) if length >= _SMALLEST_DOCUMENT else b""
-        if len(prefix) + len(body) != length:
-            raise Damaged(f"{uri}: ends within a document")
-        yield prefix + body
+    left = b""
+    while chunk := stream.read(_CHUNK):
+        data, start = left + chunk, 0
+        while (end := start + int.from_bytes(data[start : start + _LENGTH_BYTES], "little")) <= len(data):
+            if end < start + _SMALLEST_DOCUMENT:
+                break
+            yield data[start:end]
+            start = end
+        left = data[start:]
+    if left:
+        raise Damaged(f"{uri}: ends within a document")

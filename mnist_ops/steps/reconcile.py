@@ -1,21 +1,25 @@
 """Reconcile: the ledger of a generation, from its outcome shards and held against MongoDB."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from itertools import islice
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.keys import kind_in_name
 from mnist_ops.domain.manifest import Manifest, selection_document
-from mnist_ops.domain.outcomes import Ledger, Outcome
+from mnist_ops.domain.outcomes import Assessment, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
+from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
-from mnist_ops.domain.stages import StageReport
-from mnist_ops.steps.artifacts import read_manifest
-from mnist_ops.steps.shards import Row, open_shard
+from mnist_ops.domain.stages import StageReport, Stopwatch
+from mnist_ops.steps.artifacts import get_verified
+from mnist_ops.steps.shards import Row, ShardHeader, open_shard
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ _RECORDS_PER_LOOKUP = 1_000
 _WRITTEN = frozenset({Outcome.PREDICTED, Outcome.QUARANTINED, Outcome.RETRY_LATER})
 
 
-def reconcile(
+def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are apart)
     manifest_uri: str,
     outcome_shards: Sequence[str],
     *,
@@ -32,6 +36,7 @@ def reconcile(
     objects: ObjectStore,
     runs: RunStore,
     now: Callable[[], datetime],
+    prices: Prices = Prices(),  # noqa: B008 (frozen)
 ) -> Ledger:
     """Draw up a generation's ledger, keep it, and fail unless it adds up.
 
@@ -45,6 +50,7 @@ def reconcile(
         objects: where manifest and shards lie.
         runs: where the ledger is kept.
         now: the wall clock (UTC).
+        prices: what the run's cost is estimated by.
 
     Returns:
         The ledger; it is kept also where this raises.
@@ -52,17 +58,24 @@ def reconcile(
     Raises:
         Permanent: the numbers do not add up, or predictions are held; with the numbers.
     """
-    manifest = read_manifest(objects, manifest_uri)
-    tally = _Tally(manifest)
-    held_because = None
+    watch = Stopwatch("reconcile", objects.requests, objects.moved)
+    with watch.reading():
+        manifest, snapshot = _read_manifest(objects, manifest_uri)
+    tally = _Tally(manifest, snapshot)
     for uri in outcome_shards:
-        with open_shard(objects, uri, "outcomes", manifest_uri) as shard:
-            tally.parts.add(shard.header.part)
-            tally.add_stages(shard.header.stages)
-            rows = shard.rows()
+        with ExitStack() as stack:
+            with watch.reading():
+                shard = stack.enter_context(open_shard(objects, uri, "outcomes", manifest_uri))
+            tally.add_header(uri, shard.header)
+            rows = watch.reads(shard.rows())
             while batch := list(islice(rows, _RECORDS_PER_LOOKUP)):
-                tally.add(batch, records)
-            held_because = held_because or shard.header.held_because
+                written = tally.count(batch)
+                with watch.writing():
+                    heads = records.heads([str(row["record_id"]) for row in written])
+                tally.verify(written, heads)
+    for uri in tally.assessments:
+        tally.add_stage(_stage_of_assessment(objects, uri))
+    tally.add_stage(watch.report(tally.outcomes.total()))
     ledger = Ledger(
         generation=manifest.generation,
         manifest=manifest_uri,
@@ -76,8 +89,10 @@ def reconcile(
         lost_writes=tally.lost,
         lost_write_count=tally.lost_count,
         stages=tally.stages,
-        held_because=held_because,
+        held_because=tally.held_because,
         finished_at=now(),
+        refers_to=tally.references(),
+        prices=prices,
     )
     runs.put_ledger(ledger)
     _log.info("%s: %s", manifest.generation.id, _summary(ledger))
@@ -104,35 +119,79 @@ def _summary(ledger: Ledger) -> str:
     return f"{ledger.selected} selected = {outcomes}"
 
 
+def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageReport]:
+    """The manifest, and what the snapshot cost with the upload of the manifest."""
+    data = get_verified(objects, uri)
+    manifest = Manifest.from_json(data)
+    return manifest, manifest.stage.with_upload(objects.upload_requests(len(data)), len(data))
+
+
+def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
+    """What assessing cost, with the upload of the assessment."""
+    data = get_verified(objects, uri)
+    stage = Assessment.of(json.loads(data)).stage or StageReport("assess")
+    return stage.with_upload(objects.upload_requests(len(data)), len(data))
+
+
 @dataclass(slots=True)
 class _Tally:
-    """Counts outcomes and holds each against the record it is of."""
+    """Counts outcomes, holds each against the record it is of, and adds up what the steps cost.
+
+    Attributes:
+        manifest: the snapshot's.
+        snapshot: what taking it cost.
+        parts: those that have an outcome shard.
+        assessments: the URIs of those that published.
+    """
 
     manifest: Manifest
+    snapshot: InitVar[StageReport]
     parts: set[int] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     superseded: int = 0
     lost: list[str] = field(default_factory=list)
     lost_count: int = 0
+    held_because: str | None = None
     stages: dict[str, StageReport] = field(default_factory=dict)
+    assessments: dict[str, None] = field(default_factory=dict)
+    _references: dict[str, None] = field(default_factory=dict)
+    _all_refer: bool = True
 
-    def __post_init__(self) -> None:
-        self.stages["snapshot"] = self.manifest.stage
+    def __post_init__(self, snapshot: StageReport) -> None:
+        self.add_stage(snapshot)
 
-    def add_stages(self, stages: Mapping[str, StageReport]) -> None:
-        """Add what the steps cost on one part."""
-        for name, report in stages.items():
-            self.stages[name] = self.stages[name] + report if name in self.stages else report
+    def add_stage(self, report: StageReport) -> None:
+        """Add what a step cost."""
+        former = self.stages.get(report.stage)
+        self.stages[report.stage] = former + report if former else report
 
-    def add(self, rows: Sequence[Row], records: RecordStore) -> None:
-        """Count rows, and look the written ones up."""
+    def add_header(self, uri: str, header: ShardHeader) -> None:
+        """Add what an outcome shard says of itself and of what it was made from."""
+        self.parts.add(header.part)
+        self.held_because = self.held_because or header.held_because
+        for report in header.stages.values():
+            self.add_stage(report)
+        if header.assessment is not None:
+            self.assessments[header.assessment] = None
+        self._references |= dict.fromkeys([uri, *header.refers_to])
+        # Shards of earlier versions do not say what they were made from.
+        self._all_refer = self._all_refer and {"predictions", "images"} <= set(
+            map(kind_in_name, header.refers_to)
+        )
+
+    def references(self) -> list[str] | None:
+        """The URIs of what the outcomes come from; None where not every shard says."""
+        return sorted(self._references | self.assessments) if self._all_refer else None
+
+    def count(self, rows: Sequence[Row]) -> list[Row]:
+        """Count rows; returns those whose outcome was written into the record."""
         self.outcomes.update(str(row["outcome"]) for row in rows)
         self.reasons.update(str(row["reason"]) for row in rows if row["reason"] is not None)
-        written = [
-            row for row in rows if row["outcome"] in _WRITTEN and row["reason"] != Reason.WRITE_REFUSED
-        ]
-        heads = records.heads([str(row["record_id"]) for row in written])
+        return [row for row in rows if row["outcome"] in _WRITTEN and row["reason"] != Reason.WRITE_REFUSED]
+
+    def verify(self, written: Sequence[Row], heads: Mapping[str, RecordHead]) -> None:
+        """Hold what was written against the records as they are now."""
         for row in written:
             self._verify(row, heads.get(str(row["record_id"])))
 

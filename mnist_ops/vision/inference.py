@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.bundle import MODEL, WEIGHTS, Bundle, Card, read_bundle
+from mnist_ops.vision.cores import available_cores
 from mnist_ops.vision.examples import CLASSES, require_digits
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 # Digits at once. On CPU more digits a call only push the activations out of the cache.
-_CPU_SLICE, _CUDA_SLICE = 512, 8192
+_CPU_SLICE, _CUDA_SLICE = 256, 65_536
 # What another processor may change in the last digits; a wrong mean or weight changes far more.
 _LOGIT_TOLERANCE, _PROBABILITY_TOLERANCE, _SCORE_TOLERANCE = 2e-3, 1e-4, 2e-2
 
@@ -119,7 +120,7 @@ def load_classifier(
         folder: the bundle.
         expected_digest: as the registry or the manifest has it.
         device: "cpu", "cuda", or "auto": CUDA when there is a card.
-        threads: of ONNX Runtime; None for one a core.
+        threads: of ONNX Runtime; None for one for each core that the process was given.
 
     Raises:
         ObjectMissing, Damaged, Permanent: as `read_bundle`; Permanent also where the device is not
@@ -189,7 +190,7 @@ def _session(model: bytes, threads: int | None) -> "onnxruntime.InferenceSession
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or available_cores()
     # Idle threads that spin take the cores from decoding and from the other tasks of a worker.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

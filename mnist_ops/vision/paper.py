@@ -27,6 +27,21 @@ def border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in parts])
 
 
+def border_sums(greys: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
+    """How many pixels `border` has, and their sum in each of uint8 (N, H, W)."""
+    _, height, width = greys.shape
+    frame = _frame(height, width)
+    within = greys[:, frame:-frame, frame:-frame]
+    if 0 in within.shape[1:]:
+        return height * width, _sums(greys)
+    return height * width - within[0].size, _sums(greys) - _sums(within)
+
+
+def _sums(greys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    sums: NDArray[np.int64] = greys.sum(axis=(1, 2), dtype=np.int64)
+    return sums
+
+
 @dataclass(frozen=True, slots=True)
 class Paper:
     """A plane through the grey levels along a picture's edge.

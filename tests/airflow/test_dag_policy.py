@@ -3,8 +3,10 @@
 import inspect
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import Asset, BaseOperator, CronDataIntervalTimetable, TriggerRule
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
@@ -13,6 +15,7 @@ import mnist_airflow.operators
 from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_LABELLED
 from mnist_airflow.operators import approval, instances, records, training
 from mnist_airflow.operators.base import MnistOpsOperator
+from mnist_ops.settings import Settings
 from mnist_ops.vision.training_config import Optimizer, TrainingConfig
 
 DAG_IDS = ("classify_records", "train_lenet")
@@ -72,6 +75,16 @@ def test_a_dag_is_tagged(dag) -> None:
 def test_a_dag_has_data_intervals(dag) -> None:
     """A plain cron string gives windows of zero length in Airflow 3."""
     assert isinstance(dag.timetable, CronDataIntervalTimetable)
+
+
+def test_classify_records_is_due_when_the_settings_say(dags, monkeypatch) -> None:
+    """Daily by default; another schedule is read where the DAG's file is parsed, and an empty one is none."""
+    default = Settings.model_fields["classify_schedule"].default
+    assert dags["classify_records"].timetable == CronDataIntervalTimetable(default, timezone="UTC")
+    for given, expected in (("*/10 * * * *", "*/10 * * * *"), ("", default)):
+        monkeypatch.setenv("MNIST_OPS_CLASSIFY_SCHEDULE", given)
+        parsed = DagBag(dag_folder=str(Path(dags["classify_records"].fileloc))).dags["classify_records"]
+        assert parsed.timetable == CronDataIntervalTimetable(expected, timezone="UTC")
 
 
 def test_a_dag_does_not_catch_up_by_itself(dag) -> None:

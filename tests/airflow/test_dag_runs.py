@@ -320,7 +320,7 @@ def test_the_ledger_names_the_model_and_what_every_stage_cost(classified) -> Non
     """Seconds and rate a stage."""
     assert classified.ledger["model"]["version"] == 1
     stages = classified.ledger["stages"]
-    assert stages.keys() == {"snapshot", "fetch", "classify", "publish"}
+    assert stages.keys() == {"snapshot", "fetch", "classify", "assess", "publish", "reconcile"}
     assert all(stage["records"] == WAITING + FAILING for stage in stages.values())
     assert all(stage["rate"] > 0 for stage in stages.values())
 

@@ -44,6 +44,70 @@ def test_a_file_of_any_size_comes_back_as_it_was_put(objects, tmp_path, size):
     assert back.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("size", [0, 1, 16 * MEBIBYTE, 50 * MEBIBYTE + 7])
+@pytest.mark.parametrize("step", [700_001, 40 * MEBIBYTE])
+def test_an_upload_of_any_size_comes_back_as_it_was_written(objects, size, step):
+    """In however small or large pieces the bytes came, and nothing is there before it is finished."""
+    data = random.Random(size).randbytes(size)
+    upload = objects.upload("parts/part.bson.gz")
+    for start in range(0, size, step):
+        upload.write(data[start : start + step])
+    assert list(objects.keys("")) == []
+    uri = upload.finish()
+    upload.abort()
+    assert uri == objects.uri("parts/part.bson.gz")
+    assert objects.get_bytes(uri) == data
+
+
+def _uploads_under_way(store: S3Objects) -> list[str]:
+    listed = store._client.list_multipart_uploads(Bucket="mnist-ops")
+    return [each["Key"] for each in listed.get("Uploads", []) if each["Key"].startswith(store._prefix)]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_small_upload_is_one_request(s3_clients, server):
+    """What fits into a piece needs no multipart upload."""
+    store = S3Objects(s3_clients(server), "mnist-ops", f"contract/small-{server}")
+    store.ensure_bucket()
+    before = dict(store.requests)
+    upload = store.upload("small")
+    upload.write(b"x" * MEBIBYTE)
+    upload.finish()
+    assert {k: n - before.get(k, 0) for k, n in store.requests.items() if n != before.get(k, 0)} == {
+        "PutObject": 1
+    }
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_upload_that_is_given_up_leaves_nothing(s3_clients, server):
+    """Neither an object nor pieces, which a store would keep and charge for."""
+    store = S3Objects(s3_clients(server), "mnist-ops", f"contract/aborted-{server}")
+    store.ensure_bucket()
+    upload = store.upload("large")
+    upload.write(b"x" * (40 * MEBIBYTE))
+    assert _uploads_under_way(store) == ["contract/aborted-" + server + "/large"]
+    upload.abort()
+    upload.abort()
+    assert (_uploads_under_way(store), list(store.keys(""))) == ([], [])
+
+
+def test_a_piece_that_fails_fails_the_upload(s3_clients):
+    """Its error comes with a later write or at the end, as one of ours; giving up leaves nothing."""
+    client = s3_clients("moto", config=Config(retries={"mode": "standard", "total_max_attempts": 1}))
+    store = S3Objects(client, "mnist-ops", "contract/failing")
+    store.ensure_bucket()
+
+    def lose(**_: object) -> None:
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://127.0.0.1")
+
+    client.meta.events.register("before-send.s3.UploadPart", lose)
+    upload = store.upload("large")
+    with pytest.raises(Transient):
+        upload.write(b"x" * (5 * 16 * MEBIBYTE))
+    upload.abort()
+    assert (_uploads_under_way(store), list(store.keys(""))) == ([], [])
+
+
 def test_bytes_and_files_are_the_same_objects(objects, tmp_path):
     """What was put as a file can be read as bytes, and the other way round."""
     path, back = _file(tmp_path, 1_000), tmp_path / "back"
@@ -241,10 +305,18 @@ def test_a_uri_of_s3_is_a_bucket_and_a_key():
     assert split_uri("s3://mnist-ops/a/b%3Ac+d.json") == ("mnist-ops", "a/b%3Ac+d.json")
 
 
+def _upload(store, size: int) -> None:
+    upload = store.upload("a")
+    upload.write(bytes(size))
+    upload.finish()
+
+
 CALLS = {
     "put_bytes": lambda store, _: store.put_bytes("a", b"1"),
     "put_file": lambda store, folder: store.put_file("a", _file(folder, 10)),
     "put_file in pieces": lambda store, folder: store.put_file("a", _file(folder, 17 * MEBIBYTE)),
+    "upload": lambda store, _: _upload(store, 10),
+    "upload in pieces": lambda store, _: _upload(store, 17 * MEBIBYTE),
     "get_bytes": lambda store, _: store.get_bytes(store.uri("a")),
     "get_file": lambda store, folder: store.get_file(store.uri("a"), folder / "back"),
     "keys": lambda store, _: list(store.keys("")),
@@ -272,7 +344,7 @@ def test_an_unknown_access_key_is_permanent(s3_clients, tmp_path, call):
     ("server", "call"),
     [("moto", call) for call in CALLS]
     # SeaweedFS makes a bucket when its owner puts something there.
-    + [("seaweedfs", call) for call in CALLS if not call.startswith("put")],
+    + [("seaweedfs", call) for call in CALLS if not call.startswith(("put", "upload"))],
 )
 def test_a_missing_bucket_is_permanent(s3_clients, tmp_path, call, server):
     """No retry makes it appear."""

@@ -1,16 +1,21 @@
 """Images in S3: against moto, and against a server that answers as S3 does on a bad day."""
 
+import threading
 import time
+from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
+from mnist_ops.adapters.s3_connection import s3_client
 from mnist_ops.adapters.s3_images import S3Images
+from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.fetch_policy import FetchPolicy
-from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.images import FetchedImage, FetchFailure, UnchangedImage, Validators
 from mnist_ops.domain.reasons import Reason
 from tests.faults.hostile_http import HostileServer
 from tests.faults.hostile_routes import ROUTES
@@ -148,6 +153,8 @@ def test_missing_credentials_are_worth_another_attempt():
     """A wrong setting must not fail records for good."""
 
     class WithoutCredentials:
+        meta = SimpleNamespace(config=SimpleNamespace(max_pool_connections=1))
+
         def get_object(self, **_):
             raise NoCredentialsError
 
@@ -163,3 +170,58 @@ def test_urls_are_read_lazily_and_bodies_held_are_bounded(bucket):
         next(answers)
     assert next(numbers) <= 15
     answers.close()
+
+
+@pytest.mark.parametrize("store", ["seaweedfs", "moto"])
+def test_an_object_that_has_not_changed_is_not_sent_again(s3_clients, store):
+    """Its ETag is asked with; another one, or an object that changed, brings the bytes."""
+    client = s3_clients(store)
+    client.create_bucket(Bucket="versions")
+    client.put_object(Bucket="versions", Key="1.png", Body=b"one")
+    url, policy = "s3://versions/1.png", FetchPolicy(buckets=frozenset({"versions"}))
+    with S3Images(client, policy) as fetcher:
+        first = one(fetcher, url)
+        assert first.validators.etag.startswith('"')
+        assert first.validators.last_modified.endswith(" GMT")
+        assert list(fetcher.fetch([url], {url: first.validators})) == [UnchangedImage(url, 304)]
+        (again,) = fetcher.fetch([url], {url: Validators('"another"', first.validators.last_modified)})
+        assert again.payload == b"one"
+        client.put_object(Bucket="versions", Key="1.png", Body=b"two")
+        (changed,) = fetcher.fetch([url], {url: first.validators})
+        assert changed.payload == b"two"
+
+
+@pytest.mark.parametrize("etag", ['"a"\r\nX: y', "\u20ac", "", None])
+def test_a_validator_that_no_server_can_have_sent_is_not_asked_with(bucket, etag):
+    """It was kept in a file, and files can be tampered with."""
+    url = "s3://digits/image 1.png"
+    (outcome,) = S3Images(bucket, POLICY).fetch([url], {url: Validators(etag, None)})
+    assert isinstance(outcome, FetchedImage)
+
+
+def test_a_304_that_was_not_asked_for_is_a_failure(server):
+    """There are no bytes that it could stand for."""
+    outcome = one(images_at(server.port), "s3://status/304")
+    assert isinstance(outcome, FetchFailure)
+    assert outcome.reason is Reason.REFUSED_BY_SERVER
+
+
+def test_threads_and_connections_are_kept_and_match(server):
+    """One thread a connection of the client, from one fetch to the next, until the fetcher is closed."""
+    server.routes["busy"] = server.routes["ok"]
+    with images_at(server.port) as fetcher:
+        for _ in range(3):
+            outcomes = list(fetcher.fetch(f"s3://busy/{number}" for number in range(40)))
+            assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("s3-images")]
+        assert 1 <= server.connections <= 10
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_clients_of_the_pipeline_have_a_connection_for_each_thread():
+    """The settings of a connection may say otherwise."""
+    where = Connection(login="key", password="secret", extra={"region_name": "us-east-1"})
+    assert s3_client(where).meta.config.max_pool_connections == 16
+    fewer = replace(where, extra={**where.extra, "config_kwargs": {"max_pool_connections": 3}})
+    assert s3_client(fewer).meta.config.max_pool_connections == 3

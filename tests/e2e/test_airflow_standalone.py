@@ -6,6 +6,7 @@ what it saw, and the tests are the claims about that.
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -369,6 +370,24 @@ def test_a_backfill_predicts_each_record_in_its_own_window(backfilled, windows):
         assert backfilled.predicted_by(name) == set(names(name, range(PER_WINDOW)))
         selection = run.ledger["selection"]
         assert (selection["since"], selection["until"]) == tuple(end.isoformat() for end in windows[name])
+
+
+def pools(stage: Stage, name: str) -> set[str]:
+    """The pools that the tasks of one of a stage's runs were in."""
+    path = f"/dags/{CLASSIFY}/dagRuns/{quote(stage.runs[name].id, safe='')}/taskInstances"
+    return {instance["pool"] for instance in stage.deployment.airflow.call("GET", path)["task_instances"]}
+
+
+def test_a_backfill_leaves_places_to_live_runs(backfilled, by_hand):
+    """Its tasks are in a pool of their own, also those of windows that it expands."""
+    assert [pools(backfilled, name) for name in backfilled.runs] == [{"backfill"}] * len(BACKFILLED)
+    assert pools(by_hand, "form") == {"default_pool"}
+
+
+def test_a_backfill_of_finished_windows_leaves_places_to_live_runs(repeated):
+    """Airflow clears the tasks of such a run before it makes it a backfill."""
+    assert [pools(repeated, name) for name in ("day-4", "day-3")] == [{"backfill"}] * 2
+    assert pools(repeated, "cleared") == {"default_pool"}
 
 
 def test_the_ledgers_of_a_backfill_balance(backfilled):

@@ -18,6 +18,8 @@ from compose_spec import PyCompose
 from cryptography.fernet import Fernet
 
 from mnist_ops.local import secrets_file
+from mnist_ops.local.airflow_server import WORKERS
+from mnist_ops.local.parts import POOLS
 from mnist_ops.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -278,10 +280,49 @@ def test_the_queues_that_operators_name_have_a_worker(airflow_services: dict[str
 
 def test_the_pools_that_operators_name_are_created() -> None:
     """A task in a pool that does not exist is never scheduled."""
+    assert pools_of_script().keys() == {"gpu", "backfill"}
+    assert assignments("pool") <= pools_of_script().keys() | {"default_pool"}
+
+
+def pools_of_script() -> dict[str, str]:
+    """Return the slots of the pools that airflow-init.sh creates, as they stand there."""
     script = (ROOT / "deploy" / "airflow-init.sh").read_text(encoding="utf-8")
-    created = set(re.findall(r"^airflow pools set (\w+) 1 ", script, re.MULTILINE))
-    assert created == {"gpu"}
-    assert assignments("pool") <= created | {"default_pool"}
+    return dict(re.findall(r"^airflow pools set (\w+) (\S+) ", script, re.MULTILINE))
+
+
+def test_the_pools_are_those_of_the_embedded_stack() -> None:
+    """Training is serialised in both."""
+    assert pools_of_script().keys() == POOLS.keys()
+    assert pools_of_script()["gpu"] == str(POOLS["gpu"]) == "1"
+
+
+def test_backfills_leave_places_to_live_runs(services: dict[str, Service]) -> None:
+    """Their pool has fewer slots than a single default worker has places, and so has the embedded stack's."""
+    worker = services["airflow-worker"]["environment"]
+    slots = services["airflow-init"]["environment"]["AIRFLOW_BACKFILL_SLOTS"]
+    assert pools_of_script()["backfill"] == '"${AIRFLOW_BACKFILL_SLOTS}"'
+    assert 0 < int(slots) < int(worker["AIRFLOW__CELERY__WORKER_CONCURRENCY"])
+    assert 0 < POOLS["backfill"] < WORKERS
+
+
+def test_a_message_outlives_every_task(services: dict[str, Service]) -> None:
+    """Redis delivers what is not confirmed in time to a second worker; the longest task takes 12 hours."""
+    name = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
+    sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("dags/*.py"))
+    longest = max(map(int, re.findall(r"execution_timeout.{1,4}timedelta\(hours=(\d+)\)", sources)))
+    assert int(services["airflow-worker"]["environment"][name]) > longest * 3600
+
+
+def test_the_scheduler_hands_out_about_as_many_tasks_as_there_are_places(
+    services: dict[str, Service],
+) -> None:
+    """Once in the broker a task has no priority; one place of each training worker counts too."""
+    environment = services["airflow-scheduler"]["environment"]
+    workers = ("airflow-worker", "airflow-worker-gpu")
+    places = sum(
+        int(services[name]["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"]) for name in workers
+    )
+    assert places <= int(environment["AIRFLOW__CORE__PARALLELISM"]) <= 2 * places
 
 
 def assignments(argument: str) -> set[str]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_ops.domain.errors import ItemRejected
-from mnist_ops.domain.image_urls import http_url, scheme_of
+from mnist_ops.domain.image_urls import follows, http_url, origin_of, scheme_of
 from mnist_ops.domain.reasons import Reason
 
 
@@ -95,3 +95,26 @@ def test_no_string_raises_anything_but_a_rejection(url):
 def test_the_scheme_is_found_in_any_case():
     """Routing goes by the scheme alone."""
     assert [scheme_of(url) for url in ("S3://a/b", "https://a", "no", "")] == ["s3", "https", "", ""]
+
+
+ORIGINS = ["http://a.example", "https://a.example:8443", "http://[::1]:80", "HTTP://A.example", "http://1"]
+
+
+@given(
+    st.sampled_from(ORIGINS),
+    st.text()
+    | st.text().map("/{}".format)
+    | st.text("ab:/@[]%\\.?#1 \t\x80", max_size=20).map("/{}".format)
+    | st.integers(2000, 2060).map(lambda count: "/" + "b" * count),
+)
+def test_the_short_check_of_a_known_origin_accepts_what_the_long_one_does(origin, rest):
+    """Only URLs with a slash after the authority take the short way, and it is no laxer and no stricter."""
+    assert http_url(origin + "/").origin == origin
+    url = origin + rest
+    try:
+        http_url(url)
+        accepted = url.isascii()
+    except ItemRejected:
+        accepted = False
+    taken = origin_of(url) == origin and follows(origin, url)
+    assert taken == (accepted and rest.startswith("/"))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mnist_ops.adapters.in_memory import InMemoryImages
 from mnist_ops.adapters.routed_images import Images
+from mnist_ops.domain.images import UnchangedImage, Validators
 
 
 class ReadingAhead:
@@ -17,7 +18,7 @@ class ReadingAhead:
         self.ahead = ahead
         self.closed = 0
 
-    def fetch(self, urls):
+    def fetch(self, urls, known=None):
         source, window = iter(urls), []
         try:
             while True:
@@ -25,7 +26,7 @@ class ReadingAhead:
                     window.append(url)
                 if not window:
                     return
-                yield from self.inner.fetch([window.pop(0)])
+                yield from self.inner.fetch([window.pop(0)], known)
         finally:
             self.closed += 1
 
@@ -46,7 +47,7 @@ def test_each_url_goes_to_the_fetcher_of_its_scheme():
     st.integers(1, 10),
 )
 def test_the_order_holds_however_schemes_and_read_aheads_mix(kinds, http_ahead, s3_ahead, limit):
-    """Exactly one outcome a URL, in order, and never more URLs read than the limit allows."""
+    """Exactly one outcome a URL, in order, and never more URLs read than the limits allow together."""
     read = 0
 
     def urls():
@@ -63,8 +64,26 @@ def test_the_order_holds_however_schemes_and_read_aheads_mix(kinds, http_ahead, 
     taken = 0
     for taken, outcome in enumerate(images.fetch(urls()), start=1):
         assert outcome.url.endswith(f"/{taken - 1}")
-        assert read <= taken + limit
+        assert read <= taken + http_ahead + s3_ahead + limit
     assert taken == len(kinds)
+
+
+def test_what_is_known_reaches_the_fetcher_of_each_scheme():
+    """Both can ask for what has changed."""
+    http, s3 = InMemoryImages({"http://a/1": b"1"}), InMemoryImages({"s3://b/1": b"1"})
+    known = {"http://a/1": Validators('"1"', None), "s3://b/1": Validators('"2"', None)}
+    http.validators = s3.validators = known
+    outcomes = list(Images(http, s3).fetch(["http://a/1", "s3://b/1"], known))
+    assert outcomes == [UnchangedImage("http://a/1", 304), UnchangedImage("s3://b/1", 304)]
+
+
+def test_a_slow_fetcher_does_not_keep_the_others_urls_from_being_read():
+    """What a fetcher has taken is bounded by itself: only what nobody took counts here."""
+    http = ReadingAhead(InMemoryImages(), 500)
+    answers = Images(http, InMemoryImages(), read_ahead_count=10).fetch(f"http://a/{n}" for n in range(500))
+    next(answers)
+    assert next(answers).url == "http://a/1"
+    answers.close()
 
 
 def test_an_endless_stream_is_read_only_so_far_ahead():

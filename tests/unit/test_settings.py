@@ -3,6 +3,7 @@
 import json
 import os
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from pydantic import ValidationError
 
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import FieldNames
+from mnist_ops.domain.retention import Retention
 from mnist_ops.settings import Settings, connection, settings_of
 
 SECRET = "canary-4f9c"
@@ -62,6 +65,12 @@ def test_the_defaults_are_sound() -> None:
         ("MINIMUM_ACCURACY", "-0.1"),
         ("GATE_SIGNIFICANCE", "0"),
         ("GATE_MAXIMUM_ECE", "nan"),
+        ("PRICE_CURRENCY", "dollars"),
+        ("PRICE_S3_WRITES", "-1"),
+        ("PRICE_CPU_HOUR", "inf"),
+        ("PRICE_GPU_HOUR", "nan"),
+        ("RETENTION_DAYS", "0"),
+        ("RETENTION_GRACE_DAYS", "0"),
     ],
 )
 def test_a_wrong_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -93,6 +102,20 @@ def test_an_mlflow_address_with_a_password_is_refused_and_not_quoted(
     assert SECRET not in "".join(traceback.format_exception(e.value))
     monkeypatch.setenv("MNIST_OPS_MLFLOW_TRACKING_URI", "https://mlflow.internal/")
     assert Settings().mlflow_tracking_uri == "https://mlflow.internal/"
+
+
+def test_prices_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever pays something else says so; the rest stays as listed."""
+    monkeypatch.setenv("MNIST_OPS_PRICE_CURRENCY", "EUR")
+    monkeypatch.setenv("MNIST_OPS_PRICE_CPU_HOUR", "0.25")
+    assert Settings().prices == Prices(currency="EUR", cpu_hour=0.25)
+
+
+def test_retention_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In days."""
+    assert Settings().retention == Retention()
+    monkeypatch.setenv("MNIST_OPS_RETENTION_DAYS", "7")
+    assert Settings().retention.older_than == timedelta(days=7)
 
 
 @pytest.mark.parametrize("prefix", ["..", "a/../b", "."])

@@ -172,6 +172,7 @@ class ClassifyImagesOperator(MnistOpsOperator):
                 objects=adapters.objects,
                 load=adapters.load_classifier,
                 review_below=adapters.settings.review_below,
+                threads=adapters.settings.threads,
             )
 
 
@@ -285,5 +286,6 @@ class ReconcileRunOperator(MnistOpsOperator):
                 objects=adapters.objects,
                 runs=adapters.runs,
                 now=lambda: datetime.now(UTC),
+                prices=adapters.settings.prices,
             )
             return dict(ledger.outcomes)

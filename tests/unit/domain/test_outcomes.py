@@ -93,6 +93,30 @@ def test_a_ledger_names_model_rates_and_requests() -> None:
     assert document["bytes"] == 507
 
 
+def test_a_ledger_names_the_runs_bottleneck() -> None:
+    """The step with the most task-seconds, and what it was at."""
+    fetch = StageReport("fetch", seconds=6.0, read_s=5.0)
+    publish = StageReport("publish", seconds=2.0, write_s=2.0)
+    document = ledger(30, {"predicted": 30}, stages={"publish": publish, "fetch": fetch}).document()
+    assert document["bottleneck"] == {
+        "stage": "fetch",
+        "share": 0.75,
+        "doing": "reading from the image servers",
+    }
+    assert ledger(0, {}).document()["bottleneck"] is None
+
+
+def test_a_ledger_estimates_its_cost() -> None:
+    """By the work of all its steps, for the records it selected."""
+    fetch = StageReport("fetch", s3_requests={"PutObject": 500}, cpu_s=1800.0)
+    classify = StageReport("classify", s3_requests={"PutObject": 500}, gpu_s=3600.0, s3_sent=7, s3_received=9)
+    document = ledger(500, {"predicted": 500}, stages={"fetch": fetch, "classify": classify}).document()
+    assert document["cost"]["total"] == pytest.approx(0.005 + 0.0252 + 0.526)  # type: ignore[index]
+    assert document["cost"]["per_1000_records"] == pytest.approx(2 * 0.5562)  # type: ignore[index]
+    assert (document["cpu_s"], document["gpu_s"]) == (1800.0, 3600.0)
+    assert (document["s3_sent"], document["s3_received"]) == (7, 9)
+
+
 def test_a_ledger_is_json_apart_from_its_time() -> None:
     """The command line prints it."""
     assert json.loads(json.dumps(ledger(0, {}).document(), default=str))["selected"] == 0

@@ -1,5 +1,7 @@
 """Assess: a run that failed too often is held before anything of it is published."""
 
+from dataclasses import replace
+
 import pytest
 
 from mnist_ops.domain.errors import Damaged, Permanent
@@ -86,11 +88,15 @@ def test_a_run_with_a_missing_part_cannot_be_assessed(pipeline: Pipeline) -> Non
 
 
 def test_the_order_of_the_shards_does_not_matter(pipeline: Pipeline) -> None:
-    """The same failures give the same assessment, object and all."""
+    """The same failures give the same assessment; only the time it took is another."""
     fill(pipeline, 3, 1)
     manifest = pipeline.snapshot(records_per_part=1)
     shards = pipeline.predictions_of(manifest)
-    assert pipeline.assess(manifest, shards) == pipeline.assess(manifest, shards[::-1])
+    one, other = (
+        read_assessment(pipeline.objects, pipeline.assess(manifest, ordered))
+        for ordered in (shards, shards[::-1])
+    )
+    assert replace(one, stage=None) == replace(other, stage=None)
 
 
 def test_an_empty_run_is_not_held(pipeline: Pipeline) -> None:

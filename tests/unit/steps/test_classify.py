@@ -14,13 +14,15 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.sample_digits import png
 from mnist_ops.steps.classify import classify
-from mnist_ops.steps.shards import Row, open_shard
+from mnist_ops.steps.shards import Row, ShardWriter, open_shard
 from mnist_ops.vision.inference import Verdicts
 from tests.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
 
 
 class Counting:
     """A classifier that notes how many images it was given, and takes some or none of them for digits."""
+
+    device = "cpu"
 
     def __init__(self, probabilities: list[float] | None = None, score: float = 0.0) -> None:
         self.labels = DIGITS.names
@@ -265,11 +267,62 @@ def test_an_object_that_is_no_shard_is_refused(pipeline: Pipeline) -> None:
         pipeline.classify([manifest])
 
 
-def test_a_row_whose_image_is_nowhere_is_damaged(pipeline: Pipeline) -> None:
-    """A reference to another shard belongs to training; here it would be a record without an image."""
+def test_an_image_that_another_shard_holds_is_classified_from_there(pipeline: Pipeline) -> None:
+    """A reference is as good as the bytes: the same prediction, and the network sees each image once."""
     pipeline.add_digit(1, 0, label="seven")
+    pipeline.add_digit(2, 0)
+    pipeline.add_digit(3, 5)
     dataset = pipeline.dataset("train/1")
+    (direct,) = pipeline.predictions_of(pipeline.snapshot("direct/1"))
     pipeline.records.insert(pipeline.records.document(1) | {"label": None})
-    images = pipeline.fetch(pipeline.snapshot(), reuse=dataset)
+    (images,) = pipeline.fetch(pipeline.snapshot("reuse/1"), reuse=dataset)
+    counting = Counting()
+    classify(images, objects=pipeline.objects, load=lambda _folder, _digest: counting)
+    assert sum(counting.given) == 2
+    referring, *rest = shard_rows(pipeline.objects, "predictions", *pipeline.classify([images]))
+    assert referring | {"record_id": rest[0]["record_id"], "url": rest[0]["url"]} == rest[0]
+    assert rest == shard_rows(pipeline.objects, "predictions", direct)
+
+
+def test_a_shard_that_does_not_hold_what_another_refers_to_is_damaged(pipeline: Pipeline) -> None:
+    """The error names the image and both shards."""
+    pipeline.add_digit(1, 0)
+    pipeline.add_digit(2, 1)
+    first, second = pipeline.fetch(pipeline.snapshot(records_per_part=1))
+    with open_shard(pipeline.objects, first, "images") as shard, ShardWriter("images") as writer:
+        for row in shard.rows():
+            writer.add(row | {"payload": None, "image_uri": second})
+        generation = pipeline.manifest(shard.header.manifest).generation
+        referring = writer.store(pipeline.objects, generation, shard.header)
+    with pytest.raises(Damaged, match=f"{second}.*{sha256_hex(png_of(0))}.*{referring}"):
+        pipeline.classify([referring])
+
+
+def test_a_row_whose_image_is_nowhere_is_damaged(pipeline: Pipeline) -> None:
+    """Neither here nor referred to: the record must not end without an outcome."""
+    pipeline.add_digit(1, 0)
+    (images,) = pipeline.fetch(pipeline.snapshot())
+    with open_shard(pipeline.objects, images, "images") as shard, ShardWriter("images") as writer:
+        for row in shard.rows():
+            writer.add(row | {"payload": None})
+        generation = pipeline.manifest(shard.header.manifest).generation
+        orphaned = writer.store(pipeline.objects, generation, shard.header)
     with pytest.raises(Damaged, match=sha256_hex(png_of(0))):
-        pipeline.classify(images)
+        pipeline.classify([orphaned])
+
+
+def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeline: Pipeline) -> None:
+    """The same bytes are stored, decoded and classified once a part, wherever they come from."""
+    for number in range(10_000):
+        pipeline.add_digit(f"{number:05d}", number % 1_000)
+    images = pipeline.fetch(pipeline.snapshot(records_per_part=10_000))
+    counting = Counting()
+    (shard,) = [
+        classify(uri, objects=pipeline.objects, load=lambda _folder, _digest: counting) for uri in images
+    ]
+    rows = shard_rows(pipeline.objects, "predictions", shard)
+    different = len({png_of(number) for number in range(1_000)})
+    assert sum(counting.given) == different == 1_000
+    assert sum(row["index"] is not None for row in rows) == 10_000
+    stored = [row["payload"] for row in shard_rows(pipeline.objects, "images", images[0])]
+    assert len(stored) - stored.count(None) == 1_000

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.images import FetchFailure
+from mnist_ops.domain.images import FetchFailure, Validators
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.steps.datasets import open_rows, read_dataset
@@ -241,11 +241,99 @@ def test_a_fetcher_that_gives_too_few_answers_is_noticed(pipeline: Pipeline) -> 
     """No record gets another's image, and none is lost."""
 
     class Forgetful:
-        def fetch(self, urls: object) -> object:
-            return iter(list(type(pipeline.images).fetch(pipeline.images, urls))[:-1])  # type: ignore[arg-type]
+        def fetch(self, urls: object, known: object) -> object:
+            return iter(list(type(pipeline.images).fetch(pipeline.images, urls, known))[:-1])  # type: ignore[arg-type]
 
     pipeline.add_digit(1, 0)
     pipeline.add_digit(2, 1)
     broken = replace(pipeline, images=Forgetful())  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=url_of(2)):
         broken.fetch(pipeline.snapshot())
+
+
+# --- images that earlier runs stored
+
+
+def predicted_once(pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline whose three records are predicted, and whose server knows versions of two images."""
+    for number in range(3):
+        pipeline.add_digit(number, number)
+    pipeline.images.validators = {
+        url_of(0): Validators('"zero"', None),
+        url_of(1): Validators(None, "Sat, 21 Nov 2026 10:00:00 GMT"),
+    }
+    pipeline.run("dag/first")
+    return pipeline
+
+
+def images_again(pipeline: Pipeline, run: str = "dag/second") -> list[Row]:
+    """Return the image rows of a run that takes all records again."""
+    (shard,) = pipeline.fetch(pipeline.snapshot(run, reclassify="all"))
+    return shard_rows(pipeline.objects, "images", shard)
+
+
+def test_the_versions_of_images_are_kept(pipeline: Pipeline) -> None:
+    """As the server wrote them."""
+    rows = images_again(predicted_once(pipeline))
+    assert [(row["etag"], row["last_modified"]) for row in rows][2] == (None, None)
+    (first, *_) = pipeline.fetch(pipeline.snapshot("dag/first"))
+    kept = [(row["etag"], row["last_modified"]) for row in shard_rows(pipeline.objects, "images", first)]
+    assert kept == [('"zero"', None), (None, "Sat, 21 Nov 2026 10:00:00 GMT"), (None, None)]
+
+
+def test_an_unchanged_image_is_a_reference_to_what_the_earlier_run_stored(pipeline: Pipeline) -> None:
+    """Where the server says that it has not changed; what it says nothing of is fetched."""
+    rows = images_again(predicted_once(pipeline))
+    assert [row["payload"] is None for row in rows] == [True, True, False]
+    for number, row in enumerate(rows[:2]):
+        assert row["sha256"] == sha256_hex(png_of(number))
+        held = shard_rows(pipeline.objects, "images", str(row["image_uri"]))
+        assert png_of(number) in [other["payload"] for other in held]
+
+
+def test_a_changed_image_is_fetched_and_classified_anew(pipeline: Pipeline) -> None:
+    """Other bytes behind the same URL: a new prediction, and the old one in the history."""
+    predicted_once(pipeline)
+    before = pipeline.records.document(0)["prediction"]
+    pipeline.images.images[url_of(0)] = png_of(7)
+    pipeline.images.validators[url_of(0)] = Validators('"another"', None)
+    ledger = pipeline.run("dag/second", reclassify="all")
+    assert ledger.outcomes["predicted"] == 3
+    document = pipeline.records.document(0)
+    assert document["prediction"]["image"]["sha256"] == sha256_hex(png_of(7))
+    assert document["prediction_history"] == [before]
+
+
+def test_a_third_run_goes_back_to_the_shard_that_holds_the_bytes(pipeline: Pipeline) -> None:
+    """A reference is passed on, with the version it belongs to."""
+    predicted_once(pipeline)
+    pipeline.run("dag/second", reclassify="all")
+    second, third = images_again(pipeline, "dag/second/again"), images_again(pipeline, "dag/third")
+    assert [row["image_uri"] for row in third][:2] == [row["image_uri"] for row in second][:2]
+
+
+def test_what_an_earlier_run_stored_and_was_swept_is_fetched(pipeline: Pipeline) -> None:
+    """A saving that is not there costs a request, not a record."""
+    predicted_once(pipeline)
+    for key in [key for key in pipeline.objects.objects if key.startswith("images/")]:
+        del pipeline.objects.objects[key]
+    assert all(row["payload"] is not None for row in images_again(pipeline))
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        {"run": "x" * 10_000, "generation": 0},
+        {"run": "../\n", "generation": 0},
+        {"run": 3, "generation": 0},
+        {"run": "dag/first", "generation": "0"},
+        {"run": "dag/never", "generation": 0},
+    ],
+)
+def test_whatever_a_record_says_of_its_prediction_its_image_is_fetched(
+    pipeline: Pipeline, prediction: dict[str, object]
+) -> None:
+    """Anybody may have written it."""
+    pipeline.add_digit(1, 1, prediction=prediction | {"image": {"url": url_of(1)}})
+    (row,) = images_again(pipeline)
+    assert row["payload"] == png_of(1)

@@ -85,7 +85,9 @@ def test_the_ledger_is_kept(pipeline: Pipeline, champion: BundleRef) -> None:
         "snapshot": 8,
         "fetch": 8,
         "classify": 8,
+        "assess": 8,
         "publish": 8,
+        "reconcile": 8,
     }
 
 

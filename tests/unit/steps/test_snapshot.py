@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from uuid import UUID
 
 import bson
@@ -20,6 +21,8 @@ from bson import (
     Regex,
     Timestamp,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnist_ops.adapters.bson_documents import CODEC
 from mnist_ops.adapters.in_memory import InMemoryRecords
@@ -28,6 +31,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
 from mnist_ops.steps.parts import read_part
+from mnist_ops.steps.snapshot import RECORDS_PER_PART, part_sizes
 from tests.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
 
 EVERY_TYPE = {
@@ -147,6 +151,35 @@ def test_a_snapshot_is_cut_into_parts_of_the_given_size(pipeline: Pipeline) -> N
     assert [part.first_id for part in parts] == [f'{{"$numberInt": "{first}"}}' for first in (0, 3, 6)]
     assert [part.last_id for part in parts] == [f'{{"$numberInt": "{last}"}}' for last in (2, 5, 6)]
     assert all(part.size == len(pipeline.objects.get_bytes(part.uri)) for part in parts)
+
+
+@given(st.integers(1, 100_000), st.integers(0, 10**8))
+def test_a_run_never_maps_two_hundred_tasks(records_per_part: int, records: int) -> None:
+    """Three tasks a part (fetch, classify, publish), however many records wait, however small parts are."""
+    sizes = part_sizes(records_per_part)
+    parts = 0
+    while records > 0:
+        records -= next(sizes)
+        parts += 1
+    assert parts * 3 < 200
+
+
+def test_a_million_records_are_cut_into_parts_of_seconds() -> None:
+    """At the default they are 123 mapped tasks, and no part is more than four times the first."""
+    sizes = list(islice(part_sizes(RECORDS_PER_PART), 41))
+    assert sum(sizes) >= 1_000_000 > sum(sizes[:-1])
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 4 * sizes[0]
+
+
+def test_parts_grow_when_many_accumulate(pipeline: Pipeline) -> None:
+    """In order, and without counting the records first."""
+    for number in range(60):
+        pipeline.add(number)
+    manifest = pipeline.snapshot(records_per_part=1)
+    parts = pipeline.manifest(manifest).parts
+    assert [part.records for part in parts] == [1] * 32 + [2] * 8 + [4] * 3
+    assert ids(pipeline, manifest) == list(range(60))
 
 
 def test_the_same_window_gives_the_same_part_digests(pipeline: Pipeline) -> None:

@@ -1,0 +1,159 @@
+"""The publish step beside the raw `bulk_write` of exactly the same updates.
+
+    python -m benchmarks.publish
+
+Two copies of 10,000 records in the embedded database, a prediction for each. In turn, in one process: the
+updates, built beforehand, in unordered bulks of 1,000 with write concern majority, into one copy; and the
+publish step, which reads the prediction shard and the part, builds the same updates, writes them and an
+outcome shard, into the other.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pymongo import UpdateOne, WriteConcern
+
+from benchmarks.measuring import machine
+from benchmarks.setting import store_large_records
+from benchmarks.snapshot import take
+from benchmarks.stores import adapters_of, client_of, stores, timed
+from mnist_ops.adapters.mongo_records import MongoRecords
+from mnist_ops.domain.labels import DIGITS
+from mnist_ops.domain.outcomes import FailureBudget
+from mnist_ops.domain.records import Change, RecordHead, WriteReport
+from mnist_ops.domain.selection import Selection, whole_milliseconds
+from mnist_ops.steps.artifacts import read_manifest
+from mnist_ops.steps.assess import assess
+from mnist_ops.steps.parts import read_part
+from mnist_ops.steps.publish import publish
+from mnist_ops.steps.shards import ShardHeader, ShardWriter
+from mnist_ops.wiring import Adapters
+
+RECORDS, ROUNDS = 10_000, 3
+
+
+class Recording(MongoRecords):
+    """Records whose updates are kept instead of sent.
+
+    Attributes:
+        bulks: what would have been sent.
+    """
+
+    bulks: list[list[UpdateOne]]
+
+    def apply(self, changes: Sequence[Change]) -> WriteReport:
+        """Keep the updates."""
+        self.bulks.append(self.updates(changes))
+        return WriteReport(matched=len(changes))
+
+    def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
+        """Nothing was written before."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of wall time and of this process's CPU, of the raw bulks and of the step."""
+
+    raw_s: float
+    raw_cpu_s: float
+    step_s: float
+    step_cpu_s: float
+
+
+def predicted(adapters: Adapters) -> tuple[str, str]:
+    """Take a snapshot and make up its predictions; returns the shard and the assessment."""
+    manifest_uri = take(adapters, Selection(whole_milliseconds(datetime.now(UTC))))
+    manifest = read_manifest(adapters.objects, manifest_uri)
+    (part,) = manifest.parts
+    with ShardWriter("predictions") as shard:
+        for number, document in enumerate(read_part(adapters.objects, part)):
+            head, index = adapters.records.head(document), number % 10
+            shard.add(
+                {
+                    "record_id": head.id_json,
+                    "url": head.image_url,
+                    "sha256": f"{number:064x}",
+                    "probabilities": [0.91 if one == index else 0.01 for one in range(10)],
+                    "index": index,
+                    "confidence": 0.91,
+                    "needs_review": False,
+                }
+            )
+        header = ShardHeader("predictions", manifest_uri, 0, shard.records, {}, {}, labels=DIGITS.names)
+        uri = shard.store(adapters.objects, manifest.generation, header)
+    budget = FailureBudget(share=1.0)
+    return uri, assess(manifest_uri, [uri], objects=adapters.objects, runs=adapters.runs, budget=budget)
+
+
+def one_round(folder: Path, number: int) -> Round:
+    """Make two copies, and measure each way once; the ways take turns in being the first."""
+    raw, step = (adapters_of(folder, f"publish_{number}_{name}") for name in ("raw", "step"))
+    for adapters in (raw, step):
+        store_large_records(adapters, RECORDS)
+    uris = predicted(step)
+    settings = step.settings
+    copies = client_of(folder)
+    recording = Recording(copies[settings.mongo_database][settings.mongo_collection], settings.fields)
+    recording.bulks = []
+    publish(*uris, records=recording, objects=step.objects)
+    collection = copies[raw.settings.mongo_database][settings.mongo_collection].with_options(
+        write_concern=WriteConcern("majority")
+    )
+
+    def write_raw() -> None:
+        for bulk in recording.bulks:
+            if collection.bulk_write(bulk, ordered=False).matched_count != len(bulk):
+                raise RuntimeError("the copies differ")
+
+    def write_step() -> None:
+        publish(*uris, records=step.records, objects=step.objects)
+
+    # The updates that lie ready are the raw way's: collecting garbage among them is no cost of the step.
+    gc.collect()
+    gc.freeze()
+    seconds, cpu_s = {}, {}
+    for write in (write_raw, write_step) if number % 2 else (write_step, write_raw):
+        before = time.process_time()
+        seconds[write] = timed(write, time.perf_counter)
+        cpu_s[write] = time.process_time() - before
+    return Round(seconds[write_raw], cpu_s[write_raw], seconds[write_step], cpu_s[write_step])
+
+
+def report(rounds: list[Round], records: int) -> str:
+    """The figures as Markdown: medians, and the ratio within a round."""
+    lines = ["| what | seconds | records/s | CPU a record |", "|---|---|---|---|"]
+    for what, seconds, cpu_s in (
+        ("raw `bulk_write`", [r.raw_s for r in rounds], [r.raw_cpu_s for r in rounds]),
+        ("the publish step", [r.step_s for r in rounds], [r.step_cpu_s for r in rounds]),
+    ):
+        median_s, cpu_us = statistics.median(seconds), statistics.median(cpu_s) / records * 1e6
+        lines.append(f"| {what} | {median_s:.2f} | {records / median_s:,.0f} | {cpu_us:.0f} us |")
+    ratios = [each.raw_s / each.step_s for each in rounds]
+    own_us = statistics.median(each.step_cpu_s - each.raw_cpu_s for each in rounds) / records * 1e6
+    return "\n".join(
+        [
+            *lines,
+            "",
+            (
+                f"The step has {statistics.median(ratios):.0%} of the raw rate ({min(ratios):.0%} to "
+                f"{max(ratios):.0%}); beyond the driver's, it takes {own_us:.0f} us of CPU a record."
+            ),
+        ]
+    )
+
+
+def main() -> None:
+    """Set up, measure, report."""
+    with stores() as folder:
+        rounds = [one_round(folder, number) for number in range(ROUNDS)]
+    print(f"{machine()}\n\n{report(rounds, RECORDS)}")
+
+
+if __name__ == "__main__":
+    main()

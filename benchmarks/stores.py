@@ -1,0 +1,51 @@
+"""The embedded database and object store alone, for benchmarks that need no pictures."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.setting import free_ports
+from mnist_ops.adapters.mongo_connection import Mongo, mongo_client
+from mnist_ops.domain.champions import Promotion
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.local import stack
+from mnist_ops.local.layout import Layout
+from mnist_ops.settings import Settings, connection
+from mnist_ops.wiring import Adapters, adapters_of_environment
+
+CHAMPION = BundleRef("lenet5", 1, "s3://mnist-ops/models/none", f"sha256:{'0' * 64}")
+
+
+@contextmanager
+def stores() -> Iterator[Path]:
+    """Bring both up and take them down again; gives the stack's folder."""
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
+        layout = Layout(Path(name))
+        try:
+            stack.up(layout, free_ports(), parts=("mongo", "s3"), tell=print)
+            yield layout.root
+        finally:
+            stack.down(layout)
+
+
+def adapters_of(folder: Path, database: str) -> Adapters:
+    """The adapters of a database of its own, with its indexes and a champion that is nowhere."""
+    adapters = adapters_of_environment(Settings(mongo_database=database, local_dir=folder), {})
+    adapters.objects.ensure_bucket()
+    adapters.records.ensure_indexes()
+    adapters.models.promote(CHAMPION, None, Promotion(datetime.now(UTC), "the benchmark", "needs one"))
+    return adapters
+
+
+def client_of(folder: Path) -> Mongo:
+    """A client of the database."""
+    return mongo_client(connection("mongo_default", {}, folder))
+
+
+def timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """How long a call takes by a clock, in its seconds."""
+    started = clock()
+    call()
+    return clock() - started

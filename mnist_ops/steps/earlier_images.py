@@ -1,0 +1,82 @@
+"""Images that earlier runs stored: a server is asked for them again only where they have changed."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mnist_ops.domain.errors import ObjectMissing
+from mnist_ops.domain.images import Validators
+from mnist_ops.domain.keys import Generation, shard_prefix
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.records import RecordHead
+from mnist_ops.steps.datasets import KnownImage
+from mnist_ops.steps.shards import open_shard
+
+_LONGEST_RUN = 512  # characters; a record may say anything of the run that predicted it
+
+
+class EarlierImage(NamedTuple):
+    """What an earlier run got for a URL.
+
+    Attributes:
+        validators: what the server said of its version.
+        image: where its bytes lie.
+    """
+
+    validators: Validators
+    image: KnownImage
+
+
+def earlier_images(objects: ObjectStore, heads: Iterable[RecordHead]) -> dict[str, EarlierImage]:
+    """What the runs that predicted these records got for their URLs, where it is still stored.
+
+    Args:
+        objects: where image shards lie.
+        heads: records; those whose prediction is of another URL, or that have none, are passed over.
+
+    Returns:
+        By URL; only images whose server said something of their version.
+    """
+    wanted: dict[Generation, set[str]] = {}
+    for head in heads:
+        generation = _predicted_by(head)
+        if generation is not None and head.image_url is not None:
+            wanted.setdefault(generation, set()).add(head.image_url)
+    found: dict[str, EarlierImage] = {}
+    for generation, urls in wanted.items():
+        # Several attempts may have stored a part, all of them what a server once said.
+        for key in list(objects.keys(shard_prefix("images", generation))):
+            found |= _stored(objects, objects.uri(key), pa.array(urls, pa.string()))
+    return found
+
+
+def _predicted_by(head: RecordHead) -> Generation | None:
+    if head.prediction is None:
+        return None
+    image, stamp = head.prediction.get("image"), head.stamp
+    same_url = isinstance(image, dict) and image.get("url") == head.image_url
+    run, number = stamp.run, stamp.generation
+    if not (same_url and isinstance(run, str) and isinstance(number, int)):
+        return None
+    return (
+        Generation(run, number) if run.isascii() and run.isprintable() and len(run) <= _LONGEST_RUN else None
+    )
+
+
+def _stored(objects: ObjectStore, uri: str, urls: pa.Array) -> dict[str, EarlierImage]:
+    columns = ["url", "sha256", "image_uri", "etag", "last_modified"]
+    found = {}
+    try:
+        with open_shard(objects, uri, "images") as shard:
+            for group in shard.groups(columns):
+                versioned = pc.or_(pc.is_valid(group["etag"]), pc.is_valid(group["last_modified"]))
+                for row in group.filter(pc.and_(versioned, pc.is_in(group["url"], urls))).to_pylist():
+                    found[row["url"]] = EarlierImage(
+                        Validators(row["etag"], row["last_modified"]),
+                        KnownImage(row["sha256"], row["image_uri"] or uri),
+                    )
+    except ObjectMissing:
+        return {}  # swept since it was listed
+    return found

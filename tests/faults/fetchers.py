@@ -1,0 +1,25 @@
+"""HTTP fetchers that may ask the hostile servers of a test."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mnist_ops.adapters.http_images import HttpImages
+from mnist_ops.domain.fetch_policy import FetchPolicy
+from tests.faults.hostile_http import HostileServer
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def fetcher_for(
+    *servers: HostileServer | str,
+    ca_file: Path | None = None,
+    resolve: Sequence[str] = (),
+    **limits: object,
+) -> HttpImages:
+    """A fetcher to be closed; servers, or `host:port`, are those that it may ask on loopback."""
+    allowed = frozenset(server if isinstance(server, str) else server.host_port for server in servers)
+    defaults = {"max_bytes": 100_000, "backoff_s": 0.02, "total_timeout_s": 10.0, "allowed_hosts": allowed}
+    policy = FetchPolicy(**{**defaults, **limits})
+    return HttpImages(policy, rng=random.Random(1), utcnow=lambda: NOW, resolve=resolve, ca_file=ca_file)
