@@ -148,12 +148,12 @@ def report(rounds: list[Round], records: int) -> str:
     )
 
 
-def main() -> None:
-    """Set up, measure, report."""
+def section() -> list[str]:
+    """Set up and measure; the figures as a section of the page."""
     with stores() as folder:
         rounds = [one_round(folder, number) for number in range(ROUNDS)]
-    print(f"{machine()}\n\n{report(rounds, RECORDS)}")
+    return [f"## Publishing {RECORDS:,} predictions", "", report(rounds, RECORDS), ""]
 
 
 if __name__ == "__main__":
-    main()
+    print("\n".join([machine(), "", *section()]))

@@ -8,7 +8,8 @@ digits, and runs in turn, each as a fresh process measured from outside:
     naive_loop        one record after the other
     daft_pipeline     the same in Daft, where it is installed
 
-and beside them what the cores can do at most. With `--write` the tables go into docs/benchmarks.md.
+and beside them what the cores can do at most; then ten times the records, a snapshot beside a bare cursor,
+and publishing beside a bare `bulk_write`. With `--write` the tables go into docs/benchmarks.md.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import publish, snapshot
 from benchmarks.contestants.place import Place
 from benchmarks.measuring import Measurement, machine, measure, median_ratio
 from benchmarks.setting import Setting, setting, store_records
@@ -97,20 +99,29 @@ def whole(rounds: Rounds) -> list[str]:
     lines = [
         "## From records to results, without writing back",
         "",
-        "| who | records/s | CPU a record, whole process | peak memory | times as fast, ours |",
-        "|---|---|---|---|---|",
+        (
+            "| who | whole process, records/s | ours to it | without imports, records/s | ours to it "
+            "| CPU a record | peak memory |"
+        ),
+        "|---|---|---|---|---|---|---|",
     ]
-    mine = _rates(rounds[STEPS], "all")
+    mine, mine_whole = _rates(rounds[STEPS], "all"), [RECORDS / run.wall_s for run in rounds[STEPS]]
     for name, title in NAMES.items():
         if name not in rounds:
             continue
         records = NAIVE_RECORDS if name == NAIVE else RECORDS
-        rates = _rates(rounds[name], "all", records)
-        cpu_ms = _median(rounds[name], lambda run, records=records: run.cpu_s / records * 1000)  # type: ignore[misc]
-        peak = _median(rounds[name], lambda run: run.peak_bytes) / 1e6
+        rates, whole_rates = (
+            _rates(rounds[name], "all", records),
+            [records / run.wall_s for run in rounds[name]],
+        )
+        cpu_ms = statistics.median(run.cpu_s / records * 1000 for run in rounds[name])
+        peak = statistics.median(run.peak_bytes for run in rounds[name]) / 1e6
+        ratios = (
+            ("", "") if name == STEPS else (median_ratio(mine_whole, whole_rates), median_ratio(mine, rates))
+        )
         lines.append(
-            f"| {title} | {statistics.median(rates):,.0f} | {cpu_ms:.2f} ms | {peak:.0f} MB "
-            f"| {'' if name == STEPS else median_ratio(mine, rates)} |"
+            f"| {title} | {statistics.median(whole_rates):,.0f} | {ratios[0]} "
+            f"| {statistics.median(rates):,.0f} | {ratios[1]} | {cpu_ms:.2f} ms | {peak:.0f} MB |"
         )
     return [*lines, ""]
 
@@ -173,7 +184,8 @@ def main() -> None:
     """Set up, measure, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
-    parser.add_argument("--few", action="store_true", help=f"leave the run of {MANY_RECORDS:,} records out")
+    parser.add_argument("--few", action="store_true", help="only the comparison of the whole road")
+    parser.add_argument("--million", action="store_true", help="also a snapshot of 1,000,000 records")
     arguments = parser.parse_args()
     data_dir = os.environ.get("MNIST_OPS_DATA_DIR")
     with setting(RECORDS if arguments.few else MANY_RECORDS, Path(data_dir) if data_dir else None) as here:
@@ -184,13 +196,16 @@ def main() -> None:
             (
                 f"`make bench` on {machine()}. {RECORDS:,} records, {RECORDS:,} PNG files behind nginx "
                 f"({NAIVE_RECORDS:,} for the naive loop); medians of {ROUNDS} rounds taken in turn in one "
-                "run, imports not counted in the rates. Database, object store and nginx share the cores."
+                "run. A whole process includes what it imports, as a task or a script does; stages never "
+                "do. Database, object store and nginx share the cores."
             ),
             "",
             *whole(rounds),
             *stages(rounds),
             *([] if arguments.few else growth(grow(here))),
         ]
+    if not arguments.few:
+        lines += [*snapshot.section(million=arguments.million), *publish.section()]
     table = "\n".join(lines)
     print(table)
     if arguments.write:

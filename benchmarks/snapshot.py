@@ -108,30 +108,29 @@ def report(rounds: list[Round], records: int) -> str:
     return "\n".join([*lines, "", f"The step takes {cpu_us:.1f} microseconds of CPU a record."])
 
 
-def main() -> None:
-    """Set up, measure, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--million", action="store_true", help="also the memory over 1,000,000 records")
-    million = parser.parse_args().million
+def section(*, million: bool) -> list[str]:
+    """Set up and measure; the figures as a section of the page."""
     with stores() as folder:
         adapters = adapters_of(folder, "some")
         store_large_records(adapters, RECORDS)
         collection = client_of(folder)["some"][adapters.settings.mongo_collection]
         rounds = [one_round(adapters, collection, folder) for _ in range(ROUNDS)]  # type: ignore[arg-type]
-        lines = [machine(), "", report(rounds, RECORDS)]
+        lines = [f"## Snapshot of {RECORDS:,} records of 400 bytes", "", report(rounds, RECORDS), ""]
         if million:
             peaks = [process(folder, "some").peak_bytes]
             store_large_records(adapters_of(folder, "many"), MILLION)
             peaks.append(process(folder, "many").peak_bytes)
-            some, many = (f"{peak / 2**20:.0f} MiB" for peak in peaks)
-            lines += [
-                "",
-                (
-                    f"Peak memory of `mnist-ops step snapshot`: {some} at {RECORDS:,} records, "
-                    f"{many} at {MILLION:,}."
-                ),
-            ]
-    print("\n".join(lines))
+            some, many = (f"{peak / 1e6:.0f} MB" for peak in peaks)
+            whole = "Peak memory of `mnist-ops step snapshot`"
+            lines += [f"{whole}: {some} at {RECORDS:,} records, {many} at {MILLION:,}.", ""]
+    return lines
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--million", action="store_true", help="also the memory over 1,000,000 records")
+    print("\n".join([machine(), "", *section(million=parser.parse_args().million)]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ BATCH = 256
 PLACE = Place.of_environment()
 
 
-@daft.udf(return_dtype=daft.DataType.int64(), batch_size=BATCH)
+@daft.cls
 class Classify:
     """The network, loaded once a worker."""
 
@@ -27,15 +27,16 @@ class Classify:
             self.network = network_from("lenet5", file.read())
         self.network.eval()
 
-    def __call__(self, images: daft.Series) -> list[int]:
+    @daft.method.batch(return_dtype=daft.DataType.int64(), batch_size=BATCH)
+    def classes(self, images: daft.Series) -> list[int]:
         """The classes of a batch of grey 28x28 pictures."""
         pixels = torch.from_numpy(np.stack([np.asarray(image)[:, :, 0] for image in images.to_pylist()]))
         resized = torch.nn.functional.interpolate(
             pixels[:, None].float() / 255, size=(32, 32), mode="bilinear", align_corners=False
         )
         with torch.inference_mode():
-            classes: list[int] = self.network((resized - 0.1307) / 0.3081).argmax(1).tolist()
-        return classes
+            found: list[int] = self.network((resized - 0.1307) / 0.3081).argmax(1).tolist()
+        return found
 
 
 def main() -> None:
@@ -47,8 +48,8 @@ def main() -> None:
         frame = daft.from_pydict(
             {"id": [record["_id"] for record in records], "url": [record["image_url"] for record in records]}
         )
-        image = daft.col("url").url.download(on_error="null").image.decode(mode="L")
-        found = frame.with_column("class", Classify(image)).select("id", "class").to_pydict()
+        image = daft.col("url").download(on_error="null").decode_image(mode="L")
+        found = frame.with_column("class", Classify().classes(image)).select("id", "class").to_pydict()
         with open(PLACE.output, "w") as results:  # noqa: PTH123
             results.writelines(
                 json.dumps({"id": record_id, "label": DIGITS.name(index)}) + "\n"

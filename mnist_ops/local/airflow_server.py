@@ -16,7 +16,7 @@ from mnist_ops.local.service import Service, inherited_environment, program
 
 NAME = "airflow"
 USER = "admin"
-# Tasks at a time; idle ones cost next to nothing. By default 32 are forked at once. A worker is busy for some
+# Tasks at a time; idle workers cost next to nothing, by default 32 are forked. One can be busy for some
 # seconds after its task is done, so there are more than the tasks of backfills and one live run need.
 WORKERS = 8
 

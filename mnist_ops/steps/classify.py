@@ -1,7 +1,8 @@
 """Classify: an image shard and the pinned bundle become a prediction shard.
 
 Three things go on at once: the next row group is read, the present one is decoded, and the former one's
-digits are in the network. Reading and the network leave Python's lock to decoding while they work.
+digits are in the network. Reading and the network leave Python's lock to decoding while they work. The bundle
+is loaded while the first images are decoded.
 """
 
 import tempfile
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.review import REVIEW_BELOW
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts import read_manifest
@@ -86,19 +88,17 @@ def classify(
         manifest = read_manifest(objects, images.header.manifest)
         if manifest.champion is None:
             raise Permanent(f"{images.header.manifest}: pins no bundle, so its records cannot be classified")
-        with watch.reading(), tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
-            classifier = load(
-                download_bundle(objects, manifest.champion, Path(folder)), manifest.champion.digest
-            )
-        if classifier.device == "cuda":
-            watch.gpu_taken()
         verdicts = VerdictTable(images.records, review_below)
-        with _Pipeline(classifier, verdicts, watch, threads or available_cores()) as pipeline:
+        champion = manifest.champion
+        with _Pipeline(
+            lambda: _loaded(objects, champion, load), verdicts, watch, threads or available_cores()
+        ) as pipeline:
             for _ in pipeline.judged(_elsewhere(objects, images, images_uri)):
                 pass
             for group in pipeline.judged(images.groups(_COLUMNS)):
                 with watch.writing():
                     shard.add_group(verdicts.columns(group))
+            classifier = pipeline.classifier
         report = watch.report(shard.records, pipeline.size)
         header = ShardHeader(
             kind="predictions",
@@ -112,6 +112,11 @@ def classify(
             labels=classifier.labels,
         )
         return shard.store(objects, manifest.generation, header)
+
+
+def _loaded(objects: ObjectStore, champion: BundleRef, load: Load) -> Classifier:
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
+        return load(download_bundle(objects, champion, Path(folder)), champion.digest)
 
 
 def _elsewhere(objects: ObjectStore, images: Shard, images_uri: str) -> Iterator[pa.Table]:
@@ -140,7 +145,7 @@ class _Pipeline:
     """Row groups on their way through reading, decoding and the network; each in threads of its own.
 
     Args:
-        classifier: the network.
+        load: loads the bundle; called once, before anything is classified.
         verdicts: takes what it says.
         watch: measures what this thread waits for.
         threads: to decode pictures in that take long.
@@ -150,10 +155,9 @@ class _Pipeline:
     """
 
     def __init__(
-        self, classifier: Classifier, verdicts: VerdictTable, watch: Stopwatch, threads: int
+        self, load: Callable[[], Classifier], verdicts: VerdictTable, watch: Stopwatch, threads: int
     ) -> None:
         self.size = 0
-        self._classifier = classifier
         self._verdicts = verdicts
         self._watch = watch
         self._threads = ExitStack()
@@ -161,12 +165,29 @@ class _Pipeline:
             self._threads.enter_context(ThreadPoolExecutor(count, name))
             for count, name in ((1, "read"), (1, "network"), (threads, "decode"))
         )
+        self._classifier = self._network.submit(self._taking_a_gpu, load)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.close()
+
+    def _taking_a_gpu(self, load: Callable[[], Classifier]) -> Classifier:
+        classifier = load()
+        if classifier.device == "cuda":
+            self._watch.gpu_taken()
+        return classifier
+
+    @property
+    def classifier(self) -> Classifier:
+        """The bundle, once it is loaded; waits for it."""
+        with self._watch.reading():
+            return self._classifier.result()
+
+    def _judge(self, digits: npt.NDArray[np.uint8]) -> Verdicts:
+        # In the thread that loaded it, so it is there.
+        return self._classifier.result().judge(digits)
 
     def judged(self, groups: Iterator[pa.Table]) -> Iterator[pa.Table]:
         """Pass row groups through once the table has the verdicts on their images."""
@@ -193,7 +214,7 @@ class _Pipeline:
         if rejected:
             kept = [position for position in range(len(names)) if position not in rejected]
             names, digits = [names[position] for position in kept], digits[kept]
-        return names, self._network.submit(self._classifier.judge, digits) if names else None
+        return names, self._network.submit(self._judge, digits) if names else None
 
     def _end(self, group: pa.Table, names: list[str], judging: Future[Verdicts] | None) -> pa.Table:
         if judging is not None:
