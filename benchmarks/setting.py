@@ -120,7 +120,7 @@ def image_server(folder: Path, port: int, scratch: Path) -> Iterator[str]:
         events {{ worker_connections 1024; }}
         http {{
             access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
-            open_file_cache max=200000;
+            open_file_cache max=10000;
             types {{ image/png png; }}
             client_body_temp_path {scratch}/1; proxy_temp_path {scratch}/2; fastcgi_temp_path {scratch}/3;
             uwsgi_temp_path {scratch}/4; scgi_temp_path {scratch}/5;
