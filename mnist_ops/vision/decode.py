@@ -105,10 +105,10 @@ _Answer = Digit | ItemRejected
 
 def _digit(payload: bytes) -> Digit | ItemRejected:
     """The general way; a rejection is a value, so that one does not end a batch."""
+    if len(payload) > MAX_BYTES:
+        detail = f"{len(payload):,} bytes; at most {MAX_BYTES:,} are decoded"
+        return ItemRejected(Reason.TOO_LARGE, detail)
     try:
-        if len(payload) > MAX_BYTES:
-            detail = f"{len(payload):,} bytes; at most {MAX_BYTES:,} are decoded"
-            raise ItemRejected(Reason.TOO_LARGE, detail)  # noqa: TRY301 (as from within the decoder)
         return harmonise(_grey(payload))
     except ItemRejected as rejection:
         return rejection

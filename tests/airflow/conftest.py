@@ -47,6 +47,8 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from tests.environment import environment
+
 with warnings.catch_warnings():
     # Airflow's API server imports it, and it warns of the client that Airflow brings along: once, here.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -91,15 +93,6 @@ def _free_ports(count: int) -> int:
         first = 10_000 + secrets.randbelow(20_000)
         if all(_is_free(first + offset) for offset in range(count)):
             return first
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for a while."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        yield
 
 
 @dataclass(frozen=True)

@@ -35,18 +35,10 @@ from moto.server import ThreadedMotoServer
 
 from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
 from mnist_airflow.operators.training import PlanTrainingsOperator
+from tests.environment import environment
 
 KERNELS = [[3, 3], [3, 5], [5, 3], [5, 5]]
 WORK = ("train", "choose", "evaluate", "release")
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for a while."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        yield
 
 
 @dataclass(frozen=True)
