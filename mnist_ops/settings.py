@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         failure_budget: the largest share of failed records that is published, 0 to 1.
         failure_budget_from: runs of fewer records have no budget.
         device: auto, cpu or cuda.
-        threads: of ONNX Runtime, and to decode large pictures in; None for as many as there are cores.
+        threads: to decode and classify in; None for as many as there are cores.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
         gate_significance: McNemar's exact p of a challenger must be under this, 0 to 1.
         gate_maximum_ece: by how much a champion's calibration error on the test fold may exceed what chance

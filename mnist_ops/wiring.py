@@ -57,7 +57,7 @@ class Adapters:
         """Load a bundle onto the device that the settings choose."""
         from mnist_ops.vision.inference import load_classifier
 
-        return load_classifier(folder, digest, device=self.settings.device, threads=self.settings.threads)
+        return load_classifier(folder, digest, device=self.settings.device)
 
 
 def assemble(settings: Settings, mongo: Mongo, s3: "S3Client") -> Adapters:

@@ -72,7 +72,7 @@ class Loader:
     def __call__(self, folder: Path, digest: str) -> Classifier:
         """The classifier of a bundle."""
         if digest not in self._classifiers:
-            self._classifiers[digest] = load_classifier(folder, digest, threads=1)
+            self._classifiers[digest] = load_classifier(folder, digest)
         return self._classifiers[digest]
 
 

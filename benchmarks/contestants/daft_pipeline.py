@@ -4,6 +4,7 @@ Daft (getdaft.io) is no package of this project; the driver runs this where it i
 """
 
 import json
+from typing import Any
 
 import daft
 import numpy as np
@@ -42,9 +43,11 @@ class Classify:
 def main() -> None:
     """Classify a collection's records."""
     stages = Stages()
-    collection = MongoClient("127.0.0.1", PLACE.mongo_port)[PLACE.database].records
+    client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", PLACE.mongo_port)
     with stages.stage("all"):
-        records = list(collection.find({"label": None}, {"image_url": 1}).limit(PLACE.limit))
+        cursor = client[PLACE.database].records.find({"label": None}, {"image_url": 1})
+        records = list(cursor.limit(PLACE.limit))
+        client.close()
         frame = daft.from_pydict(
             {"id": [record["_id"] for record in records], "url": [record["image_url"] for record in records]}
         )

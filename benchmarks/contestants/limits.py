@@ -1,19 +1,24 @@
-"""What this machine's cores can do at most: decoding alone, and the network alone, on all of them."""
+"""What this machine's cores can do at most: decoding alone, and the network alone, on all of them.
+
+And beside these, what the classify step does between its shards: the same pictures, decoded and judged.
+"""
 
 import io
 import sys
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.contestants.place import Place, Stages
+from mnist_ops.steps.shards import ROWS_PER_GROUP
 from mnist_ops.vision.bundle import MODEL
 from mnist_ops.vision.cores import available_cores
 from mnist_ops.vision.decode import decode_all
-from mnist_ops.vision.inference import onnx_forward
+from mnist_ops.vision.inference import load_classifier, onnx_forward
 
 BATCH = 256
 
@@ -29,8 +34,8 @@ def pillow(payloads: list[bytes]) -> float:
 def ours(payloads: list[bytes]) -> float:
     """Seconds of our decoder alone."""
     started = time.perf_counter()
-    for start in range(0, len(payloads), 1000):
-        decode_all(payloads[start : start + 1000])
+    for start in range(0, len(payloads), ROWS_PER_GROUP):
+        decode_all(payloads[start : start + ROWS_PER_GROUP])
     return time.perf_counter() - started
 
 
@@ -45,11 +50,23 @@ def main(folder: Path) -> None:
         for name, way in (("decode_pillow", pillow), ("decode", ours)):
             stages.seconds[name] = max(pool.map(way, shares))
     digits, _ = decode_all(payloads)
-    forward = onnx_forward(Path(place.weights).with_name(MODEL).read_bytes(), cores)
-    forward(digits[:BATCH])
-    with stages.stage("network"):
-        for start in range(0, len(digits), BATCH):
-            forward(digits[start : start + BATCH])
+    bundle = Path(place.weights).parent
+    forward, classifier = onnx_forward((bundle / MODEL).read_bytes()), load_classifier(bundle)
+    batches = [digits[start : start + BATCH] for start in range(0, len(digits), BATCH)]
+    groups = [payloads[start : start + ROWS_PER_GROUP] for start in range(0, len(payloads), ROWS_PER_GROUP)]
+    decoding = threading.Lock()
+
+    def judge(group: list[bytes]) -> None:
+        with decoding:
+            found, _ = decode_all(group)
+        classifier.judge(found)
+
+    with ThreadPoolExecutor(cores) as threads:
+        list(threads.map(forward, batches[:cores]))  # the threads start
+        with stages.stage("network"):
+            list(threads.map(forward, batches))
+        with stages.stage("decode_and_judge"):
+            list(threads.map(judge, groups))
     stages.tell()
 
 

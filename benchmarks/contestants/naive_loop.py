@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import requests
 import torch
@@ -29,9 +30,11 @@ def main() -> None:
     with open(place.weights, "rb") as file:  # noqa: PTH123 (as people write it)
         network = network_from("lenet5", file.read())
     network.eval()
-    records = MongoClient("127.0.0.1", place.mongo_port)[place.database].records
+    client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", place.mongo_port)
     with stages.stage("all"), open(place.output, "w") as results, torch.no_grad():  # noqa: PTH123
-        for record in records.find({"label": None}).limit(place.limit):
+        with client:
+            records = list(client[place.database].records.find({"label": None}).limit(place.limit))
+        for record in records:
             response = requests.get(record["image_url"], timeout=20)
             picture = TRANSFORM(Image.open(io.BytesIO(response.content)).convert("L"))
             probabilities = network(picture[None]).softmax(1)[0]

@@ -1,4 +1,8 @@
-"""Where a contestant finds records and weights, and how it says what it took."""
+"""Where a contestant finds records and weights, and how it says what it took.
+
+Every contestant closes its database client once it has its records: the client's threads sleep for half a
+second at a time, and the end of a process waits for them.
+"""
 
 import json
 import os

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 import torch
@@ -69,18 +69,24 @@ def labels(network: torch.nn.Module, pictures: list[torch.Tensor]) -> list[str]:
     return [DIGITS.name(index) for index in probabilities.argmax(1).tolist()]
 
 
+def records_of(client: MongoClient[dict[str, Any]], place: Place) -> list[dict[str, Any]]:
+    """Ids and URLs of the records; closes the client."""
+    with client:
+        found = client[place.database].records.find({"label": None}, {"image_url": 1})
+        return list(found.limit(place.limit))
+
+
 def main() -> None:
     """Classify a collection's records."""
     place, stages = Place.of_environment(), Stages()
     with open(place.weights, "rb") as file:  # noqa: PTH123 (as people write it)
         network = network_from("lenet5", file.read())
     network.eval()
-    collection = MongoClient("127.0.0.1", place.mongo_port)[place.database].records
-    records = collection.find({"label": None}, {"image_url": 1}).limit(place.limit)
+    client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", place.mongo_port)
     apart = "apart" in sys.argv[1:]
     with open(place.output, "w") as results, ThreadPoolExecutor(THREADS) as pool:  # noqa: PTH123
         if apart:
-            found = list(records)
+            found = records_of(client, place)
             with stages.stage("fetch"):
                 contents = list(pool.map(download, [record["image_url"] for record in found]))
             with stages.stage("classify"):
@@ -88,7 +94,7 @@ def main() -> None:
                     labels(network, list(pool.map(preprocess, batch)))
         else:
             with stages.stage("all"):
-                for batch in batches(records):
+                for batch in batches(records_of(client, place)):
                     pictures = pool.map(lambda record: preprocess(download(record["image_url"])), batch)
                     results.writelines(
                         json.dumps({"id": record["_id"], "label": label}) + "\n"

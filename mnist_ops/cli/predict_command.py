@@ -94,7 +94,7 @@ def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"
     if bundle is not None and "://" not in bundle:
         if not (Path(bundle) / "card.json").is_file():
             raise typer.BadParameter(f"{bundle}: no folder with a card.json", param_hint="--bundle")
-        yield load_classifier(Path(bundle), device=settings.device, threads=settings.threads)
+        yield load_classifier(Path(bundle), device=settings.device)
         return
     from mnist_ops.steps.bundles import download_bundle
     from mnist_ops.wiring import adapters_of_environment

@@ -1,5 +1,6 @@
 """Run a trained network in torch: on CUDA for classifying, on either device for measuring and exporting."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -34,10 +35,12 @@ class _Overlapped:
     """A network on the card, to which the next digits travel while the present ones are classified.
 
     Only page-locked memory is copied without the processor waiting, so digits go through two such buffers.
+    Calls from several threads take turns.
     """
 
     def __init__(self, model: DigitClassifier) -> None:
         self._model = model
+        self._turn = threading.Lock()
         self._copying = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._buffers = [torch.empty((SLICE, SIDE, SIDE), dtype=torch.uint8).pin_memory() for _ in range(2)]
         self._copied = [
@@ -49,7 +52,7 @@ class _Overlapped:
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         answers = []
         # TF32 keeps ten bits of a float's mantissa: too few to agree with the golden samples.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with self._turn, torch.backends.cudnn.flags(allow_tf32=False):
             for turn, start in enumerate(range(0, len(images), SLICE)):
                 answers.append(self._model(self._on_card(images[start : start + SLICE], turn % 2)))
         logits: NDArray[np.float32] = torch.cat(answers).cpu().numpy()

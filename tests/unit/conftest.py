@@ -61,7 +61,7 @@ def bundle(released: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def classifier(bundle: Path) -> Classifier:
     """That bundle, loaded."""
-    return load_classifier(bundle, threads=1)
+    return load_classifier(bundle)
 
 
 @pytest.fixture

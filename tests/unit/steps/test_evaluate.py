@@ -40,9 +40,7 @@ def overconfident(loader: Loader) -> Classifier:
     training = pipeline.train(pipeline.dataset(), **off, **steady)
     bundle = pipeline.release(pipeline.evaluate(training)).bundle
     with tempfile.TemporaryDirectory() as folder:
-        return load_classifier(
-            download_bundle(pipeline.objects, bundle, Path(folder)), bundle.digest, threads=1
-        )
+        return load_classifier(download_bundle(pipeline.objects, bundle, Path(folder)), bundle.digest)
 
 
 def test_the_temperature_is_that_of_the_validation_fold(trained: Trained) -> None:

@@ -50,4 +50,4 @@ def test_inference_needs_no_report(released: Pipeline, tmp_path: Path) -> None:
     assert champion is not None
     folder = download_bundle(released.objects, champion, tmp_path)
     assert not (folder / "report").exists()
-    assert load_classifier(folder, champion.digest, threads=1).digest == champion.digest
+    assert load_classifier(folder, champion.digest).digest == champion.digest

@@ -18,7 +18,7 @@ from mnist_ops.vision.inference import Classifier, load_classifier, softmax
 @pytest.fixture(scope="module")
 def classifier(released: Path) -> Classifier:
     """The released bundle on CPU."""
-    return load_classifier(released, bundle_digest(released), threads=1)
+    return load_classifier(released, bundle_digest(released))
 
 
 def test_digits_get_their_labels(classifier: Classifier, held_out: Examples) -> None:
@@ -121,7 +121,7 @@ from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision import decode, evaluation, folds, harmonise, training_config
 from mnist_ops.vision.inference import load_classifier
 digit = decode.decode(png(load("test")[0][0]))
-classifier = load_classifier(Path({str(released)!r}), device={device!r}, threads=1)
+classifier = load_classifier(Path({str(released)!r}), device={device!r})
 print(classifier.labels[classifier.classify(digit[None])[0].argmax()])
 print([name for name in ("torch", "torchvision", "onnx", "onnxscript") if name in sys.modules])
 """
@@ -142,7 +142,7 @@ from pathlib import Path
 from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.decode import decode
 from mnist_ops.vision.inference import load_classifier
-classifier = load_classifier(Path({str(released)!r}), threads=1)
+classifier = load_classifier(Path({str(released)!r}))
 verdicts = classifier.judge(decode(png(load("test")[0][0]))[None])
 print(classifier.labels[verdicts.probabilities[0].argmax()], verdicts.not_a_digit[0])
 """
