@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,11 +17,17 @@ from mnist_ops.cli.options import (
     selection,
     written_config,
 )
-from mnist_ops.cli.snapshots import take_snapshot
+from mnist_ops.cli.snapshots import progress, take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
 
+if TYPE_CHECKING:
+    from mnist_ops.wiring import Adapters
+
 app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
+
+
+Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
 
 
 @app.command()
@@ -31,14 +37,9 @@ def classify(
     reclassify: Again = Reclassify.NEVER,
     limit: Limit = None,
     dry_run: Annotated[bool, typer.Option(help="Only count what would be taken.")] = False,
-    publish: Annotated[bool, typer.Option(help="Write predictions into the records.")] = True,
+    publish: Publish = True,
 ) -> None:
     """Label waiting records: snapshot, fetch, classify, assess, publish, reconcile."""
-    from mnist_ops.steps.assess import assess
-    from mnist_ops.steps.classify import classify as classify_images
-    from mnist_ops.steps.fetch import fetch
-    from mnist_ops.steps.publish import publish as publish_predictions
-    from mnist_ops.steps.reconcile import reconcile
     from mnist_ops.wiring import adapters_of_environment
 
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
@@ -46,12 +47,38 @@ def classify(
     if dry_run:
         typer.echo(f"{adapters.records.count(chosen)} records would be taken")
         return
+    manifest, _ = take_snapshot(adapters, chosen)
+    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}", err=True)
+    _go_on(adapters, manifest, publish=publish)
+
+
+@app.command()
+def resume(
+    manifest: Annotated[str, typer.Argument(help="The run's snapshot, as `run classify` said.")],
+    publish: Publish = True,
+) -> None:
+    """Go on with a run that was interrupted: only what it has not done yet is done."""
+    from mnist_ops.wiring import adapters_of_environment
+
+    _go_on(adapters_of_environment(settings_of(os.environ), os.environ), manifest, publish=publish)
+
+
+def _go_on(adapters: "Adapters", manifest: str, *, publish: bool) -> None:
+    """Do what is left of a run after its snapshot."""
+    from mnist_ops.steps.assess import assess
+    from mnist_ops.steps.classify import classify as classify_images
+    from mnist_ops.steps.fetch import fetch
+    from mnist_ops.steps.publish import publish as publish_predictions
+    from mnist_ops.steps.reconcile import reconcile
+
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
-    manifest, parts = take_snapshot(adapters, chosen)
-    predictions = []
+    run = progress(adapters, manifest)
+    predictions = list(run.predictions.values())
     with adapters.images() as images:
-        for part in parts:
-            shard = fetch(part, records=records, objects=objects, images=images, now=now)
+        for part in sorted(run.parts.keys() - run.predictions.keys()):
+            shard = run.images.get(part) or fetch(
+                run.parts[part], records=records, objects=objects, images=images, now=now
+            )
             predictions.append(
                 classify_images(
                     shard,

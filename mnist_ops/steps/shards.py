@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.keys import Generation, part_in_name, shard_key
+from mnist_ops.domain.keys import Generation, part_in_name, shard_key, shard_prefix
 from mnist_ops.domain.manifest import Part
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import StageReport
@@ -283,6 +283,15 @@ def require_rows_of(part: Part, shard: Shard, uri: str) -> None:
     """
     if shard.records != part.records:
         raise Damaged(f"{uri}: has {shard.records} rows, {part.uri} has {part.records} records")
+
+
+def stored_shards(objects: ObjectStore, kind: str, generation: Generation) -> dict[int, str]:
+    """The shards of a generation that are in the store, by their part, whichever attempts stored them.
+
+    A shard is stored in one piece, so each of them is whole; of several of one part any one will do.
+    """
+    uris = map(objects.uri, objects.keys(shard_prefix(kind, generation)))
+    return {part_in_name(uri): uri for uri in uris}
 
 
 def shards_by_part(objects: ObjectStore, manifest_uri: str, uris: Sequence[str]) -> dict[int, str]:

@@ -326,3 +326,42 @@ def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeli
     assert sum(row["index"] is not None for row in rows) == 10_000
     stored = [row["payload"] for row in shard_rows(pipeline.objects, "images", images[0])]
     assert len(stored) - stored.count(None) == 1_000
+
+
+@pytest.mark.parametrize("bytes_ahead", [0, 1 << 20])
+def test_threads_change_nothing_but_the_time(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_ahead: int
+) -> None:
+    """Row groups that are judged side by side, few or many at once, come out in order and as they were."""
+    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("mnist_ops.steps.classify._BYTES_AHEAD", bytes_ahead)
+    for number in range(120):
+        pipeline.add_digit(number, number % 90)
+    (images,) = pipeline.fetch(pipeline.snapshot())
+    of_one, of_many = (
+        shard_rows(
+            pipeline.objects,
+            "predictions",
+            classify(images, objects=pipeline.objects, load=pipeline.load, threads=threads),
+        )
+        for threads in (1, 6)
+    )
+    assert [row["url"] for row in of_many] == [url_of(number) for number in range(120)]
+    assert of_many == of_one
+
+
+def test_an_error_of_the_network_ends_the_step(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever thread it happened in, and nothing is stored."""
+    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+
+    class Failing(Counting):
+        def judge(self, images: np.ndarray) -> Verdicts:
+            if self.given:
+                raise Permanent("an output of the network is not finite")
+            return super().judge(images)
+
+    for number in range(50):
+        pipeline.add_digit(number, number)
+    with pytest.raises(Permanent, match="not finite"):
+        said_by(Failing(), pipeline)
+    assert not list(pipeline.objects.keys("predictions/"))
