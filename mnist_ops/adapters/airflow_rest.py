@@ -14,6 +14,8 @@ Json = dict[str, object]
 
 FINISHED = frozenset({"success", "failed"})
 _TIMEOUT_S = 30.0
+# What Airflow gives at most at a time, as it is installed ([api] maximum_page_limit).
+_PAGE = 100
 
 
 class AirflowRest:
@@ -71,8 +73,7 @@ class AirflowRest:
 
     def runs(self, dag_id: str) -> list[Json]:
         """All runs of a DAG, oldest first."""
-        answer = self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns?limit=1000&order_by=run_after")
-        return _list(answer["dag_runs"])
+        return self._all(f"/dags/{_quoted(dag_id)}/dagRuns", "dag_runs", "run_after")
 
     def run(self, dag_id: str, run_id: str) -> Json:
         """One run."""
@@ -80,11 +81,20 @@ class AirflowRest:
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, list[str]]:
         """The states of a run's task instances by task id."""
-        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances?limit=1000"
+        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
         states: dict[str, list[str]] = {}
-        for instance in _list(self.call("GET", path)["task_instances"]):
+        for instance in self._all(path, "task_instances", "id"):
             states.setdefault(str(instance["task_id"]), []).append(str(instance["state"]))
         return states
+
+    def _all(self, path: str, name: str, order_by: str) -> list[Json]:
+        """Everything of a listing, page by page."""
+        found: list[Json] = []
+        while True:
+            page = self.call("GET", f"{path}?limit={_PAGE}&offset={len(found)}&order_by={order_by}")
+            found += _list(page[name])
+            if not page[name] or len(found) >= int(str(page["total_entries"])):
+                return found
 
     def wait(
         self, dag_id: str, run_id: str, timeout_s: float, watch: Callable[[str], None] = lambda _: None

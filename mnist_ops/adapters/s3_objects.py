@@ -35,8 +35,11 @@ _log = logging.getLogger(__name__)
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 # Of the refusals (3xx and 4xx), those that may be granted later.
 _LATER = frozenset({408, 409, 429})
-# A task's next try has fresh credentials.
-_LATER_CODES = frozenset({"ExpiredToken", "RequestTimeout", "SlowDown", "TokenRefreshRequired"})
+# The next try of a task has fresh credentials, and begins its uploads anew: one whose completion was answered
+# too late, and was asked for again, is no longer there.
+_LATER_CODES = frozenset(
+    {"ExpiredToken", "NoSuchUpload", "RequestTimeout", "SlowDown", "TokenRefreshRequired"}
+)
 _REFUSALS = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"})
 _WRONG_SETTINGS = (
     NoCredentialsError,

@@ -444,6 +444,7 @@ ANSWERS = {
     (404, "NoSuchKey"): ObjectMissing,
     (404, "404"): ObjectMissing,
     (404, "NoSuchBucket"): Permanent,
+    (404, "NoSuchUpload"): Transient,
     (403, "AccessDenied"): Permanent,
     (403, "403"): Permanent,
     (403, "InvalidAccessKeyId"): Permanent,

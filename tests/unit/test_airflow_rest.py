@@ -1,0 +1,41 @@
+"""The client of Airflow's REST API, where its answers come in pages."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from mnist_ops.adapters.airflow_rest import AirflowRest, Json
+
+MOST = 100  # a page, whatever is asked for
+
+
+class Paged(AirflowRest):
+    """An Airflow with many runs of one DAG, and many task instances in each."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__("http://127.0.0.1:1", "user", "password")
+        self._count = count
+        self.asked = 0
+
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
+        """One page."""
+        assert (method, body) == ("GET", None)
+        self.asked += 1
+        url = urlsplit(path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        first = int(query["offset"])
+        numbers = range(first, min(self._count, first + min(MOST, int(query["limit"]))))
+        if url.path.endswith("/taskInstances"):
+            rows = [{"task_id": f"task{number % 3}", "state": "success"} for number in numbers]
+            return {"task_instances": rows, "total_entries": self._count}
+        return {"dag_runs": [{"dag_run_id": str(number)} for number in numbers], "total_entries": self._count}
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (100, 1), (101, 2), (250, 3)])
+def test_all_pages_are_read(count: int, pages: int) -> None:
+    """In order, each once, and no page more than there is."""
+    airflow = Paged(count)
+    assert [run["dag_run_id"] for run in airflow.runs("dag")] == [str(number) for number in range(count)]
+    assert airflow.asked == pages
+    assert sum(map(len, airflow.task_states("dag", "run").values())) == count
