@@ -118,7 +118,7 @@ def test_a_host_that_gives_no_image_for_long_is_left_alone(server, route):
     assert sum(server.requests.values()) < 40
 
 
-def test_a_host_that_was_left_alone_is_tried_again(server):
+def test_a_host_that_was_left_alone_is_tried_again(server, other):
     """It may have come back."""
 
     def comes_back(exchange):
@@ -128,15 +128,11 @@ def test_a_host_that_was_left_alone_is_tried_again(server):
             exchange.hang_up()
 
     server.routes["back"] = comes_back
-    limits = {"dead_host_after_s": 0.0, "dead_host_rest_s": 2.0, "read_ahead_count": 4, "attempts": 1}
-
-    def urls():
-        yield from (server.url(f"back/{number}") for number in range(8))
-        time.sleep(2.1)
-        yield server.url("back/again")
-
-    with fetcher_for(server, **limits) as images:
-        outcomes = list(images.fetch(urls()))
+    limits = {"dead_host_after_s": 0.0, "dead_host_rest_s": 1.0, "read_ahead_count": 4, "attempts": 1}
+    urls = [server.url(f"back/{number}") for number in range(8)]
+    urls += [other.url(f"slow/{number}") for number in range(24)]  # 0.3 s each, four at a time
+    with fetcher_for(server, other, **limits) as images:
+        outcomes = list(images.fetch([*urls, server.url("back/again")]))
     assert "left alone" in outcomes[7].detail
     assert isinstance(outcomes[-1], FetchedImage)
 
