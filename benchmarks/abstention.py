@@ -105,7 +105,7 @@ def costs(detector: Detector, images: NDArray[np.uint8]) -> dict[str, float]:
     """Microseconds a picture, on one thread, of what the classify step does with it."""
     config = detector.model.config
     network = network_from(config.network, detector.model.weights, config.kernel_sizes)
-    forward = onnx_forward(export_onnx(DigitClassifier(network).eval()), threads=1)
+    forward = onnx_forward(export_onnx(DigitClassifier(network).eval()))
     batch = images[:BATCH]
     payloads, logits = [sample_digits.png(image) for image in batch], forward(batch)
     work: dict[str, Callable[[], object]] = {

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from urllib.parse import quote
+from typing import Any, cast
 
 from benchmarks.setting import free_ports
 from mnist_ops.adapters.airflow_rest import AirflowRest
@@ -40,8 +40,7 @@ class Task:
 
 def tasks_of(airflow: AirflowRest, run_id: str, dag_id: str = CLASSIFY) -> list[Task]:
     """The tasks of a run that have started, in that order."""
-    path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=1000"
-    found = airflow.call("GET", path)["task_instances"]
+    found = cast("list[dict[str, Any]]", airflow.task_instances(dag_id, run_id))
     tasks = [
         Task(
             name=one["task_id"],
@@ -52,7 +51,7 @@ def tasks_of(airflow: AirflowRest, run_id: str, dag_id: str = CLASSIFY) -> list[
             start=datetime.fromisoformat(one["start_date"]),
             end=datetime.fromisoformat(one["end_date"]) if one["end_date"] else None,
         )
-        for one in found  # type: ignore[attr-defined]
+        for one in found
         if one["start_date"]
     ]
     return sorted(tasks, key=lambda task: task.start)

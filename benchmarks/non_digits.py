@@ -61,7 +61,7 @@ def typed(characters: str, fonts: Sequence[str]) -> Draw:
     """Draws one of the characters in one of matplotlib's fonts, turned and bent a little."""
 
     def draw(rng: np.random.Generator) -> Image.Image:
-        font = ImageFont.truetype(_FONTS / fonts[rng.integers(len(fonts))], 56)
+        font = ImageFont.truetype(_FONTS / fonts[int(rng.integers(len(fonts)))], 56)
         ink = Image.new("L", (SIDE, SIDE))
         middle = (SIDE / 2, SIDE / 2)
         ImageDraw.Draw(ink).text(middle, characters[rng.integers(len(characters))], 255, font, "mm")
@@ -78,7 +78,7 @@ def written(alphabet: Mapping[str, str]) -> Draw:
         scale, rounds = np.array([rng.uniform(8, 12), 8.5]), int(rng.integers(3))
         lines = []
         for stroke in strokes:
-            points = np.array([[int(x), int(y)] for x, y in stroke.split()], float)
+            points = np.array([[int(point[0]), int(point[1])] for point in stroke.split()], np.float64)
             points += rng.normal(0, 0.22, points.shape)
             lines.append(_rounded((points - (2, 3.5)) * scale + SIDE / 2, rounds))
         return on_paper(_bent(_inked(lines, rng), rng), rng)

@@ -27,7 +27,7 @@ from benchmarks.setting import Setting, setting, store_records
 from mnist_ops.vision.bundle import WEIGHTS
 
 RECORDS, NAIVE_RECORDS, MANY_RECORDS, ROUNDS = 10_000, 2_000, 100_000, 3
-FEW_RECORDS = 500  # to warm up
+FEW_RECORDS = 500  # to warm up; the steps take all there are
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 Rounds = dict[str, list[Measurement]]
@@ -209,8 +209,9 @@ def main() -> None:
             (
                 f"`make bench` on {machine()}. {RECORDS:,} records, {RECORDS:,} PNG files behind nginx "
                 f"({NAIVE_RECORDS:,} for the naive loop); medians of {ROUNDS} rounds taken in turn in one "
-                "run. A whole process includes what it imports, as a task or a script does; stages never "
-                "do. Database, object store and nginx share the cores."
+                "run, after one run each to warm up. A whole process includes what it imports, as a task or "
+                "a script does, compiled by an earlier run; stages never do. Everybody closes the database "
+                "client once the records are read. Database, object store and nginx share the cores."
             ),
             "",
             *whole(rounds),

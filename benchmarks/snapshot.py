@@ -53,7 +53,8 @@ class Round:
 
 def one_round(adapters: Adapters, collection: Collection[RawBSONDocument], scratch: Path) -> Round:
     """Measure each once."""
-    selection = Selection(whole_milliseconds(datetime.now(UTC)))
+    now = whole_milliseconds(datetime.now(UTC))
+    selection = Selection(at=now, until=now)
     served = adapters.records.pipeline(selection)[0]["$match"]
     drain_s = timed(lambda: _drain(collection, {}, scratch), time.perf_counter)
     index_s = timed(lambda: _drain(collection, served, scratch), time.perf_counter)

@@ -1,6 +1,5 @@
 """The library's steps without Airflow: snapshot, fetch, classify, to prediction shards in S3."""
 
-import gc
 import os
 import secrets
 from datetime import UTC, datetime
@@ -22,7 +21,6 @@ from mnist_ops.wiring import assemble
 
 def main() -> None:
     """Take all waiting records as far as they go without touching them."""
-    gc.freeze()  # what was imported stays, as Airflow's executors say before they fork a task
     stages, settings = Stages(), settings_of(os.environ)
     mongo, s3 = (
         connection(name, os.environ, settings.local_dir) for name in ("mongo_default", "aws_default")

@@ -18,9 +18,7 @@ from mnist_ops.steps.shards import ROWS_PER_GROUP
 from mnist_ops.vision.bundle import MODEL
 from mnist_ops.vision.cores import available_cores
 from mnist_ops.vision.decode import decode_all
-from mnist_ops.vision.inference import load_classifier, onnx_forward
-
-BATCH = 256
+from mnist_ops.vision.inference import CPU_SLICE, load_classifier, onnx_forward
 
 
 def pillow(payloads: list[bytes]) -> float:
@@ -52,7 +50,7 @@ def main(folder: Path) -> None:
     digits, _ = decode_all(payloads)
     bundle = Path(place.weights).parent
     forward, classifier = onnx_forward((bundle / MODEL).read_bytes()), load_classifier(bundle)
-    batches = [digits[start : start + BATCH] for start in range(0, len(digits), BATCH)]
+    batches = [digits[start : start + CPU_SLICE] for start in range(0, len(digits), CPU_SLICE)]
     groups = [payloads[start : start + ROWS_PER_GROUP] for start in range(0, len(payloads), ROWS_PER_GROUP)]
     decoding = threading.Lock()
 

@@ -90,8 +90,8 @@ def main() -> None:
             with stages.stage("fetch"):
                 contents = list(pool.map(download, [record["image_url"] for record in found]))
             with stages.stage("classify"):
-                for batch in batches(contents):
-                    labels(network, list(pool.map(preprocess, batch)))
+                for encoded in batches(contents):
+                    labels(network, list(pool.map(preprocess, encoded)))
         else:
             with stages.stage("all"):
                 for batch in batches(records_of(client, place)):

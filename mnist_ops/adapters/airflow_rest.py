@@ -73,22 +73,32 @@ class AirflowRest:
 
     def runs(self, dag_id: str) -> list[Json]:
         """All runs of a DAG, oldest first."""
-        return self._all(f"/dags/{_quoted(dag_id)}/dagRuns", "dag_runs", "run_after")
+        return self.listing(f"/dags/{_quoted(dag_id)}/dagRuns", "dag_runs", order_by="run_after")
 
     def run(self, dag_id: str, run_id: str) -> Json:
         """One run."""
         return self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")
 
+    def task_instances(self, dag_id: str, run_id: str) -> list[Json]:
+        """The task instances of a run; of a DAG `~` and a run `~`, those of all runs."""
+        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
+        return self.listing(path, "task_instances", order_by="id")
+
     def task_states(self, dag_id: str, run_id: str) -> dict[str, list[str]]:
         """The states of a run's task instances by task id."""
-        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
         states: dict[str, list[str]] = {}
-        for instance in self._all(path, "task_instances", "id"):
+        for instance in self.task_instances(dag_id, run_id):
             states.setdefault(str(instance["task_id"]), []).append(str(instance["state"]))
         return states
 
-    def _all(self, path: str, name: str, order_by: str) -> list[Json]:
-        """Everything of a listing, page by page."""
+    def listing(self, path: str, name: str, *, order_by: str) -> list[Json]:
+        """Everything of a listing, page by page.
+
+        Args:
+            path: of the listing, below /api/v2.
+            name: of the list in an answer.
+            order_by: a field that orders it, so that no page repeats or skips anything.
+        """
         found: list[Json] = []
         while True:
             page = self.call("GET", f"{path}?limit={_PAGE}&offset={len(found)}&order_by={order_by}")

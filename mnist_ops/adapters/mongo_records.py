@@ -192,7 +192,7 @@ class MongoRecords:
             rest.append(self._wanted(selection))
         if selection.reclassify is not Reclassify.ALL:
             rest.append(self._no_standing_failure(selection))
-        return [{"$match": served}, {"$match": _all_of(rest)}, *self._oldest(selection)]
+        return [{"$match": served}, {"$match": _conjunction(rest)}, *self._oldest(selection)]
 
     def _oldest(self, selection: Selection) -> list[Mapping[str, object]]:
         if selection.limit is None:
@@ -280,12 +280,16 @@ class MongoRecords:
         return expected
 
 
-def _all_of(conditions: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
-    """Conditions as one; side by side where they can be, since an `$and` costs the embedded server more."""
-    names = [name for condition in conditions for name in condition]
-    if len(set(names)) < len(names):
-        return {"$and": list(conditions)}
-    return {name: value for condition in conditions for name, value in condition.items()}
+def _conjunction(conditions: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+    """Conditions as one: side by side, which costs the embedded server less, where they share no key."""
+    together: dict[str, object] = {}
+    clashing = []
+    for condition in conditions:
+        if condition.keys() & together.keys():
+            clashing.append(condition)
+        else:
+            together |= condition
+    return together | {"$and": clashing} if clashing else together
 
 
 def _partial(error: BulkWriteError) -> WriteReport:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
+Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this many, the oldest first.")]
 Again = Annotated[Reclassify, typer.Option(help="Which predicted records are taken again.")]
 ConfigName = Annotated[

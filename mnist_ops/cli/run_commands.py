@@ -1,4 +1,4 @@
-"""The whole pipeline without Airflow: `mnist-ops run classify|train`."""
+"""The whole pipeline without Airflow: `mnist-ops run classify|resume|train`."""
 
 import json
 import os
@@ -11,13 +11,15 @@ from mnist_ops.cli.options import (
     Changes,
     ConfigName,
     Limit,
+    Publish,
     Since,
     Until,
     now,
     selection,
     written_config,
 )
-from mnist_ops.cli.snapshots import progress, take_snapshot
+from mnist_ops.cli.snapshots import Progress, progress_of, take_snapshot
+from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import settings_of
 
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from mnist_ops.wiring import Adapters
 
 app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
-
-
-Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
 
 
 @app.command()
@@ -48,8 +47,9 @@ def classify(
         typer.echo(f"{adapters.records.count(chosen)} records would be taken")
         return
     manifest, _ = take_snapshot(adapters, chosen)
-    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}", err=True)
-    _go_on(adapters, manifest, publish=publish)
+    how = "" if publish else " --no-publish"
+    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}{how}", err=True)
+    _finish_run(adapters, manifest, publish=publish)
 
 
 @app.command()
@@ -57,45 +57,33 @@ def resume(
     manifest: Annotated[str, typer.Argument(help="The run's snapshot, as `run classify` said.")],
     publish: Publish = True,
 ) -> None:
-    """Go on with a run that was interrupted: only what it has not done yet is done."""
+    """Go on with an interrupted `run classify`: do what it has not done yet, and write its predictions."""
     from mnist_ops.wiring import adapters_of_environment
 
-    _go_on(adapters_of_environment(settings_of(os.environ), os.environ), manifest, publish=publish)
+    _finish_run(adapters_of_environment(settings_of(os.environ), os.environ), manifest, publish=publish)
 
 
-def _go_on(adapters: "Adapters", manifest: str, *, publish: bool) -> None:
+def _finish_run(adapters: "Adapters", manifest: str, *, publish: bool) -> None:
     """Do what is left of a run after its snapshot."""
     from mnist_ops.steps.assess import assess
-    from mnist_ops.steps.classify import classify as classify_images
-    from mnist_ops.steps.fetch import fetch
     from mnist_ops.steps.publish import publish as publish_predictions
     from mnist_ops.steps.reconcile import reconcile
 
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
-    run = progress(adapters, manifest)
-    predictions = list(run.predictions.values())
-    with adapters.images() as images:
-        for part in sorted(run.parts.keys() - run.predictions.keys()):
-            shard = run.images.get(part) or fetch(
-                run.parts[part], records=records, objects=objects, images=images, now=now
-            )
-            predictions.append(
-                classify_images(
-                    shard,
-                    objects=objects,
-                    load=adapters.load_classifier,
-                    review_below=settings.review_below,
-                    threads=settings.threads,
-                )
-            )
+    progress = progress_of(adapters, manifest)
+    if progress.ledger is not None:
+        outcomes, reasons = (progress.ledger[name] for name in ("outcomes", "reasons"))
+        typer.echo(json.dumps({"run": progress.ledger["run"], "outcomes": outcomes, "reasons": reasons}))
+        return
+    predictions = _predictions(adapters, progress)
     typer.echo(json.dumps({"manifest": manifest, "predictions": predictions}))
     if not publish:
         return
     verdict = assess(manifest, predictions, objects=objects, runs=adapters.runs, budget=settings.budget)
-    outcomes = [publish_predictions(uri, verdict, records=records, objects=objects) for uri in predictions]
+    shards = [publish_predictions(uri, verdict, records=records, objects=objects) for uri in predictions]
     ledger = reconcile(
         manifest,
-        outcomes,
+        shards,
         records=records,
         objects=objects,
         runs=adapters.runs,
@@ -105,6 +93,37 @@ def _go_on(adapters: "Adapters", manifest: str, *, publish: bool) -> None:
     typer.echo(
         json.dumps({"run": ledger.generation.run, "outcomes": ledger.outcomes, "reasons": ledger.reasons})
     )
+
+
+def _predictions(adapters: "Adapters", progress: Progress) -> list[str]:
+    """The prediction shards of all parts, in order; those that are not stored yet are made."""
+    from mnist_ops.steps.classify import classify as classify_images
+    from mnist_ops.steps.fetch import fetch
+
+    def classified(shard: str) -> str:
+        settings = adapters.settings
+        return classify_images(
+            shard,
+            objects=adapters.objects,
+            load=adapters.load_classifier,
+            review_below=settings.review_below,
+            threads=settings.threads,
+        )
+
+    predictions = dict(progress.predictions)
+    with adapters.images() as images:
+        for part, reference in progress.parts.items():
+            if part in progress.images and part not in predictions:
+                try:
+                    predictions[part] = classified(progress.images[part])
+                except (ObjectMissing, Damaged) as error:
+                    typer.echo(f"part {part} is fetched again: {error}", err=True)
+            if part not in predictions:
+                shard = fetch(
+                    reference, records=adapters.records, objects=adapters.objects, images=images, now=now
+                )
+                predictions[part] = classified(shard)
+    return [predictions[part] for part in progress.parts]
 
 
 @app.command()

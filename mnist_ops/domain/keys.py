@@ -46,6 +46,11 @@ def cli_run_key(at: datetime, token: str) -> str:
     return f"cli/{at:%Y%m%dT%H%M%SZ}-{_segment(token)}"
 
 
+def is_of_cli(generation: Generation) -> bool:
+    """Whether the command line started the run, rather than Airflow."""
+    return generation.run.startswith("cli/")
+
+
 def _segment(text: str) -> str:
     encoded = quote(text, safe="")
     return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded

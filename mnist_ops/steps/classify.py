@@ -1,7 +1,7 @@
 """Classify: an image shard and the pinned bundle become a prediction shard.
 
-Row groups are decoded and classified side by side, in as many threads as cores; reading and the network leave
-Python's lock to decoding while they work. The bundle is loaded while the first images are decoded.
+Row groups are decoded and classified side by side, in a thread a core unless told otherwise; reading and the
+network leave Python's lock to decoding while they work. The bundle is loaded meanwhile.
 """
 
 import tempfile
@@ -40,7 +40,7 @@ _ALWAYS_AHEAD, _BYTES_AHEAD = 2, 64 << 20
 
 
 class Classifier(Protocol):
-    """A loaded bundle."""
+    """A loaded bundle; `judge` is called from several threads at once."""
 
     @property
     def device(self) -> str:
@@ -160,7 +160,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _UnderWay:
+class _InFlight:
     """A row group whose images, of so many bytes, are being judged."""
 
     group: pa.Table
@@ -168,8 +168,8 @@ class _UnderWay:
     judging: Future[_Judged]
 
 
-def _too_much(waiting: deque[_UnderWay]) -> bool:
-    return len(waiting) > _ALWAYS_AHEAD and sum(under_way.size for under_way in waiting) > _BYTES_AHEAD
+def _over_budget(waiting: deque[_InFlight]) -> bool:
+    return len(waiting) > _ALWAYS_AHEAD and sum(in_flight.size for in_flight in waiting) > _BYTES_AHEAD
 
 
 class _Pipeline:
@@ -191,7 +191,7 @@ class _Pipeline:
         self.size = 0
         self._verdicts = verdicts
         self._watch = watch
-        self._groups_ahead = threads + 1
+        self._groups_ahead = threads + 1  # one for each thread, and one that none has to wait for
         self._pools = ExitStack()
         # The last one is for single pictures that take long: a group of them is decoded by all its threads.
         self._loader, self._reader, self._workers, self._decoders = (
@@ -223,15 +223,15 @@ class _Pipeline:
 
     def judged(self, groups: Iterator[pa.Table]) -> Iterator[pa.Table]:
         """Pass row groups through once the table has the verdicts on their images."""
-        waiting: deque[_UnderWay] = deque()
+        waiting: deque[_InFlight] = deque()
         for group in self._watch.reads(_ahead(self._reader, groups)):
             waiting.append(self._begin(group))
-            while len(waiting) > self._groups_ahead or _too_much(waiting):
+            while len(waiting) > self._groups_ahead or _over_budget(waiting):
                 yield self._end(waiting.popleft())
         while waiting:
             yield self._end(waiting.popleft())
 
-    def _begin(self, group: pa.Table) -> _UnderWay:
+    def _begin(self, group: pa.Table) -> _InFlight:
         """Hand the images of a group, sha256 and payload, to the workers."""
         held = group.select(["sha256", "payload"]).filter(pc.is_valid(group["payload"]))
         # What another shard gave already comes once more where a row here holds the same bytes.
@@ -239,27 +239,28 @@ class _Pipeline:
         held = held if all(new) else held.filter(pa.array(new))
         size = pc.sum(pc.binary_length(held["payload"])).as_py() or 0
         self.size += size
-        return _UnderWay(group, size, self._workers.submit(self._judge, held))
+        rest = group.drop_columns(["payload"])  # which the worker has, and forgets
+        return _InFlight(rest, size, self._workers.submit(self._judge, held))
 
     def _judge(self, images: pa.Table) -> _Judged:
-        """Decode images and classify what is a digit."""
-        names, payloads = images["sha256"].to_pylist(), images["payload"].to_pylist()
+        """Decode images and classify those that could be."""
+        names = images["sha256"].to_pylist()
         with self._decoding:
-            digits, rejected = decode_all(payloads, self._decoders.map)
+            digits, rejected = decode_all(images["payload"].to_pylist(), self._decoders.map)
         reasons = {names[position]: rejection for position, rejection in rejected.items()}
         if rejected:
             kept = [position for position in range(len(names)) if position not in rejected]
             names, digits = [names[position] for position in kept], digits[kept]
         return _Judged(names, self._classifier.result().judge(digits) if names else None, reasons)
 
-    def _end(self, under_way: _UnderWay) -> pa.Table:
+    def _end(self, in_flight: _InFlight) -> pa.Table:
         with self._watch.computing():
-            judged = under_way.judging.result()
+            judged = in_flight.judging.result()
             for name, rejection in judged.rejected.items():
                 self._verdicts.reject(name, rejection)
             if judged.verdicts is not None:
                 self._verdicts.add(judged.names, judged.verdicts)
-        return under_way.group
+        return in_flight.group
 
 
 def _ahead(pool: ThreadPoolExecutor, source: Iterator[T]) -> Iterator[T]:

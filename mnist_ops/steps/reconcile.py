@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import islice
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.keys import kind_in_name
+from mnist_ops.domain.keys import is_of_cli, kind_in_name
 from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.outcomes import Assessment, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
@@ -107,10 +107,15 @@ def _judge(ledger: Ledger) -> None:
     held = ledger.outcomes[Outcome.HELD]
     if held:
         run, number = ledger.generation.run, ledger.generation.number
+        then = (
+            "go on with it (`mnist-ops run resume`)"
+            if is_of_cli(ledger.generation)
+            else "clear the task `assess`"
+        )
         raise Permanent(
             f"{ledger.generation.id}: {held} predictions are held: {ledger.held_because}. Look at the "
             f"failures; to publish all the same, run `mnist-ops release-hold {run} --generation {number} "
-            '--why "…"` and clear the task `assess`'
+            f'--why "…"` and {then}'
         )
 
 

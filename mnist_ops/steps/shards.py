@@ -288,9 +288,9 @@ def require_rows_of(part: Part, shard: Shard, uri: str) -> None:
 def stored_shards(objects: ObjectStore, kind: str, generation: Generation) -> dict[int, str]:
     """The shards of a generation that are in the store, by their part, whichever attempts stored them.
 
-    A shard is stored in one piece, so each of them is whole; of several of one part any one will do.
+    A shard is stored in one piece, so each of them is whole; of several of a part it is always the same one.
     """
-    uris = map(objects.uri, objects.keys(shard_prefix(kind, generation)))
+    uris = map(objects.uri, sorted(objects.keys(shard_prefix(kind, generation))))
     return {part_in_name(uri): uri for uri in uris}
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-# Digits at once. On CPU more digits a call only push the activations out of the cache.
-_CPU_SLICE, _CUDA_SLICE = 64, 65_536
+# Digits at once. On CPU more of them gain nothing, and their activations take memory.
+CPU_SLICE, _CUDA_SLICE = 64, 65_536
 # What another processor may change in the last digits; a wrong mean or weight changes far more.
 _LOGIT_TOLERANCE, _PROBABILITY_TOLERANCE, _SCORE_TOLERANCE = 2e-3, 1e-4, 2e-2
 
@@ -60,7 +60,7 @@ class Classifier:
         self.device = device
         self.abstention = bundle.abstention
         self._forward = forward
-        self._slice = _CUDA_SLICE if device == "cuda" else _CPU_SLICE
+        self._slice = _CUDA_SLICE if device == "cuda" else CPU_SLICE
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ class TaskFailures:
         return "\n".join(line for task in self._tasks() for line in self._lines(task)) or "none"
 
     def _tasks(self) -> Iterator[Json]:
-        listed = self.airflow.call("GET", "/dags/~/dagRuns/~/taskInstances?limit=1000&order_by=start_date")
-        for task in listed["task_instances"]:
+        path = "/dags/~/dagRuns/~/taskInstances"
+        for task in self.airflow.listing(path, "task_instances", order_by="start_date"):
             if str(task["state"]) not in GOOD:
                 yield task
 

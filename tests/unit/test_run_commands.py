@@ -136,22 +136,94 @@ def test_images_that_were_fetched_are_only_classified(
     assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
 
 
+def test_a_run_that_publishes_nothing_is_gone_on_with_in_the_same_way(
+    images: Interrupting, pipeline: Pipeline
+) -> None:
+    """What it says to go on with it writes into no record; without the option its predictions are written."""
+    images.left = 5
+    interrupted = mnist_ops("run", "classify", "--no-publish")
+    manifest, option = interrupted.stderr.splitlines()[-1].split()[-2:]
+    assert option == "--no-publish"
+    said = mnist_ops("run", "resume", manifest, option)
+    assert json.loads(said.stdout)["manifest"] == manifest
+    assert not any("prediction" in document for document in pipeline.records.documents())
+    assert (
+        json.loads(mnist_ops("run", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
+        == 10
+    )
+
+
 def test_a_finished_run_is_done_no_second_time(images: Interrupting, pipeline: Pipeline) -> None:
-    """It says the same again, and no record changes."""
+    """Its ledger is told as it stands, whatever a later run wrote since; nothing is stored."""
     first = mnist_ops("run", "classify")
-    before = pipeline.records.documents()
+    mnist_ops("run", "classify", "--reclassify", "all")
+    before = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
     images.fetched.clear()
     again = mnist_ops("run", "resume", snapshot_of(first))
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
-    assert (images.fetched, pipeline.records.documents()) == ([], before)
+    after = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
+    assert (images.fetched, after) == ([], before)
+
+
+def test_a_run_that_was_held_goes_on_once_the_hold_is_released(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a ledger, and is not finished."""
+    monkeypatch.setenv("MNIST_OPS_FAILURE_BUDGET_FROM", "1")
+    for number in range(5):
+        images.images[url_of(number)] = b"no image"
+    held = mnist_ops("run", "classify")
+    assert "go on with it (`mnist-ops run resume`)" in str(held.exception)
+    run = next(iter(pipeline.runs.ledgers()))["run"]
+    assert mnist_ops("release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
+    said = mnist_ops("run", "resume", snapshot_of(held))
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
+
+
+def test_a_part_whose_images_went_missing_is_fetched_again(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shard refers to one that is no longer there."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_ops.steps.classify.classify", killed)
+        interrupted = mnist_ops("run", "classify")
+    (key,) = pipeline.objects.keys("images/")
+    pipeline.objects.objects[key] += b"damaged"
+    images.fetched.clear()
+    said = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert "part 0 is fetched again" in said.stderr
+    assert images.fetched == [url_of(number) for number in range(10)]
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
 
 
 def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting, pipeline: Pipeline) -> None:
     """By name; the one that stands is named too."""
-    said = mnist_ops("run", "classify")
-    manifest = snapshot_of(said)
+    manifest = snapshot_of(mnist_ops("run", "classify"))
+    generation = pipeline.manifest(manifest).generation
     pipeline.runs = type(pipeline.runs)()
+    images.fetched.clear()
+    refused = mnist_ops("run", "resume", manifest)
+    assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is missing"
+    other = pipeline.runs.commit(generation, f"{manifest}.other", pipeline.at)
+    refused = mnist_ops("run", "resume", manifest)
+    assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is {other}"
+    assert images.fetched == []
+
+
+@pytest.mark.parametrize("run", ["classify_records/manual", "cli/20261121T000000Z-training"])
+def test_a_snapshot_of_another_kind_of_run_is_refused(
+    images: Interrupting, pipeline: Pipeline, run: str
+) -> None:
+    """Airflow's, which has tasks of its own, and a training's; before anything is fetched."""
+    labelled = run.endswith("training")
+    if labelled:
+        pipeline.add_digit("known", 3, label="three")
+    manifest = pipeline.snapshot(run, labelled=labelled)
     refused = mnist_ops("run", "resume", manifest)
     assert refused.exit_code != 0
-    assert f"{manifest}: not the snapshot of" in str(refused.exception)
-    assert images.fetched
+    assert f"of {run}, which is no `run classify`" in str(refused.exception)
+    assert images.fetched == []

@@ -1,9 +1,13 @@
 """Classify: an image shard and the pinned bundle become a prediction shard."""
 
 import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mnist_ops.domain.errors import Damaged, Permanent
@@ -14,7 +18,8 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.sample_digits import png
 from mnist_ops.steps.classify import classify
-from mnist_ops.steps.shards import Row, ShardWriter, open_shard
+from mnist_ops.steps.shards import Row, Shard, ShardWriter, open_shard
+from mnist_ops.vision.decode import decode_all
 from mnist_ops.vision.inference import Verdicts
 from tests.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
 
@@ -328,13 +333,9 @@ def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeli
     assert len(stored) - stored.count(None) == 1_000
 
 
-@pytest.mark.parametrize("bytes_ahead", [0, 1 << 20])
-def test_threads_change_nothing_but_the_time(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_ahead: int
-) -> None:
-    """Row groups that are judged side by side, few or many at once, come out in order and as they were."""
+def test_threads_change_nothing_but_the_time(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups that are judged side by side come out in order and as they were."""
     monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
-    monkeypatch.setattr("mnist_ops.steps.classify._BYTES_AHEAD", bytes_ahead)
     for number in range(120):
         pipeline.add_digit(number, number % 90)
     (images,) = pipeline.fetch(pipeline.snapshot())
@@ -348,6 +349,73 @@ def test_threads_change_nothing_but_the_time(
     )
     assert [row["url"] for row in of_many] == [url_of(number) for number in range(120)]
     assert of_many == of_one
+
+
+class Meeting(Counting):
+    """A classifier that says something only once two groups are in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._two = threading.Barrier(2, timeout=20)
+
+    def judge(self, images: np.ndarray) -> Verdicts:
+        """Wait for the other one."""
+        self._two.wait()
+        return super().judge(images)
+
+
+def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And decode one at a time: two would take Python's lock from each other at every picture."""
+    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+    decoding, most = 0, 0
+
+    def decode(*arguments: object) -> object:
+        nonlocal decoding, most
+        decoding += 1
+        most = max(most, decoding)
+        time.sleep(0.01)
+        decoding -= 1
+        return decode_all(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mnist_ops.steps.classify.decode_all", decode)
+    for number in range(60):
+        pipeline.add_digit(number, number)
+    (images,) = pipeline.fetch(pipeline.snapshot())
+    classifier = Meeting()
+    classify(images, objects=pipeline.objects, load=lambda _folder, _digest: classifier, threads=2)
+    assert classifier.given == [10] * 6
+    assert most == 1
+
+
+@pytest.mark.parametrize(("bytes_ahead", "most"), [(0, 4), (1 << 20, 6)])
+def test_few_groups_are_in_flight(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_ahead: int, most: int
+) -> None:
+    """One more than threads, or two where their images are many bytes; beside what was just read."""
+    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 5)
+    monkeypatch.setattr("mnist_ops.steps.classify._BYTES_AHEAD", bytes_ahead)
+    for number in range(100):
+        pipeline.add_digit(number, number)
+    (images,) = pipeline.fetch(pipeline.snapshot())
+    in_flight, peak = 0, 0
+    groups, add_group = Shard.groups, ShardWriter.add_group
+
+    def counted(shard: Shard, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        nonlocal in_flight, peak
+        for group in groups(shard, columns):
+            in_flight += 1
+            peak = max(peak, in_flight)
+            yield group
+
+    def written(shard: ShardWriter, columns: Mapping[str, pa.Array]) -> None:
+        nonlocal in_flight
+        add_group(shard, columns)
+        in_flight -= 1
+
+    monkeypatch.setattr(Shard, "groups", counted)
+    monkeypatch.setattr(ShardWriter, "add_group", written)
+    classify(images, objects=pipeline.objects, load=pipeline.load, threads=3)
+    assert 2 < peak <= most
 
 
 def test_an_error_of_the_network_ends_the_step(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
