@@ -1,5 +1,7 @@
 """The embedded S3: SeaweedFS, persistent, with keys of its own."""
 
+import json
+
 from mnist_ops.local.credentials import Credentials
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, Ports
@@ -45,15 +47,21 @@ def endpoint(ports: Ports) -> str:
 
 
 def probe(ports: Ports, bucket: str = BUCKET) -> Probe:
-    """Return the question whether S3 answers and has the bucket."""
-    filer = f"http://{HOST}:{ports.s3_internal + 4}"
+    """Return the question whether S3 answers, has the bucket, and has where objects' bytes lie."""
+    master, filer = (f"http://{HOST}:{ports.s3_internal + offset}" for offset in (0, 4))
+    accept = {"Accept": "application/json"}
 
     def missing() -> str | None:
         if request(endpoint(ports)) is None:
             return f"an answer at {HOST}:{ports.s3}"
         # The filer knows buckets as folders and wants no signature.
-        answer = request(f"{filer}/buckets/{bucket}/?limit=1", headers={"Accept": "application/json"})
-        return None if answer is not None and answer[0] == 200 else f"the bucket {bucket}"
+        answer = request(f"{filer}/buckets/{bucket}/?limit=1", headers=accept)
+        if answer is None or answer[0] != 200:
+            return f"the bucket {bucket}"
+        # On a busy machine volumes join seconds later; until then every object is an internal error.
+        answer = request(f"{master}/dir/status", headers=accept)
+        joined = answer is not None and answer[0] == 200 and json.loads(answer[1])["Topology"]["Max"] > 0
+        return None if joined else "its volumes"
 
     return missing
 
