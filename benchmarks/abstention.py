@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from benchmarks import non_digits
 from mnist_ops.domain.statistics import wilson_interval
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.abstention import KEPT, Abstention, fit_abstention
-from mnist_ops.vision.classifier import DigitClassifier
-from mnist_ops.vision.decode import decode
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.export import export_onnx
-from mnist_ops.vision.inference import onnx_forward, softmax
-from mnist_ops.vision.trained import TrainedModel
-from mnist_ops.vision.trained_inference import trained_logits
-from mnist_ops.vision.training import pick_device, train
-from mnist_ops.vision.training_config import TrainingConfig
-from mnist_ops.vision.weights import network_from
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.inference.abstention import KEPT, Abstention, fit_abstention
+from mnist_ops.vision.inference.classifier import onnx_forward, softmax
+from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.trained_model import TrainedModel
+from mnist_ops.vision.models.weights import network_from
+from mnist_ops.vision.preprocessing.decode import decode
+from mnist_ops.vision.release.export import export_onnx
+from mnist_ops.vision.training.trainer import pick_device, train
 
 PICTURES, STEPS = 2_000, 3_000
 BATCH, ROUNDS = 512, 20

@@ -24,13 +24,13 @@ import torch
 
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.calibration import fit_temperature
-from mnist_ops.vision.config_files import load_config
-from mnist_ops.vision.evaluation import Evaluation, evaluate
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.trained_inference import trained_logits
-from mnist_ops.vision.training import pick_device, train
+from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.evaluation.calibration import fit_temperature
+from mnist_ops.vision.evaluation.metrics import Evaluation, evaluate
+from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.training.trainer import pick_device, train
 
 CONFIGS = {"default": "augmented", "plain": "not augmented"}
 SEEDS = 5

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mnist_ops.vision.networks import build_network
+from mnist_ops.vision.models.architectures import build_network
 
 BATCH, GAMMA = 64, 0.7
 LOOKS = 10  # an epoch, at the test digits

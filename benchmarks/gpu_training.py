@@ -19,15 +19,15 @@ import torch
 
 from benchmarks.time_to_accuracy import Digits
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.classifier import DigitClassifier
-from mnist_ops.vision.config_files import load_config
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.torch_inference import torch_forward
-from mnist_ops.vision.trained import EpochMetrics, StepMetrics, TrainedModel
-from mnist_ops.vision.training import pick_device, train
-from mnist_ops.vision.training_config import TrainingConfig
-from mnist_ops.vision.watching import Watcher
+from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.torch_backend import torch_forward
+from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
+from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.trainer import pick_device, train
 
 PARITY = 1e-3  # of probabilities, between the card and the CPU, both in float32
 SAME_DIGITS = 0.998  # the share of test digits on which bfloat16 and float32 weights' forward passes agree

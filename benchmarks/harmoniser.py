@@ -23,11 +23,11 @@ from PIL import Image, ImageFilter
 
 from mnist_ops.local import sample_digits
 from mnist_ops.settings import Settings
-from mnist_ops.vision.decode import decode
-from mnist_ops.vision.examples import SIDE, Examples
-from mnist_ops.vision.torch_inference import torch_forward
-from mnist_ops.vision.training import pick_device, train
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import SIDE, Examples
+from mnist_ops.vision.models.torch_backend import torch_forward
+from mnist_ops.vision.preprocessing.decode import decode
+from mnist_ops.vision.training.trainer import pick_device, train
 
 DRAWINGS, SEED = 2_000, 20_261_121
 SMALLEST, LARGEST = 20, 200  # pixels of a drawn digit's longer side

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from mnist_ops.vision.decode import decode
+from mnist_ops.vision.preprocessing.decode import decode
 
 Draw = Callable[[np.random.Generator], Image.Image]
 

@@ -22,16 +22,16 @@ from benchmarks.measuring import machine
 from benchmarks.setting import store_large_records
 from benchmarks.snapshot import take
 from benchmarks.stores import adapters_of, client_of, stores, timed
-from mnist_ops.adapters.mongo_records import MongoRecords
+from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.records import Change, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection, whole_milliseconds
-from mnist_ops.steps.artifacts import read_manifest
+from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter
 from mnist_ops.steps.assess import assess
-from mnist_ops.steps.parts import read_part
 from mnist_ops.steps.publish import publish
-from mnist_ops.steps.shards import ShardHeader, ShardWriter
 from mnist_ops.wiring import Adapters
 
 RECORDS, ROUNDS = 10_000, 3

@@ -24,7 +24,7 @@ from benchmarks import publish, snapshot
 from benchmarks.contestants.place import Place
 from benchmarks.measuring import Measurement, machine, measure, median_ratio
 from benchmarks.setting import Setting, setting, store_records
-from mnist_ops.vision.bundle import WEIGHTS
+from mnist_ops.vision.inference.bundle import WEIGHTS
 
 RECORDS, NAIVE_RECORDS, MANY_RECORDS, ROUNDS = 10_000, 2_000, 100_000, 3
 FEW_RECORDS = 500  # to warm up; the steps take all there are

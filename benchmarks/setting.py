@@ -19,14 +19,14 @@ from mnist_ops.local import sample_digits, stack
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
 from mnist_ops.settings import Settings
-from mnist_ops.steps.bundles import upload_bundle
-from mnist_ops.vision import training
-from mnist_ops.vision.abstention import fit_abstention
-from mnist_ops.vision.bundle import bundle_digest
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.export import Provenance, write_bundle
-from mnist_ops.vision.trained_inference import trained_logits
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.steps.artifacts.bundles import upload_bundle
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.inference.abstention import fit_abstention
+from mnist_ops.vision.inference.bundle import bundle_digest
+from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.release.export import Provenance, write_bundle
+from mnist_ops.vision.training import trainer as training
 from mnist_ops.wiring import Adapters, adapters_of_environment
 
 

@@ -29,7 +29,7 @@ from benchmarks.setting import store_large_records
 from benchmarks.stores import adapters_of, client_of, stores, timed
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Selection, whole_milliseconds
-from mnist_ops.steps.parts import GZIP_LEVEL
+from mnist_ops.steps.artifacts.parts import GZIP_LEVEL
 from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 from mnist_ops.wiring import Adapters
 

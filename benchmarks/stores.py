@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.setting import free_ports
-from mnist_ops.adapters.mongo_connection import Mongo, mongo_client
+from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import stack

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from benchmarks import classic_script
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.classifier import DigitClassifier
-from mnist_ops.vision.config_files import load_config
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.trained import EpochMetrics
-from mnist_ops.vision.training import pick_device, train
-from mnist_ops.vision.watching import Watcher
+from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.trained_model import EpochMetrics
+from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.trainer import pick_device, train
 
 ACCURACY = 0.99
 DOCUMENT = Path(__file__).parents[1] / "docs" / "time-to-accuracy.md"

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_ops.adapters.http_images import HttpImages
-from mnist_ops.adapters.mongo_connection import Mongo, mongo_client
-from mnist_ops.adapters.mongo_records import MongoRecords
-from mnist_ops.adapters.mongo_registry import MongoDatasets, MongoModels, MongoRuns
-from mnist_ops.adapters.routed_images import Images
-from mnist_ops.adapters.s3_connection import s3_client
-from mnist_ops.adapters.s3_images import S3Images
-from mnist_ops.adapters.s3_objects import S3Objects
-from mnist_ops.adapters.s3_sweep import S3Sweeper
+from mnist_ops.adapters.http.fetcher import HttpImages
+from mnist_ops.adapters.image_router import Images
+from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
+from mnist_ops.adapters.mongo.records import MongoRecords
+from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
+from mnist_ops.adapters.s3.connection import s3_client
+from mnist_ops.adapters.s3.garbage import S3Sweeper
+from mnist_ops.adapters.s3.images import S3Images
+from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.settings import Settings, connection
@@ -22,8 +22,8 @@ from mnist_ops.settings import Settings, connection
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from mnist_ops.vision.inference import Classifier
-    from mnist_ops.vision.tracking import Tracker, Trackers
+    from mnist_ops.vision.inference.classifier import Classifier
+    from mnist_ops.vision.training.tracking import Tracker, Trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Adapters:
 
     def load_classifier(self, folder: Path, digest: str) -> "Classifier":
         """Load a bundle onto the device that the settings choose."""
-        from mnist_ops.vision.inference import load_classifier
+        from mnist_ops.vision.inference.classifier import load_classifier
 
         return load_classifier(folder, digest, device=self.settings.device)
 
@@ -94,11 +94,11 @@ def tracker_of(settings: Settings) -> "Trackers":
     Raises:
         Permanent: what one of them needs is not installed, or not set.
     """
-    from mnist_ops.adapters.tracking_console import ConsoleTracker
-    from mnist_ops.adapters.tracking_mlflow import MlflowTracker
-    from mnist_ops.adapters.tracking_sqlite import SqliteTracker
-    from mnist_ops.adapters.tracking_tensorboard import TensorBoardTracker
-    from mnist_ops.vision.tracking import Trackers
+    from mnist_ops.adapters.tracking.console import ConsoleTracker
+    from mnist_ops.adapters.tracking.mlflow import MlflowTracker
+    from mnist_ops.adapters.tracking.sqlite import SqliteTracker
+    from mnist_ops.adapters.tracking.tensorboard import TensorBoardTracker
+    from mnist_ops.vision.training.tracking import Trackers
 
     trackers: list[Tracker] = []
     if "console" in settings.trackers:

@@ -13,7 +13,7 @@ from pymongo import MongoClient
 
 from benchmarks.contestants.place import Place, Stages
 from mnist_ops.domain.labels import DIGITS
-from mnist_ops.vision.weights import network_from
+from mnist_ops.vision.models.weights import network_from
 
 BATCH = 256
 PLACE = Place.of_environment()

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import onnxruntime  # noqa: F401 (else imported within the step; imports are not counted)
 
 from benchmarks.contestants.place import Stages
-from mnist_ops.adapters.mongo_connection import mongo_client
-from mnist_ops.adapters.s3_connection import s3_client
+from mnist_ops.adapters.mongo.connection import mongo_client
+from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.domain.keys import Generation, part_reference
 from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.settings import connection, settings_of
-from mnist_ops.steps.artifacts import read_manifest
+from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.classify import classify
 from mnist_ops.steps.fetch import fetch
 from mnist_ops.steps.snapshot import SnapshotRequest, snapshot

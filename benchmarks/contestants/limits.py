@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.contestants.place import Place, Stages
-from mnist_ops.steps.shards import ROWS_PER_GROUP
-from mnist_ops.vision.bundle import MODEL
-from mnist_ops.vision.cores import available_cores
-from mnist_ops.vision.decode import decode_all
-from mnist_ops.vision.inference import CPU_SLICE, load_classifier, onnx_forward
+from mnist_ops.steps.artifacts.shards import ROWS_PER_GROUP
+from mnist_ops.vision.inference.bundle import MODEL
+from mnist_ops.vision.inference.classifier import CPU_SLICE, load_classifier, onnx_forward
+from mnist_ops.vision.inference.cpu_count import available_cores
+from mnist_ops.vision.preprocessing.decode import decode_all
 
 
 def pillow(payloads: list[bytes]) -> float:

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from benchmarks.contestants.place import Place, Stages
 from mnist_ops.domain.labels import DIGITS
-from mnist_ops.vision.weights import network_from
+from mnist_ops.vision.models.weights import network_from
 
 THREADS, BATCH = 16, 256
 

@@ -16,7 +16,7 @@ import typer
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.adapters.tracking_experiments import Experiments, Noted, Validation
+    from mnist_ops.adapters.tracking.sqlite_reader import Experiments, Noted, Validation
 
 app = typer.Typer(help="Tracked trainings: what was tried, and what came out.", no_args_is_help=True)
 
@@ -94,13 +94,13 @@ def compare(first: Name, second: Name, everything: All = False) -> None:
 
 def tensorboard(port: Port = 6006) -> None:
     """Run TensorBoard over all experiments, on 127.0.0.1, until it is interrupted."""
-    from mnist_ops.adapters.tracking_tensorboard import serve
+    from mnist_ops.adapters.tracking.tensorboard import serve
 
     serve(settings_of(os.environ).tensorboard_dir, port)
 
 
 def _experiments() -> "Experiments":
-    from mnist_ops.adapters.tracking_experiments import Experiments
+    from mnist_ops.adapters.tracking.sqlite_reader import Experiments
 
     return Experiments(settings_of(os.environ).experiments_file)
 

@@ -53,7 +53,7 @@ def list_models(as_json: Json = False) -> None:
 @app.command()
 def show(version: Version, as_json: Json = False) -> None:
     """Show a version: where it comes from, what it measured, and its history as champion."""
-    from mnist_ops.steps.bundles import read_card
+    from mnist_ops.steps.artifacts.bundles import read_card
 
     adapters = _adapters()
     model = _model(adapters, version)

@@ -10,7 +10,7 @@ import typer
 from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 if TYPE_CHECKING:
-    from mnist_ops.vision.config_files import Written
+    from mnist_ops.vision.config.files import Written
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
@@ -38,7 +38,7 @@ def written_config(
     config: str | None, changes: Sequence[str] | None, config_json: str | None = None
 ) -> "Written":
     """The training configuration that `--config` (or `--config-json`) and `--set` ask for."""
-    from mnist_ops.vision.config_files import config_of_text, read_config
+    from mnist_ops.vision.config.files import config_of_text, read_config
 
     if config is not None and config_json is not None:
         raise typer.BadParameter("--config and --config-json cannot both be given")

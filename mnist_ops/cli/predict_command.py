@@ -18,7 +18,7 @@ from mnist_ops.domain.review import review_reason
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.vision.inference import Classifier
+    from mnist_ops.vision.inference.classifier import Classifier
 
 
 def predict(
@@ -43,7 +43,7 @@ def predict(
 
 
 def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dict[str, object]:
-    from mnist_ops.vision.decode import decode
+    from mnist_ops.vision.preprocessing.decode import decode
 
     verdicts = classifier.judge(decode(_payload(file, settings.fetch_max_bytes))[None])
     probabilities = verdicts.probabilities[0].tolist()
@@ -89,14 +89,14 @@ def _line(file: Path, answer: dict[str, object], *, as_json: bool) -> str:
 
 @contextmanager
 def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"]:
-    from mnist_ops.vision.inference import load_classifier
+    from mnist_ops.vision.inference.classifier import load_classifier
 
     if bundle is not None and "://" not in bundle:
         if not (Path(bundle) / "card.json").is_file():
             raise typer.BadParameter(f"{bundle}: no folder with a card.json", param_hint="--bundle")
         yield load_classifier(Path(bundle), device=settings.device)
         return
-    from mnist_ops.steps.bundles import download_bundle
+    from mnist_ops.steps.artifacts.bundles import download_bundle
     from mnist_ops.wiring import adapters_of_environment
 
     named = _reference(bundle) if bundle is not None else None

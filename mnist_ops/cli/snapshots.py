@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def take_snapshot(adapters: "Adapters", selection: Selection) -> tuple[str, list[str]]:
     """Take a snapshot; returns the manifest's URI and its parts as strings."""
-    from mnist_ops.steps.artifacts import read_manifest
+    from mnist_ops.steps.artifacts.objects import read_manifest
     from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 
     request = SnapshotRequest(
@@ -62,8 +62,8 @@ def progress_of(adapters: "Adapters", manifest_uri: str) -> Progress:
         ObjectMissing, Damaged: there is no such manifest.
         Permanent: it is not the one that a run of `classify` on the command line committed.
     """
-    from mnist_ops.steps.artifacts import read_manifest
-    from mnist_ops.steps.shards import stored_shards
+    from mnist_ops.steps.artifacts.objects import read_manifest
+    from mnist_ops.steps.artifacts.shards import stored_shards
 
     manifest = read_manifest(adapters.objects, manifest_uri)
     generation = manifest.generation

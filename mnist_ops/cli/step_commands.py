@@ -171,7 +171,7 @@ def dataset_report(
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
     from mnist_ops.steps.dataset_report import dataset_report as report_dataset
-    from mnist_ops.vision.label_errors import JUDGE
+    from mnist_ops.vision.training.label_errors import JUDGE
     from mnist_ops.wiring import objects_of_environment
 
     settings = settings_of(os.environ)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnist_ops.domain.ports import ObjectStore
     from mnist_ops.settings import Settings
     from mnist_ops.steps.choose import Choice
-    from mnist_ops.vision.training_config import TrainingConfig
+    from mnist_ops.vision.config.schema import TrainingConfig
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def train_trials(
     """
     from mnist_ops.cli.training_progress import train_with_progress
     from mnist_ops.steps.choose import choose
-    from mnist_ops.vision.sweep import differences
+    from mnist_ops.vision.config.sweep import differences
 
     trainings: list[str] = []
     failures: list[Permanent] = []

@@ -74,7 +74,7 @@ def _at(epoch: int | None, training: str, adapters: "Adapters") -> str:
 
 def _lines(comparison: "Comparison") -> list[str]:
     """The measures on the test fold, for people."""
-    from mnist_ops.vision.folds import Fold
+    from mnist_ops.vision.data.folds import Fold
 
     test, plain = comparison.challenger[Fold.TEST], comparison.uncalibrated[Fold.TEST]
     interval = f"95 %: {test.accuracy_low:.4f} to {test.accuracy_high:.4f}"

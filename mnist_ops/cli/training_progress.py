@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mnist_ops.domain.ports import ObjectStore
     from mnist_ops.settings import Settings
-    from mnist_ops.vision.training_config import TrainingConfig
-    from mnist_ops.vision.watching import Watcher
+    from mnist_ops.vision.config.schema import TrainingConfig
+    from mnist_ops.vision.training.callbacks import Watcher
 
 
 def train_with_progress(
@@ -24,12 +24,12 @@ def train_with_progress(
         config: the hyperparameters.
         settings: name the device, the trackers, and where checkpoints lie.
     """
-    from mnist_ops.steps.datasets import dataset_digest
+    from mnist_ops.steps.artifacts.datasets import dataset_digest
     from mnist_ops.steps.train import train
-    from mnist_ops.vision.tracked_training import environment_of, tracked
-    from mnist_ops.vision.tracking import Experiment, experiment_name
-    from mnist_ops.vision.training import pick_device
-    from mnist_ops.vision.watching import Watchers
+    from mnist_ops.vision.training.callbacks import Watchers
+    from mnist_ops.vision.training.tracking import Experiment, experiment_name
+    from mnist_ops.vision.training.tracking_callback import environment_of, tracked
+    from mnist_ops.vision.training.trainer import pick_device
     from mnist_ops.wiring import tracker_of
 
     device, values = pick_device(settings.device), config.model_dump(mode="json")
@@ -58,7 +58,7 @@ def _now() -> datetime:
 
 @contextmanager
 def _shown(epochs: int) -> Iterator["Watcher"]:
-    from mnist_ops.vision.training_progress import TrainingLog, training_bar
+    from mnist_ops.cli.progress_bar import TrainingLog, training_bar
 
     if sys.stderr.isatty():
         with training_bar(epochs) as bar:

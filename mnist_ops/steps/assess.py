@@ -8,8 +8,8 @@ from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import get_json, put_json, read_manifest
-from mnist_ops.steps.shards import open_shard, shards_by_part
+from mnist_ops.steps.artifacts.objects import get_json, put_json, read_manifest
+from mnist_ops.steps.artifacts.shards import open_shard, shards_by_part
 
 
 def assess(

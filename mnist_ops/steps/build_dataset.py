@@ -18,13 +18,13 @@ from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import file_digest, put_json, read_manifest
-from mnist_ops.steps.datasets import ROWS, Dataset
-from mnist_ops.steps.parts import read_part
-from mnist_ops.steps.shards import Row, open_shard, require_rows_of, shards_by_part
-from mnist_ops.vision.decode import decode
-from mnist_ops.vision.folds import fold_of
-from mnist_ops.vision.harmonise import PREPROCESSING_VERSION
+from mnist_ops.steps.artifacts.datasets import ROWS, Dataset
+from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manifest
+from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shards import Row, open_shard, require_rows_of, shards_by_part
+from mnist_ops.vision.data.folds import fold_of
+from mnist_ops.vision.preprocessing.decode import decode
+from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 
 ROWS_PER_GROUP = 1_000
 

@@ -9,11 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.steps.artifacts import get_json, put_json
+from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.train import Training, read_training
-from mnist_ops.vision.networks import build_network, parameter_count
-from mnist_ops.vision.sweep import differences
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.config.sweep import differences
+from mnist_ops.vision.models.architectures import build_network, parameter_count
 
 _log = logging.getLogger(__name__)
 

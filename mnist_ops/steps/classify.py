@@ -24,13 +24,13 @@ from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.review import REVIEW_BELOW
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import read_manifest
-from mnist_ops.steps.bundles import download_bundle
-from mnist_ops.steps.shards import Shard, ShardHeader, ShardWriter, open_shard
-from mnist_ops.steps.verdicts import VerdictTable
-from mnist_ops.vision.cores import available_cores
-from mnist_ops.vision.decode import decode_all
-from mnist_ops.vision.inference import Verdicts
+from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.steps.artifacts.shards import Shard, ShardHeader, ShardWriter, open_shard
+from mnist_ops.steps.prediction_table import VerdictTable
+from mnist_ops.vision.inference.classifier import Verdicts
+from mnist_ops.vision.inference.cpu_count import available_cores
+from mnist_ops.vision.preprocessing.decode import decode_all
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ from mnist_ops.domain.retention import (
     folder_of,
     judge,
 )
-from mnist_ops.steps.datasets import open_rows, read_dataset
-from mnist_ops.steps.shards import SCHEMAS, open_shard
+from mnist_ops.steps.artifacts.datasets import open_rows, read_dataset
+from mnist_ops.steps.artifacts.shards import SCHEMAS, open_shard
 
 _log = logging.getLogger(__name__)
 

@@ -9,19 +9,19 @@ import numpy as np
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.steps.artifacts import put_json, read_manifest
-from mnist_ops.steps.datasets import Dataset, open_rows, read_dataset
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.label_errors import (
+from mnist_ops.steps.artifacts.datasets import Dataset, open_rows, read_dataset
+from mnist_ops.steps.artifacts.objects import put_json, read_manifest
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.training.label_errors import (
     FOLDS,
     LabelError,
     class_balance,
     likely_label_errors,
     out_of_fold_probabilities,
 )
-from mnist_ops.vision.training import pick_device
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.training.trainer import pick_device
 
 _log = logging.getLogger(__name__)
 

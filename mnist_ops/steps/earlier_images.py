@@ -11,8 +11,8 @@ from mnist_ops.domain.images import Validators
 from mnist_ops.domain.keys import Generation, shard_prefix
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.records import RecordHead
-from mnist_ops.steps.datasets import KnownImage
-from mnist_ops.steps.shards import open_shard
+from mnist_ops.steps.artifacts.datasets import KnownImage
+from mnist_ops.steps.artifacts.shards import open_shard
 
 _LONGEST_RUN = 512  # characters; a record may say anything of the run that predicted it
 

@@ -15,18 +15,18 @@ from mnist_ops.domain.gate import Disagreements
 from mnist_ops.domain.keys import Generation, artifact_key, sha256_hex
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.artifacts import get_json, get_verified, put_json
-from mnist_ops.steps.bundles import download_bundle
+from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.artifacts.datasets import load_fold
+from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json
 from mnist_ops.steps.classify import Load
-from mnist_ops.steps.datasets import load_fold
 from mnist_ops.steps.train import read_training
-from mnist_ops.vision.abstention import Abstention, fit_abstention
-from mnist_ops.vision.calibration import fit_temperature
-from mnist_ops.vision.evaluation import Evaluation
-from mnist_ops.vision.evaluation import evaluate as measure
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.trained_inference import trained_logits
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.evaluation.calibration import fit_temperature
+from mnist_ops.vision.evaluation.metrics import Evaluation
+from mnist_ops.vision.evaluation.metrics import evaluate as measure
+from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
+from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.models.trained_inference import trained_logits
 
 _log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.selection import Reclassify
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import read_manifest
-from mnist_ops.steps.datasets import KnownImage, known_images
+from mnist_ops.steps.artifacts.datasets import KnownImage, known_images
+from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shards import Row, ShardHeader, ShardWriter
 from mnist_ops.steps.earlier_images import EarlierImage, earlier_images
-from mnist_ops.steps.parts import read_part
-from mnist_ops.steps.shards import Row, ShardHeader, ShardWriter
 
 
 def fetch(

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.steps.datasets import load_fold
+from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.evaluate import Comparison
 from mnist_ops.steps.train import Training
-from mnist_ops.vision.bundle import bundle_digest, load_card
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.report import Champion, ReportedModel, write_report
-from mnist_ops.vision.trained_inference import trained_logits
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.inference.bundle import bundle_digest, load_card
+from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.release.report import Champion, ReportedModel, write_report
 
 
 def report_bundle(

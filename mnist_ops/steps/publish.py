@@ -15,10 +15,10 @@ from mnist_ops.domain.records import Change, Prediction, PredictionFailure, Reco
 from mnist_ops.domain.retry_policy import failure_after
 from mnist_ops.domain.review import ReviewReason
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import read_manifest
+from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shards import Row, ShardHeader, ShardWriter, open_shard, require_rows_of
 from mnist_ops.steps.assess import read_assessment
-from mnist_ops.steps.parts import read_part
-from mnist_ops.steps.shards import Row, ShardHeader, ShardWriter, open_shard, require_rows_of
 from mnist_ops.steps.write_back import writing_back
 
 RECORDS_PER_BULK = 1_000

@@ -18,8 +18,8 @@ from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import StageReport, Stopwatch
-from mnist_ops.steps.artifacts import get_verified
-from mnist_ops.steps.shards import Row, ShardHeader, open_shard
+from mnist_ops.steps.artifacts.objects import get_verified
+from mnist_ops.steps.artifacts.shards import Row, ShardHeader, open_shard
 
 _log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from mnist_ops.domain.keys import bundle_prefix
 from mnist_ops.domain.labels import LabelTable
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.bundles import upload_bundle
-from mnist_ops.steps.datasets import dataset_digest, load_fold
+from mnist_ops.steps.artifacts.bundles import upload_bundle
+from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold
 from mnist_ops.steps.evaluate import Comparison, read_evaluation
 from mnist_ops.steps.model_report import report_bundle
 from mnist_ops.steps.promote import Verdict
 from mnist_ops.steps.train import Training, read_training, training_digest
-from mnist_ops.vision.bundle import bundle_digest
-from mnist_ops.vision.evaluation import Evaluation
-from mnist_ops.vision.export import Provenance, write_bundle
-from mnist_ops.vision.folds import Fold
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.evaluation.metrics import Evaluation
+from mnist_ops.vision.inference.bundle import bundle_digest
+from mnist_ops.vision.release.export import Provenance, write_bundle
 
 _log = logging.getLogger(__name__)
 

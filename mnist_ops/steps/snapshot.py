@@ -11,7 +11,7 @@ from mnist_ops.domain.manifest import Manifest, Part
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.selection import Selection
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.parts import WrittenPart, write_parts
+from mnist_ops.steps.artifacts.parts import WrittenPart, write_parts
 
 _log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation, artifact_key, digest_in_name, sha256_hex
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts import get_json, get_verified, put_json, read_manifest
-from mnist_ops.steps.checkpoints import StoredCheckpoints, epoch_in_name
-from mnist_ops.steps.datasets import Dataset, load_fold, read_dataset
-from mnist_ops.vision import training
-from mnist_ops.vision.checkpoint import checkpoint_of
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.trained import EpochMetrics, TrainedModel
-from mnist_ops.vision.training_config import TrainingConfig
-from mnist_ops.vision.watching import Watcher
-from mnist_ops.vision.weights import weights_of
+from mnist_ops.steps.artifacts.checkpoints import StoredCheckpoints, epoch_in_name
+from mnist_ops.steps.artifacts.datasets import Dataset, load_fold, read_dataset
+from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json, read_manifest
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.models.trained_model import EpochMetrics, TrainedModel
+from mnist_ops.vision.models.weights import weights_of
+from mnist_ops.vision.training import trainer as training
+from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.checkpoint import checkpoint_of
 
 _log = logging.getLogger(__name__)
 

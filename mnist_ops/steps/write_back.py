@@ -15,7 +15,7 @@ from mnist_ops.domain.ports import RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import Change, Prediction, PredictionFailure, PredictionStamp, RecordHead
 from mnist_ops.domain.retry_policy import failure_after
-from mnist_ops.steps.shards import Row
+from mnist_ops.steps.artifacts.shards import Row
 
 # A bulk whose reply was lost is read back and, where it did not arrive, sent again this often.
 _SENDS = 3

@@ -24,7 +24,7 @@ def adapters_of_connections(
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
     from airflow.providers.mongo.hooks.mongo import MongoHook
 
-    from mnist_ops.adapters.s3_objects import CLIENT_CONFIG
+    from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
     from mnist_ops.wiring import assemble
 
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")

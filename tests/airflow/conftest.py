@@ -25,8 +25,8 @@ from botocore.config import Config
 from PIL import Image
 from pymongo import MongoClient
 
-from mnist_ops.adapters.mongo_records import MongoRecords
-from mnist_ops.adapters.s3_objects import CLIENT_CONFIG
+from mnist_ops.adapters.mongo.records import MongoRecords
+from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.records import FieldNames
 from mnist_ops.local import sample_digits, stack
@@ -47,7 +47,7 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from tests.environment import environment
+from tests.support.environment import environment
 
 with warnings.catch_warnings():
     # Airflow's API server imports it, and it warns of the client that Airflow brings along: once, here.

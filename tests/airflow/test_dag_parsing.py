@@ -96,5 +96,5 @@ def test_dags_import_the_operators_under_their_own_name(parsed) -> None:
 
 def test_planning_imports_no_torch() -> None:
     """The plan is made on a default worker, whose image has none."""
-    script = "import sys, mnist_ops.vision.sweep; sys.exit('torch' in sys.modules)"
+    script = "import sys, mnist_ops.vision.config.sweep; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)

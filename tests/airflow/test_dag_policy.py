@@ -16,7 +16,7 @@ from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_LABELLE
 from mnist_airflow.operators import approval, instances, records, training
 from mnist_airflow.operators.base import MnistOpsOperator
 from mnist_ops.settings import Settings
-from mnist_ops.vision.training_config import Optimizer, TrainingConfig
+from mnist_ops.vision.config.schema import Optimizer, TrainingConfig
 
 DAG_IDS = ("classify_records", "train_lenet")
 MACHINE = [instances.StartTrainingInstanceOperator, instances.StopTrainingInstanceOperator]

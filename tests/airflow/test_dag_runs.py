@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure
 
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.local.demo_records import EXPECTED_FAILURES
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
 
 AIRFLOW_HOME = Path(os.environ["AIRFLOW_HOME"])
 WAITING = 54

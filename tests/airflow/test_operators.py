@@ -36,7 +36,7 @@ from mnist_airflow.operators import (
     SnapshotRecordsOperator,
     TrainModelOperator,
 )
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
 
 TERMINATED = -15
 # Another than the settings name, and than the DAGs of other tests work on: it is an argument of operators.

@@ -35,7 +35,7 @@ from moto.server import ThreadedMotoServer
 
 from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
 from mnist_airflow.operators.training import PlanTrainingsOperator
-from tests.environment import environment
+from tests.support.environment import environment
 
 KERNELS = [[3, 3], [3, 5], [5, 3], [5, 5]]
 WORK = ("train", "choose", "evaluate", "release")

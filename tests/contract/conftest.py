@@ -23,17 +23,17 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from mnist_ops.adapters.bson_documents import CODEC, Document, id_json
-from mnist_ops.adapters.in_memory import (
+from mnist_ops.adapters.memory.stores import (
     InMemoryDatasets,
     InMemoryModels,
     InMemoryObjects,
     InMemoryRecords,
     InMemoryRuns,
 )
-from mnist_ops.adapters.mongo_records import MongoRecords
-from mnist_ops.adapters.mongo_registry import MongoDatasets, MongoModels, MongoRuns
-from mnist_ops.adapters.s3_objects import CLIENT_CONFIG, S3Objects
+from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
+from mnist_ops.adapters.mongo.records import MongoRecords
+from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
+from mnist_ops.adapters.s3.objects import CLIENT_CONFIG, S3Objects
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import DatasetRegistry, ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.reasons import Reason

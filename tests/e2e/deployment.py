@@ -10,8 +10,8 @@ from typing import Any
 from pymongo.collection import Collection
 
 from mnist_ops.adapters.airflow_rest import AirflowRest, Json
-from mnist_ops.adapters.mongo_connection import mongo_client
-from mnist_ops.adapters.s3_connection import s3_client
+from mnist_ops.adapters.mongo.connection import mongo_client
+from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.domain.keys import run_key
 from mnist_ops.local.layout import Layout
 from mnist_ops.settings import Settings, connection

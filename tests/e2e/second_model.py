@@ -7,7 +7,7 @@ from mnist_ops.steps.evaluate import evaluate
 from mnist_ops.steps.promote import promote_version
 from mnist_ops.steps.release import release
 from mnist_ops.steps.train import train
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.wiring import Adapters
 
 

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from mnist_ops.adapters.tracking_experiments import Experiments
+from mnist_ops.adapters.tracking.sqlite_reader import Experiments
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.reasons import Reason
-from mnist_ops.steps.bundles import download_bundle
+from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.choose import read_choice
-from mnist_ops.vision.bundle import verify_bundle
-from mnist_ops.vision.tracking import Status
+from mnist_ops.vision.inference.bundle import verify_bundle
+from mnist_ops.vision.training.tracking import Status
 from tests.e2e.deployment import CLASSIFY, TRAIN, Deployment, Run, Stage
 from tests.e2e.second_model import promote_another
 from tests.e2e.website import (

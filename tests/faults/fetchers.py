@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnist_ops.adapters.http_images import HttpImages
+from mnist_ops.adapters.http.fetcher import HttpImages
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from tests.faults.hostile_http import HostileServer
 

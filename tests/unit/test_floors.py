@@ -99,7 +99,7 @@ def test_nothing_in_domain_or_steps_reads_the_wall_clock() -> None:
     "module",
     [
         "mnist_ops.steps.classify",
-        "mnist_ops.vision.inference",
+        "mnist_ops.vision.inference.classifier",
         "mnist_ops.cli.predict_command",
         "mnist_ops.wiring",
     ],

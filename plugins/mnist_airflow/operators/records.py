@@ -56,7 +56,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> list[str]:
         """Take the snapshot, or adopt the one that stands for this generation."""
         from mnist_ops.domain.keys import Generation, part_reference, run_key
-        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.artifacts.objects import read_manifest
         from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 
         with self.wired() as adapters:
@@ -197,7 +197,7 @@ class AssessRunOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Assess."""
-        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.artifacts.objects import read_manifest
         from mnist_ops.steps.assess import assess
 
         with self.wired() as adapters:
@@ -270,7 +270,7 @@ class ReconcileRunOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> dict[str, int]:  # noqa: ARG002
         """Reconcile."""
         from mnist_ops.domain.errors import Permanent
-        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.artifacts.objects import read_manifest
         from mnist_ops.steps.reconcile import reconcile
 
         with self.wired() as adapters:

@@ -51,7 +51,7 @@ class BuildDatasetOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Build."""
-        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.artifacts.objects import read_manifest
         from mnist_ops.steps.build_dataset import build_dataset
 
         with self.wired() as adapters:
@@ -72,7 +72,7 @@ class PlanTrainingsOperator(MnistOpsOperator):
     before anything else.
 
     Args:
-        config: hyperparameters by name, see `mnist_ops.vision.training_config`; the rest is the default.
+        config: hyperparameters by name, see `mnist_ops.vision.config.schema`; the rest is the default.
         fields: single ones by name, which go before those in `config`; None is left out.
         sweep: lists of values by name: every combination is a trial. They go before both.
         kwargs: MnistOpsOperator's and BaseOperator's arguments.
@@ -95,7 +95,7 @@ class PlanTrainingsOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Plan."""
-        from mnist_ops.vision.sweep import trials
+        from mnist_ops.vision.config.sweep import trials
 
         with permanent_errors_fail():
             refuse_unknown_params(context)
@@ -129,7 +129,7 @@ class TrainModelOperator(MnistOpsOperator):
 
     Args:
         dataset: the data set's manifest.
-        config: hyperparameters by name, see `mnist_ops.vision.training_config`; None is left out. Also
+        config: hyperparameters by name, see `mnist_ops.vision.config.schema`; None is left out. Also
             as a JSON string, one of what PlanTrainingsOperator returns.
         swept: the names of the hyperparameters that differ between the trials of a sweep.
         kwargs: MnistOpsOperator's and BaseOperator's arguments.
@@ -238,7 +238,7 @@ class ChooseTrainingOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:
         """Choose."""
-        from mnist_ops.steps.artifacts import read_manifest
+        from mnist_ops.steps.artifacts.objects import read_manifest
         from mnist_ops.steps.choose import choose, read_choice
 
         with self.wired() as adapters:

@@ -8,7 +8,7 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.steps.assess import read_assessment
-from tests.pipeline_in_memory import AT, Pipeline
+from tests.support.pipeline_in_memory import AT, Pipeline
 
 
 def fill(pipeline: Pipeline, good: int, bad: int) -> None:

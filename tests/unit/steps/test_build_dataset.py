@@ -11,11 +11,11 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation, sha256_hex, shard_key
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.local import sample_digits
+from mnist_ops.steps.artifacts.datasets import Dataset, load_fold, open_rows, read_dataset
+from mnist_ops.steps.artifacts.shards import Row
 from mnist_ops.steps.build_dataset import build_dataset
-from mnist_ops.steps.datasets import Dataset, load_fold, open_rows, read_dataset
-from mnist_ops.steps.shards import Row
-from mnist_ops.vision.folds import Fold, fold_of
-from tests.pipeline_in_memory import CREATED, Pipeline, Trained, label_of, png_of, url_of
+from mnist_ops.vision.data.folds import Fold, fold_of
+from tests.support.pipeline_in_memory import CREATED, Pipeline, Trained, label_of, png_of, url_of
 
 
 def label(pipeline: Pipeline, record_id: object, number: int, *, as_label: object = None) -> None:

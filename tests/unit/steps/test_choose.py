@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
-from mnist_ops.steps.artifacts import get_json, put_json
+from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
+from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.choose import choose, read_choice
-from mnist_ops.steps.datasets import load_fold, read_dataset
 from mnist_ops.steps.train import read_training
-from mnist_ops.vision.folds import Fold
-from tests.pipeline_in_memory import Pipeline, Trained
+from mnist_ops.vision.data.folds import Fold
+from tests.support.pipeline_in_memory import Pipeline, Trained
 
 
 @pytest.fixture

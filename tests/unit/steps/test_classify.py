@@ -17,11 +17,11 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.sample_digits import png
+from mnist_ops.steps.artifacts.shards import Row, Shard, ShardWriter, open_shard
 from mnist_ops.steps.classify import classify
-from mnist_ops.steps.shards import Row, Shard, ShardWriter, open_shard
-from mnist_ops.vision.decode import decode_all
-from mnist_ops.vision.inference import Verdicts
-from tests.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
+from mnist_ops.vision.inference.classifier import Verdicts
+from mnist_ops.vision.preprocessing.decode import decode_all
+from tests.support.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
 
 
 class Counting:
@@ -335,7 +335,7 @@ def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeli
 
 def test_threads_change_nothing_but_the_time(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups that are judged side by side come out in order and as they were."""
-    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
     for number in range(120):
         pipeline.add_digit(number, number % 90)
     (images,) = pipeline.fetch(pipeline.snapshot())
@@ -366,7 +366,7 @@ class Meeting(Counting):
 
 def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """And decode one at a time: two would take Python's lock from each other at every picture."""
-    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
     decoding, most = 0, 0
 
     def decode(*arguments: object) -> object:
@@ -392,7 +392,7 @@ def test_few_groups_are_in_flight(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_ahead: int, most: int
 ) -> None:
     """One more than threads, or two where their images are many bytes; beside what was just read."""
-    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 5)
+    monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 5)
     monkeypatch.setattr("mnist_ops.steps.classify._BYTES_AHEAD", bytes_ahead)
     for number in range(100):
         pipeline.add_digit(number, number)
@@ -420,7 +420,7 @@ def test_few_groups_are_in_flight(
 
 def test_an_error_of_the_network_ends_the_step(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever thread it happened in, and nothing is stored."""
-    monkeypatch.setattr("mnist_ops.steps.shards.ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
 
     class Failing(Counting):
         def judge(self, images: np.ndarray) -> Verdicts:

@@ -3,11 +3,11 @@
 import pytest
 
 from mnist_ops.domain.labels import DIGITS
-from mnist_ops.steps.artifacts import get_json
+from mnist_ops.steps.artifacts.datasets import read_dataset
+from mnist_ops.steps.artifacts.objects import get_json
 from mnist_ops.steps.dataset_report import dataset_report
-from mnist_ops.steps.datasets import read_dataset
-from mnist_ops.vision.label_errors import JUDGE
-from tests.pipeline_in_memory import Loader, Pipeline, label_of, png_of, url_of
+from mnist_ops.vision.training.label_errors import JUDGE
+from tests.support.pipeline_in_memory import Loader, Pipeline, label_of, png_of, url_of
 
 RECORDS, FLIPPED = 600, (10, 110, 210, 310, 410, 510)
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from mnist_ops.local import sample_digits
-from mnist_ops.steps.artifacts import get_json
-from mnist_ops.steps.bundles import download_bundle
-from mnist_ops.steps.datasets import load_fold, read_dataset
+from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
+from mnist_ops.steps.artifacts.objects import get_json
 from mnist_ops.steps.evaluate import disagree, read_evaluation
 from mnist_ops.steps.train import read_training
-from mnist_ops.vision.calibration import fit_temperature
-from mnist_ops.vision.evaluation import evaluate
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.inference import Classifier, load_classifier, softmax
-from mnist_ops.vision.trained_inference import trained_logits
-from tests.pipeline_in_memory import MODEL, Loader, Pipeline, Trained, label_of, png_of, url_of
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.evaluation.calibration import fit_temperature
+from mnist_ops.vision.evaluation.metrics import evaluate
+from mnist_ops.vision.inference.classifier import Classifier, load_classifier, softmax
+from mnist_ops.vision.models.trained_inference import trained_logits
+from tests.support.pipeline_in_memory import MODEL, Loader, Pipeline, Trained, label_of, png_of, url_of
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.images import FetchFailure, Validators
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.reasons import Reason
-from mnist_ops.steps.datasets import open_rows, read_dataset
+from mnist_ops.steps.artifacts.datasets import open_rows, read_dataset
+from mnist_ops.steps.artifacts.shards import Row, open_shard
 from mnist_ops.steps.fetch import fetch
-from mnist_ops.steps.shards import Row, open_shard
-from tests.pipeline_in_memory import AT, Pipeline, Trained, png_of, shard_rows, url_of
+from tests.support.pipeline_in_memory import AT, Pipeline, Trained, png_of, shard_rows, url_of
 
 
 def rows_of(pipeline: Pipeline, **selection: object) -> list[Row]:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mnist_ops.steps.bundles import download_bundle
+from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.evaluate import read_evaluation
-from mnist_ops.vision.inference import load_classifier
-from tests.pipeline_in_memory import MODEL, Pipeline, Trained
+from mnist_ops.vision.inference.classifier import load_classifier
+from tests.support.pipeline_in_memory import MODEL, Pipeline, Trained
 
 
 def page_of(pipeline: Pipeline) -> str:

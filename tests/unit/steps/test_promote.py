@@ -11,12 +11,12 @@ from mnist_ops.domain.gate import Gate
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.artifacts import get_json, put_json
-from mnist_ops.steps.datasets import read_dataset
+from mnist_ops.steps.artifacts.datasets import read_dataset
+from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.promote import Verdict, promote_candidate, promote_version
-from mnist_ops.vision.folds import Fold, fold_of
-from tests.miscalibrated import miscalibrated
-from tests.pipeline_in_memory import AT, LENIENT, MODEL, PROMOTION, Pipeline, Trained
+from mnist_ops.vision.data.folds import Fold, fold_of
+from tests.support.miscalibrated import miscalibrated
+from tests.support.pipeline_in_memory import AT, LENIENT, MODEL, PROMOTION, Pipeline, Trained
 
 ANY = Gate(maximum_ece=1.0, minimum_accuracy=0.0)
 BACK = Promotion(AT + timedelta(hours=2), "edsger", "it reads sevens as ones")

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mnist_ops.adapters.bson_documents import Document
-from mnist_ops.adapters.in_memory import InMemoryRecords
+from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.mongo.bson_documents import Document
 from mnist_ops.domain.errors import Damaged, OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.images import FetchFailure
 from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
@@ -16,9 +16,9 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, Prediction, WriteReport
 from mnist_ops.local import sample_digits
-from mnist_ops.steps.shards import open_shard
-from mnist_ops.vision.inference import Classifier
-from tests.pipeline_in_memory import AT, MODEL, PROMOTION, Pipeline, png_of, url_of
+from mnist_ops.steps.artifacts.shards import open_shard
+from mnist_ops.vision.inference.classifier import Classifier
+from tests.support.pipeline_in_memory import AT, MODEL, PROMOTION, Pipeline, png_of, url_of
 
 
 class LosesReplies(InMemoryRecords):

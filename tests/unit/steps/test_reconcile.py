@@ -6,15 +6,15 @@ from datetime import timedelta
 import bson
 import pytest
 
-from mnist_ops.adapters.in_memory import InMemoryRecords
+from mnist_ops.adapters.memory.stores import InMemoryRecords
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.images import FetchFailure
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, RecordHead
-from mnist_ops.steps.artifacts import get_verified
-from tests.pipeline_in_memory import AT, Pipeline, ReadyToPublish, url_of
+from mnist_ops.steps.artifacts.objects import get_verified
+from tests.support.pipeline_in_memory import AT, Pipeline, ReadyToPublish, url_of
 
 
 class Forgets(InMemoryRecords):

@@ -16,8 +16,8 @@ import pytest
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.vision.bundle import CARD, FILES
-from tests.pipeline_in_memory import MODEL, PROMOTION, Pipeline
+from mnist_ops.vision.inference.bundle import CARD, FILES
+from tests.support.pipeline_in_memory import MODEL, PROMOTION, Pipeline
 
 Files = dict[str, bytes]
 

@@ -8,21 +8,21 @@ import pytest
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.gate import Decision, Gate
-from mnist_ops.steps.artifacts import get_json, put_json
-from mnist_ops.steps.bundles import download_bundle
-from mnist_ops.steps.datasets import dataset_digest, load_fold, read_dataset
+from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold, read_dataset
+from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.evaluate import read_evaluation
 from mnist_ops.steps.promote import Verdict
 from mnist_ops.steps.train import read_training, train, training_digest
-from mnist_ops.vision.bundle import load_card
-from mnist_ops.vision.classifier import DigitClassifier
-from mnist_ops.vision.folds import Fold
-from mnist_ops.vision.inference import Classifier
-from mnist_ops.vision.trained import EpochMetrics
-from mnist_ops.vision.training_config import TrainingConfig
-from mnist_ops.vision.watching import Watcher
-from tests.miscalibrated import miscalibrated
-from tests.pipeline_in_memory import AT, MODEL, Pipeline, Trained
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.inference.bundle import load_card
+from mnist_ops.vision.inference.classifier import Classifier
+from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.trained_model import EpochMetrics
+from mnist_ops.vision.training.callbacks import Watcher
+from tests.support.miscalibrated import miscalibrated
+from tests.support.pipeline_in_memory import AT, MODEL, Pipeline, Trained
 
 
 @pytest.fixture(scope="module")

@@ -24,15 +24,15 @@ from bson import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ops.adapters.bson_documents import CODEC
-from mnist_ops.adapters.in_memory import InMemoryRecords
+from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.mongo.bson_documents import CODEC
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
-from mnist_ops.steps.parts import read_part
+from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.snapshot import RECORDS_PER_PART, part_sizes
-from tests.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
+from tests.support.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
 
 EVERY_TYPE = {
     "double": 1.5,

@@ -19,9 +19,9 @@ from mnist_ops.domain.manifest import Manifest
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, takes
-from mnist_ops.steps.artifacts import get_verified
-from mnist_ops.steps.parts import read_part
-from tests.pipeline_in_memory import AT, CREATED, MODEL, Pipeline, png_of, url_of
+from mnist_ops.steps.artifacts.objects import get_verified
+from mnist_ops.steps.artifacts.parts import read_part
+from tests.support.pipeline_in_memory import AT, CREATED, MODEL, Pipeline, png_of, url_of
 
 DIGITS_SERVED = 4
 TRANSIENT = [reason for reason in Reason if reason.transient]

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from mnist_ops.adapters.in_memory import InMemoryRecords
+from mnist_ops.adapters.memory.stores import InMemoryRecords
 from mnist_ops.domain.errors import Transient
 from mnist_ops.domain.records import Change, RecordHead, WriteReport
 from mnist_ops.steps.publish import RECORDS_PER_BULK
-from tests.pipeline_in_memory import Pipeline, ReadyToPublish, url_of
+from tests.support.pipeline_in_memory import Pipeline, ReadyToPublish, url_of
 
 BATCHES = 5
 

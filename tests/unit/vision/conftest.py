@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from mnist_ops.local.sample_digits import load
-from mnist_ops.vision.abstention import Abstention, fit_abstention
-from mnist_ops.vision.evaluation import evaluate
-from mnist_ops.vision.examples import Examples
-from mnist_ops.vision.export import Provenance, write_bundle
-from mnist_ops.vision.inference import softmax
-from mnist_ops.vision.trained import TrainedModel
-from mnist_ops.vision.trained_inference import trained_logits
-from mnist_ops.vision.training import train
-from mnist_ops.vision.training_config import TrainingConfig
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.examples import Examples
+from mnist_ops.vision.evaluation.metrics import evaluate
+from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
+from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.trained_model import TrainedModel
+from mnist_ops.vision.release.export import Provenance, write_bundle
+from mnist_ops.vision.training.trainer import train
 
 
 def _slice(split: str, start: int, stop: int) -> Examples:

@@ -1,0 +1,1 @@
+"""Images over HTTP: one libcurl loop that adapts to each host."""

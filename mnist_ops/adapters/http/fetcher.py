@@ -1,0 +1,79 @@
+"""Images over HTTP, many at once, in one thread: curl's multi interface under an address policy."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mnist_ops.adapters.http.read_ahead import Window
+from mnist_ops.adapters.http.scheduler import Run
+from mnist_ops.adapters.http.transfers import Transfers
+from mnist_ops.domain.fetch_policy import FetchPolicy
+from mnist_ops.domain.images import FetchOutcome, Validators
+
+
+class HttpImages:
+    """Fetches http and https URLs. Implements `ImageFetcher`; for one thread and one fetch at a time.
+
+    Connections are kept from one `fetch` to the next. No proxy, credentials, cookies or content
+    encodings are used. Closed by `close` or as a context manager.
+
+    Args:
+        policy: the limits.
+        rng: spreads the waits between attempts.
+        utcnow: the wall clock, for dates in `Retry-After`.
+        resolve: answers to use instead of DNS, as curl writes them (`host:port:address[,address]`);
+            the address policy holds for them too.
+        ca_file: certificates to trust instead of the system's.
+    """
+
+    def __init__(
+        self,
+        policy: FetchPolicy,
+        *,
+        rng: random.Random | None = None,
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+        resolve: Sequence[str] = (),
+        ca_file: Path | None = None,
+    ) -> None:
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._utcnow = utcnow
+        self._transfers = Transfers(policy, resolve, ca_file)
+        self._fetching = False
+
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
+        """Fetch every URL; one value each, in order.
+
+        Reads `urls` lazily, at most `read_ahead_count` ahead of the answers. Transfers go on only while a
+        value is asked for. The validators in `known` are sent to their URLs only, not along redirects.
+
+        Raises:
+            RuntimeError: another fetch of this object is not finished.
+        """
+        if self._fetching:
+            raise RuntimeError("one fetch at a time: finish or close the former one first")
+        self._fetching = True
+        window = Window(iter(urls), known, self._transfers.policy)
+        try:
+            yield from Run(self._transfers, window, rng=self._rng, utcnow=self._utcnow).outcomes()
+        finally:
+            self._transfers.end_all()
+            self._fetching = False
+
+    def close(self) -> None:
+        """Close all connections, those of an unfinished fetch too."""
+        self._transfers.close()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        self.close()

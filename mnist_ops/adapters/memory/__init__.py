@@ -1,0 +1,1 @@
+"""In-memory adapters: the shipped test doubles of every port."""

@@ -1,0 +1,1 @@
+"""MongoDB: the records, and the pipeline's own registries."""

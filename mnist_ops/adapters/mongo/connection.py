@@ -1,0 +1,36 @@
+"""A connection becomes a MongoDB client."""
+
+from typing import Any
+from urllib.parse import quote_plus
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from mnist_ops.adapters.mongo.bson_documents import Document
+from mnist_ops.domain.connections import Connection
+from mnist_ops.domain.errors import Permanent
+
+Mongo = MongoClient[Document]
+
+
+def mongo_client(where: Connection) -> Mongo:
+    """A client for a connection, its options as Airflow's MongoDB hook reads them.
+
+    Raises:
+        Permanent: the client refuses the connection.
+    """
+    options: dict[str, Any] = dict(where.extra)
+    scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
+    if str(options.pop("allow_insecure", False)).lower() == "true":
+        options["tlsAllowInvalidCertificates"] = True
+    address = f"{where.host or '127.0.0.1'}" + (f":{where.port}" if where.port else "")
+    if where.login and where.password:
+        address = f"{quote_plus(where.login)}:{quote_plus(where.password)}@{address}"
+    try:
+        return MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options)
+    except (PyMongoError, ValueError, TypeError, OSError) as error:
+        # Not chained and not quoted: such an error may hold the password.
+        names = ", ".join(sorted(options)) or "none"
+        raise Permanent(
+            f"mongo_default: {type(error).__name__}; its host, port or one of its options ({names}) is wrong"
+        ) from None

@@ -1,0 +1,317 @@
+"""What MongoDB decides: commits of runs, ledgers, released models and their champion, data sets.
+
+Each decision is one unique `_id` or one atomic update, so that it holds on every object store.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import cast
+
+from pymongo import WriteConcern
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+
+from mnist_ops.adapters.mongo.bson_documents import CODEC, Document
+from mnist_ops.adapters.mongo.records import translated
+from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
+from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.domain.gate import Decision
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcomes import Ledger
+from mnist_ops.domain.ports import RegisteredModel
+from mnist_ops.domain.records import BundleRef
+
+RUNS = "mnist_ops_runs"
+LEDGERS = "mnist_ops_ledgers"
+MODELS = "mnist_ops_models"
+DATASETS = "mnist_ops_datasets"
+
+_RESERVATION_TRIES = 20
+
+
+def _collection(database: Database[Document], name: str) -> Collection[Document]:
+    return database.get_collection(
+        name,
+        codec_options=CODEC,
+        write_concern=WriteConcern("majority"),
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def _upserted(write: Callable[..., object], query: Document, document: Document) -> None:
+    """Insert or update; two that insert at once collide, and the second then finds what to update."""
+    try:
+        translated(write, query, document, upsert=True)
+    except DuplicateKeyError:
+        translated(write, query, document, upsert=True)
+
+
+class MongoRuns:
+    """Commits and ledgers of runs."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._runs = _collection(database, RUNS)
+        self._ledgers = _collection(database, LEDGERS)
+
+    def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
+        """Set the generation's manifest if it has none yet; returns the one that stands."""
+        commit: Document = {
+            "_id": generation.id,
+            "run": generation.run,
+            "generation": generation.number,
+            "manifest": manifest_uri,
+            "at": at,
+        }
+        try:
+            translated(self._insert_run, commit)
+        except DuplicateKeyError:
+            standing = self.committed(generation)
+            if standing is None:
+                raise Transient(f"{generation.id}: its commit was there and is gone") from None
+            return standing
+        return manifest_uri
+
+    def _insert_run(self, commit: Document) -> None:
+        self._runs.insert_one(commit)
+
+    def committed(self, generation: Generation) -> str | None:
+        """The manifest of a generation, once it is committed."""
+        commit = translated(self._runs.find_one, {"_id": generation.id})
+        return str(commit["manifest"]) if commit else None
+
+    def commits(self) -> Iterator[tuple[Generation, str]]:
+        """All generations that are committed, with their manifests."""
+        for commit in translated(lambda: list(self._runs.find())):
+            generation = Generation(str(commit["run"]), cast("int", commit["generation"]))
+            yield generation, str(commit["manifest"])
+
+    def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
+        """Allow a held generation to be published."""
+        release = {"by": who, "why": why, "at": at}
+        result = translated(
+            self._runs.update_one, {"_id": generation.id}, {"$set": {"hold_released": release}}
+        )
+        if result.matched_count == 0:
+            raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
+
+    def hold_released_by(self, generation: Generation) -> str | None:
+        """Who allowed it, if anybody did."""
+        commit = translated(self._runs.find_one, {"_id": generation.id})
+        release = commit.get("hold_released") if commit else None
+        return str(release["by"]) if isinstance(release, Mapping) else None
+
+    def put_ledger(self, ledger: Ledger) -> None:
+        """Keep a generation's ledger, replacing an earlier one of the same generation."""
+        key = ledger.generation.id
+        _upserted(self._ledgers.replace_one, {"_id": key}, {"_id": key, **ledger.document()})
+
+    def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
+        """The ledgers of the runs whose key begins with `run_prefix`, oldest first."""
+        query = {"_id": {"$gte": run_prefix, "$lt": run_prefix + "\U0010ffff"}}
+        yield from translated(lambda: list(self._ledgers.find(query).sort("finished_at", 1)))
+
+
+class MongoModels:
+    """Released models, a document a version, and the champion's alias.
+
+    A version's document is made by `reserve`, filled once by `register`. The alias is one
+    document a name, which also holds its whole history, newest first: both change in one atomic update.
+    """
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._models = _collection(database, MODELS)
+
+    def champion(self, name: str) -> BundleRef | None:
+        """The bundle in production."""
+        alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
+        return _bundle(alias) if alias else None
+
+    def reserve(self, name: str, training: str) -> int:
+        """The version number of a training's model: the same one whenever it is asked again."""
+        for _ in range(_RESERVATION_TRIES):
+            # The last number is read first: if this training gets one in between, the insert collides.
+            version = self._last_version(name) + 1
+            reserved = translated(self._models.find_one, {"name": name, "training": training})
+            if reserved:
+                return cast("int", reserved["version"])
+            reservation: Document = {
+                "_id": f"{name}/{version:06d}",
+                "name": name,
+                "version": version,
+                "training": training,
+            }
+            try:
+                translated(self._insert_model, reservation)
+            except DuplicateKeyError:
+                continue  # another training took this number; or this one, in a second attempt
+            return version
+        raise Transient(f"{name}: no free version number after {_RESERVATION_TRIES} tries")
+
+    def _last_version(self, name: str) -> int:
+        newest = translated(
+            self._models.find_one,
+            {"name": name, "version": {"$exists": True}, "alias": None},
+            sort=[("version", -1)],
+        )
+        return cast("int", newest["version"]) if newest else 0
+
+    def _insert_model(self, document: Document) -> None:
+        self._models.insert_one(document)
+
+    def register(self, model: RegisteredModel) -> RegisteredModel:
+        """Record a released model, once; returns the one that stands for its version."""
+        bundle = model.bundle
+        key = f"{bundle.name}/{bundle.version:06d}"
+        values = {
+            "uri": bundle.uri,
+            "digest": bundle.digest,
+            "metrics": dict(model.metrics),
+            "released_at": model.released_at,
+        }
+        mine = {"_id": key, "training": model.training}
+        translated(self._models.update_one, {**mine, "uri": None}, {"$set": values})
+        if model.decision is not None:
+            decision = _decision_document(model.decision)
+            translated(self._models.update_one, mine, {"$set": {"decision": decision}})
+        standing = translated(self._models.find_one, mine)
+        if standing is None:
+            raise Permanent(f"{key}: not reserved for {model.training}")
+        return _model(standing)
+
+    def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
+        """Make a bundle the champion if `expected` still is; False if it is not."""
+        if bundle == expected:
+            return self.champion(bundle.name) == bundle
+        change = ChampionChange(Action.PROMOTION, bundle, expected, promotion)
+        return self._moved(change, {}) or self.champion(bundle.name) == bundle
+
+    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+        """Restore the champion before the present one and return it."""
+        history = self.history(name)
+        if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
+            return history[0].bundle
+        former = restored_by_rollback(name, history)
+        change = ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion)
+        # Only out of the history that was read: two that go back at once must not go back twice.
+        if not self._moved(change, {"history": {"$size": len(history)}}):
+            raise Transient(f"{name}: the champion was changed at the same moment; look again")
+        return former
+
+    def history(self, name: str) -> Sequence[ChampionChange]:
+        """Every change of the champion, newest first."""
+        alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
+        changes = cast("Sequence[Document]", alias.get("history", [])) if alias else []
+        return [_change(name, document) for document in changes]
+
+    def _moved(self, change: ChampionChange, condition: Document) -> bool:
+        """Move the alias and note the change, in one update; False if the former champion is none now."""
+        bundle, former = change.bundle, change.former
+        key = f"{bundle.name}/champion"
+        alias: Document = {
+            "alias": "champion",
+            "name": bundle.name,
+            **_reference(bundle),
+            "promoted_at": change.promotion.at,
+        }
+        noted = _change_document(change)
+        if former is None:
+            try:
+                translated(self._insert_model, {"_id": key, **alias, "history": [noted]})
+            except DuplicateKeyError:
+                return False
+            return True
+        update = {"$set": alias, "$push": {"history": {"$each": [noted], "$position": 0}}}
+        standing = {"_id": key, "digest": former.digest, "version": former.version, **condition}
+        return translated(self._models.find_one_and_update, standing, update) is not None
+
+    def models(self, name: str) -> Sequence[RegisteredModel]:
+        """All registered versions, oldest first."""
+        query = {"name": name, "uri": {"$ne": None}, "alias": None}
+        found = translated(lambda: list(self._models.find(query).sort("version", 1)))
+        return [_model(document) for document in found]
+
+
+class MongoDatasets:
+    """Built data sets."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._datasets = _collection(database, DATASETS)
+
+    def newest_dataset(self) -> str | None:
+        """The URI of the newest data set's manifest."""
+        newest = translated(self._datasets.find_one, {}, sort=[("at", -1)])
+        return str(newest["_id"]) if newest else None
+
+    def put_dataset(self, uri: str, at: datetime) -> None:
+        """Record a built data set."""
+        _upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
+
+    def datasets(self) -> Sequence[str]:
+        """The URIs of the manifests of all of them."""
+        return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
+
+
+def _bundle(document: Document) -> BundleRef:
+    return _referred(str(document["name"]), document)
+
+
+def _referred(name: str, document: Document) -> BundleRef:
+    return BundleRef(
+        name=name,
+        version=cast("int", document["version"]),
+        uri=str(document["uri"]),
+        digest=str(document["digest"]),
+    )
+
+
+def _reference(bundle: BundleRef) -> Document:
+    return {"version": bundle.version, "uri": bundle.uri, "digest": bundle.digest}
+
+
+def _change(name: str, document: Document) -> ChampionChange:
+    former = cast("Document | None", document["former"])
+    return ChampionChange(
+        action=Action(str(document["action"])),
+        bundle=_referred(name, cast("Document", document["bundle"])),
+        former=_referred(name, former) if former else None,
+        promotion=Promotion(cast("datetime", document["at"]), str(document["who"]), str(document["why"])),
+    )
+
+
+def _change_document(change: ChampionChange) -> Document:
+    return {
+        "action": str(change.action),
+        "bundle": _reference(change.bundle),
+        "former": _reference(change.former) if change.former else None,
+        **asdict(change.promotion),
+    }
+
+
+def _decision(name: str, document: Document) -> Decision:
+    # Decisions from before it was noted have no `compared_with`.
+    champion = cast("Document | None", document.get("compared_with"))
+    return Decision(
+        promote=cast("bool", document["promote"]),
+        why=str(document["why"]),
+        p_value=cast("float | None", document["p_value"]),
+        compared_with=_referred(name, champion) if champion else None,
+    )
+
+
+def _decision_document(decision: Decision) -> Document:
+    champion = decision.compared_with
+    return asdict(decision) | {"compared_with": _reference(champion) if champion else None}
+
+
+def _model(document: Document) -> RegisteredModel:
+    decision = cast("Document | None", document.get("decision"))
+    return RegisteredModel(
+        bundle=_bundle(document),
+        training=str(document["training"]),
+        metrics=cast("Mapping[str, float]", document["metrics"]),
+        released_at=cast("datetime", document["released_at"]),
+        decision=_decision(str(document["name"]), decision) if decision else None,
+    )

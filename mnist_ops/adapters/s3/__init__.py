@@ -1,0 +1,1 @@
+"""S3: immutable objects, images by s3:// URL, and garbage collection."""

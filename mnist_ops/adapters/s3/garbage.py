@@ -1,0 +1,92 @@
+"""Listing objects with their ages, and deleting them, in S3 or in a store that speaks its protocol."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mnist_ops.adapters.s3.objects import translate
+from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# The protocol's own limit.
+_KEYS_PER_REQUEST = 1_000
+
+
+class S3Sweeper:
+    """Sweeps the objects of one bucket under one prefix. Implements `ObjectSweeper`.
+
+    Args:
+        client: a boto3 S3 client.
+        bucket: the bucket's name.
+        prefix: of all keys; no slash at its ends; may be empty.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys begin with a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._translating(prefix):
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield StoredObject(key, entry["Size"], entry["LastModified"])
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete objects; returns what the store said of those that it did not delete, by key."""
+        failed = {}
+        for start in range(0, len(keys), _KEYS_PER_REQUEST):
+            chosen = keys[start : start + _KEYS_PER_REQUEST]
+            with self._translating(chosen[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": self._prefix + key} for key in chosen], "Quiet": True},
+                )
+            for error in answer.get("Errors", []):
+                if error.get("Code") != "NoSuchKey":
+                    words = f"{error.get('Code')}: {error.get('Message')}"
+                    failed[error.get("Key", "").removeprefix(self._prefix)] = words
+        return failed
+
+    def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """The uploads in pieces that were begun below a prefix, and neither completed nor aborted."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._translating(prefix):
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    # Some stores list more than was asked for.
+                    if upload["Key"].startswith(self._prefix + prefix):
+                        key = upload["Key"].removeprefix(self._prefix)
+                        yield UnfinishedUpload(key, upload["UploadId"], upload["Initiated"])
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Give an upload up. Nothing happens where it is gone."""
+        try:
+            self._client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._prefix + upload.key, UploadId=upload.id
+            )
+        except (ClientError, BotoCoreError) as error:
+            if (
+                isinstance(error, ClientError)
+                and error.response.get("Error", {}).get("Code") == "NoSuchUpload"
+            ):
+                return
+            raise translate(f"s3://{self._bucket}/{self._prefix}{upload.key}", error) from error
+
+    @contextmanager
+    def _translating(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            raise translate(f"s3://{self._bucket}/{self._prefix}{key}", error) from error

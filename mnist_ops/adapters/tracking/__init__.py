@@ -1,0 +1,1 @@
+"""Experiment trackers: TensorBoard, SQLite, MLflow and the console."""

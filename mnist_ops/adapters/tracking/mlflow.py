@@ -1,0 +1,154 @@
+"""Trainings in an MLflow server, by way of `mlflow-skinny`; its errors become Transient."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.vision.training.tracking import Experiment, Outcome, QueueSummary, Status, Tracker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+_RETRIES, _TIMEOUT_S = 2, 20  # of a request: with its own 7 retries, MLflow would hold a training for minutes
+_BATCH = 100  # numbers a request: a round trip a step would be felt
+_LONGEST = 5000  # characters of a tag: MLflow takes somewhat more
+_NAME_TAG = "mnist_ops.experiment"
+_STATUS = {
+    Status.RUNNING: "RUNNING",
+    Status.FINISHED: "FINISHED",
+    Status.FAILED: "FAILED",
+    Status.INTERRUPTED: "KILLED",
+}
+
+
+class MlflowTracker(Tracker):
+    """Writes a run of an MLflow experiment; distributions and embeddings have no place there.
+
+    A training that goes on adds to its run; MLflow keeps what was noted of the same steps before.
+
+    Args:
+        uri: of the tracking server; a token or password is taken as MLflow documents it.
+        group: the MLflow experiment that the runs are put under.
+        now_ms: the clock, in milliseconds since 1970.
+
+    Raises:
+        Permanent: `mlflow-skinny` is not installed.
+    """
+
+    name = "mlflow"
+
+    def __init__(
+        self, uri: str, group: str, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
+    ) -> None:
+        if find_spec("mlflow") is None:
+            raise Permanent("the tracker mlflow needs the extra `mlflow`: pip install 'mnist-ops[mlflow]'")
+        self._uri, self._group, self._now_ms = uri, group, now_ms
+        self._client: Any = None
+        self._run = ""
+        self._waiting: list[Any] = []
+
+    def begin(self, experiment: Experiment) -> None:
+        """Open a run of that name, or go on with the one there is."""
+        mlflow = _mlflow()
+        with _sending():
+            self._client = mlflow.MlflowClient(tracking_uri=self._uri)
+            group = self._client.get_experiment_by_name(self._group)
+            group_id = group.experiment_id if group else self._client.create_experiment(self._group)
+            former = self._client.search_runs(
+                [group_id], f"tags.`{_NAME_TAG}` = '{experiment.name}'", max_results=1
+            )
+            if former:
+                self._run = former[0].info.run_id
+                self._client.update_run(self._run, status=_STATUS[Status.RUNNING])
+                return
+            tags = {f"environment.{name}": value for name, value in experiment.environment.items()}
+            tags |= {_NAME_TAG: experiment.name, "dataset": experiment.dataset, "device": experiment.device}
+            started = int(experiment.started_at.timestamp() * 1000)
+            run = self._client.create_run(group_id, started, tags, run_name=experiment.name)
+            self._run = run.info.run_id
+            params = [mlflow.entities.Param(name, str(value)) for name, value in experiment.config.items()]
+            self._client.log_batch(self._run, params=params)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Send them, when there are enough for a request."""
+        metric, at = _mlflow().entities.Metric, self._now_ms()
+        self._waiting += [metric(tag, value, at, step) for tag, value in values.items()]
+        if len(self._waiting) >= _BATCH:
+            self._flush()
+
+    def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
+        """Send their mean, std, min and max as scalars."""
+        for tag, summary in values.items():
+            self.scalars(step, summary.scalars(tag))
+
+    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+        """Send one picture of all of them as an artifact, captions included."""
+        from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free, numpy when needed
+
+        with _sending():
+            self._client.log_image(self._run, sample_grid(images, captions), f"{tag}-{step:05d}.png")
+
+    def graph(self, network: "nn.Module", example: "Tensor") -> None:
+        """Send the layers as a text."""
+        del example
+        with _sending():
+            self._client.log_text(self._run, f"{network}\n", "graph.txt")
+
+    def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
+        """Send the final metrics; the config is among the run's parameters."""
+        del config
+        self.scalars(0, metrics)
+        self._flush()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Send what waits, and end the run."""
+        self._flush()
+        with _sending():
+            if outcome.why:
+                self._client.set_tag(self._run, "why", outcome.why[:_LONGEST])
+            if outcome.best_epoch is not None:
+                self._client.set_tag(self._run, "best_epoch", str(outcome.best_epoch))
+            ended = int(outcome.at.timestamp() * 1000)
+            self._client.set_terminated(self._run, _STATUS[outcome.status], ended)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            with _sending():
+                self._client.log_batch(self._run, metrics=waiting)
+
+
+def _mlflow() -> ModuleType:
+    """The package, told not to report to its makers and to give up soon where the server is away."""
+    mlflow = import_module("mlflow")
+    switches = import_module("mlflow.environment_variables")
+    if not switches.MLFLOW_DISABLE_TELEMETRY.get():
+        switches.MLFLOW_DISABLE_TELEMETRY.set(True)
+        import_module("mlflow.telemetry").set_telemetry_client()
+    for switch, value in (
+        (switches.MLFLOW_HTTP_REQUEST_MAX_RETRIES, _RETRIES),
+        (switches.MLFLOW_HTTP_REQUEST_TIMEOUT, _TIMEOUT_S),
+    ):
+        if not switch.is_set():
+            switch.set(value)
+    return mlflow
+
+
+@contextmanager
+def _sending() -> Iterator[None]:
+    """MLflow's errors, and those of the connection, become Transient; what it prints goes to the errors."""
+    failed: type[Exception] = import_module("mlflow.exceptions").MlflowException
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (failed, OSError) as error:
+        raise Transient(f"MLflow does not take it: {error}") from error

@@ -1,0 +1,204 @@
+"""Trainings as event files that TensorBoard shows, and TensorBoard itself.
+
+Errors of its files, and what its writers raise over a network or numbers that they cannot show, become
+Transient. torch and TensorBoard are imported when they are used.
+"""
+
+import contextlib
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.vision.training.tracking import Experiment, Outcome, QueueSummary, Tracker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+_FLUSH_S = 10  # how long a number may wait before TensorBoard can see it
+_LARGEST = 1e19  # of a value in a histogram: its last bin ends at 1e20
+
+
+class TensorBoardTracker(Tracker):
+    """Writes the event files of an experiment into a folder of its name.
+
+    Args:
+        folder: of all experiments.
+
+    Raises:
+        Permanent: TensorBoard or torch is not installed.
+    """
+
+    name = "tensorboard"
+
+    def __init__(self, folder: Path) -> None:
+        _require("torch")
+        _require("tensorboard")
+        self._folder, self._run = folder, folder
+        self._writer: SummaryWriter | None = None
+        self._replaces = False
+
+    def begin(self, experiment: Experiment) -> None:
+        """Open the experiment's folder; what stands there from its first new step on will be replaced."""
+        self._run = self._folder / experiment.name
+        with _writing():
+            self._replaces = any(self._run.glob("events.out.tfevents.*"))
+            self._writer = self._open()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write each under its tag."""
+        with _writing():
+            writer = self._from(step)
+            for tag, value in values.items():
+                writer.add_scalar(tag, value, step)
+
+    def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
+        """Write their mean, std, min and max as scalars."""
+        for tag, summary in values.items():
+            self.scalars(step, summary.scalars(tag))
+
+    def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
+        """Write the distribution of the finite values; nothing where there are none."""
+        import numpy as np
+
+        with _writing():
+            writer = self._from(step)
+            for tag, array in values.items():
+                finite = array[np.isfinite(array)].astype(np.float64)
+                if finite.size:
+                    writer.add_histogram(tag, finite.clip(-_LARGEST, _LARGEST), step)
+
+    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+        """Write one picture of all of them, captions included."""
+        from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free floors stay quick
+
+        with _writing():
+            self._opened.add_image(tag, sample_grid(images, captions), step, dataformats="HWC")
+
+    def graph(self, network: "nn.Module", example: "Tensor") -> None:
+        """Write the operations that the example goes through."""
+        # The writer prints what it could not trace; standard output is for results.
+        with _writing(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            # TensorBoard's writer traces, which torch has deprecated.
+            warnings.simplefilter("ignore")
+            self._opened.add_graph(network, example)
+
+    def embedding(
+        self,
+        step: int,
+        tag: str,
+        vectors: "NDArray[np.floating]",
+        labels: Sequence[str],
+        images: "NDArray[np.uint8]",
+    ) -> None:
+        """Write vectors, labels and a sprite of the images for the projector."""
+        import torch
+
+        sprite = torch.tensor(images)[:, None].float() / 255
+        # The writer prints that it replaces a former embedding; standard output is for results.
+        with _writing(), contextlib.redirect_stdout(sys.stderr):
+            self._opened.add_embedding(vectors, list(labels), sprite, step, tag)
+
+    def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
+        """Write them for the HPARAMS page, and the metrics as scalars."""
+        hparams = import_module("torch.utils.tensorboard.summary").hparams
+        plain = {name: _plain(value) for name, value in config.items()}
+        with _writing():
+            # `add_hparams` would open a second file, and TensorBoard leaves the first one for it. Its
+            # first summary lists what the page may show, and would do so for all experiments at once:
+            # without it TensorBoard finds that out by looking at all of them.
+            writer: Any = self._opened.file_writer
+            _, started, ended = hparams(plain, dict(metrics))
+            writer.add_summary(started)
+            writer.add_summary(ended)
+            for tag, value in metrics.items():
+                self._opened.add_scalar(tag, value)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Close the event file; harmless when it is closed."""
+        del outcome
+        if self._writer is not None:
+            with _writing():
+                self._writer.close()
+
+    @property
+    def _opened(self) -> "SummaryWriter":
+        if self._writer is None:
+            raise Permanent("tensorboard: no experiment has begun")
+        return self._writer
+
+    def _from(self, step: int) -> "SummaryWriter":
+        """The writer for something of a step; the first of a training that goes on hides what follows it."""
+        if self._replaces:
+            self._replaces = False
+            self._opened.close()
+            self._writer = self._open(step)
+        return self._opened
+
+    def _open(self, purge_step: int | None = None) -> "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._run), purge_step=purge_step, flush_secs=_FLUSH_S)
+
+
+def serve(folder: Path, port: int) -> None:
+    """Run TensorBoard on 127.0.0.1 until it is stopped.
+
+    Args:
+        folder: of all experiments.
+        port: where it listens.
+
+    Raises:
+        Permanent: TensorBoard is not installed, there is nothing to show, or the port is taken.
+    """
+    _require("tensorboard")
+    if not folder.is_dir():
+        raise Permanent(f"{folder}: no training has been tracked for TensorBoard yet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what its plugins bring with them
+        program, default = (import_module(f"tensorboard.{name}") for name in ("program", "default"))
+        plugins = default.get_plugins()
+    server: Any = program.TensorBoard(plugins=plugins)
+    # The faster loader is experimental, and a process more.
+    server.configure(
+        logdir=str(folder), host="127.0.0.1", port=port, load_fast="false", reload_multifile=True
+    )
+    if server.main():
+        raise Permanent(f"TensorBoard did not start on 127.0.0.1:{port}")
+
+
+def _require(module: str) -> None:
+    if find_spec(module) is None:
+        raise Permanent(f"{module} is not installed; the dependency group `train` brings it")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """What the writers raise becomes Transient.
+
+    Beside OSError these are, as torch 2 has them: RuntimeError, TypeError and TracingCheckError of a network
+    that cannot be traced, or differs from its trace; ValueError of a histogram without a bin; and
+    AssertionError of an embedding whose counts differ.
+    """
+    untraceable: type[Exception] = import_module("torch.jit").TracingCheckError
+    try:
+        yield
+    except OSError as error:
+        raise Transient(f"its event files cannot be written: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, untraceable) as error:
+        raise Transient(f"its writer does not take it: {type(error).__name__}: {error}") from error
+
+
+def _plain(value: object) -> bool | int | float | str | None:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return json.dumps(value)

@@ -1,0 +1,122 @@
+"""A training's checkpoints: on the disk of the machine that trains, and in the object store."""
+
+import contextlib
+import logging
+import re
+import shutil
+from pathlib import Path
+
+from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.steps.artifacts.objects import check_digest, get_verified
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.training.checkpoint import Checkpoint, checkpoint_of
+
+_NAME = re.compile(r"^epoch-(\d{6})-([0-9a-f]{64})\.safetensors$")
+
+_log = logging.getLogger(__name__)
+
+
+def epoch_in_name(uri: str) -> int | None:
+    """The epoch that a checkpoint's URI or key names; None for what is no checkpoint."""
+    match = _NAME.match(uri.rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
+class StoredCheckpoints:
+    """The checkpoints of one training: of one config on one data set, in one generation.
+
+    Each is written to the disk first and then to the object store, so that a training goes on after
+    losing either. Names carry the digest: a damaged one is passed over for the one before it.
+
+    Args:
+        objects: the object store.
+        generation: whose training it is.
+        dataset_uri: the data set's manifest.
+        config: the training's.
+        folder: of all trainings on this disk; None to keep checkpoints in the object store alone.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        generation: Generation,
+        dataset_uri: str,
+        config: TrainingConfig,
+        folder: Path | None = None,
+    ) -> None:
+        trial = sha256_hex(f"{dataset_uri}\n{config.model_dump_json()}".encode())[:16]
+        self._objects = objects
+        self._prefix = f"trainings/{generation.id}/checkpoints-{trial}"
+        self._folder = None if folder is None else folder / self._prefix
+
+    def uris(self) -> list[str]:
+        """Those in the object store, one an epoch, the first epoch first."""
+        stored = {}
+        for key in sorted(self._objects.keys(f"{self._prefix}/")):
+            if epoch := epoch_in_name(key):
+                stored[epoch] = self._objects.uri(key)
+        return [uri for _, uri in sorted(stored.items())]
+
+    def newest(self) -> Checkpoint | None:
+        """The one of the latest epoch that is whole."""
+        stored = self._stored()
+        for name in sorted({*self._here(), *stored}, reverse=True):
+            try:
+                data = self._read(name)
+                checkpoint = checkpoint_of(data)
+                if name not in stored:  # it was killed before the upload
+                    self._objects.put_bytes(f"{self._prefix}/{name}", data)
+                return checkpoint  # noqa: TRY300 (nothing but reading and keeping it may fail)
+            except Permanent as error:
+                _log.warning("passing over a checkpoint: %s", error)
+        return None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint."""
+        data = checkpoint.to_bytes()
+        name = f"epoch-{checkpoint.epoch:06d}-{sha256_hex(data)}.safetensors"
+        if self._folder is not None:
+            try:
+                _write(self._folder / name, data)
+            except OSError as error:
+                _log.warning("%s cannot be written (%s): the object store has it alone", name, error)
+        self._objects.put_bytes(f"{self._prefix}/{name}", data)
+
+    def leave_the_disk(self) -> None:
+        """Remove those on the disk: the training is done, and the object store has all."""
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self._folder)
+
+    def _here(self) -> set[str]:
+        """The names of those on the disk."""
+        if self._folder is None:
+            return set()
+        return {path.name for path in self._folder.glob("epoch-*") if _NAME.match(path.name)}
+
+    def _stored(self) -> set[str]:
+        """The names of those in the object store."""
+        names = {key.rpartition("/")[2] for key in self._objects.keys(f"{self._prefix}/")}
+        return {name for name in names if _NAME.match(name)}
+
+    def _read(self, name: str) -> bytes:
+        path = None if self._folder is None else self._folder / name
+        if path is not None and path.exists():
+            try:
+                data = path.read_bytes()
+                check_digest(str(path), sha256_hex(data), digest_in_name(name))
+            except (OSError, Damaged) as error:
+                _log.warning("%s: taking the object store's", error)
+            else:
+                return data
+        return get_verified(self._objects, self._objects.uri(f"{self._prefix}/{name}"))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)

@@ -1,0 +1,242 @@
+"""The parts of a snapshot: gzipped, concatenated BSON documents, as `mongodump --gzip` writes them."""
+
+import gzip
+import hashlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.manifest import Part
+from mnist_ops.domain.ports import ObjectStore, Upload
+from mnist_ops.steps.artifacts.objects import check_digest, file_digest
+
+# A BSON document begins with its own length, its smallest is empty.
+_LENGTH_BYTES = 4
+_SMALLEST_DOCUMENT = 5
+# Bytes that are unpacked at once; most documents are far smaller.
+_CHUNK = 1 << 18
+# Level 4 keeps up with the database on one core; 6 shrinks records by some 4 % more for twice the time.
+GZIP_LEVEL = 4
+
+
+# So many slices wait for the compressing thread: reading goes on meanwhile, memory is bounded.
+_SLICES_AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPart:
+    """A part that is in the store.
+
+    Attributes:
+        uri: where it lies.
+        records: documents in it.
+        size: bytes, compressed.
+        sha256: of the compressed bytes, hexadecimal.
+        first: the first document.
+        last: the last document.
+    """
+
+    uri: str
+    records: int
+    size: int
+    sha256: str
+    first: bytes
+    last: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Documents of one batch that go into the same part.
+
+    Attributes:
+        part: its number.
+        data: concatenated BSON documents, at least one.
+        records: how many.
+        last: where the last one begins.
+        full: whether nothing more goes into the part.
+    """
+
+    part: int
+    data: bytes
+    records: int
+    last: int
+    full: bool
+
+
+def write_parts(
+    batches: Iterable[bytes], sizes: Iterable[int], begin: Callable[[int], Upload]
+) -> Iterator[WrittenPart]:
+    """Cut batches of concatenated BSON documents into parts and store them, in order.
+
+    A thread of its own compresses, hashes and uploads what was read, while more is read. Whatever goes
+    wrong, also on the caller's side, no part is left half written.
+
+    Args:
+        batches: as the database sent them; read a few ahead of what is written.
+        sizes: documents a part, endless; the last part may have fewer.
+        begin: begins the upload of a part, by its number.
+    """
+    writer, pending = _Writer(begin), deque[Future[WrittenPart | None]]()
+    with ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-parts") as thread:
+        try:
+            for piece in _slices(batches, sizes):
+                pending.append(thread.submit(writer.write, piece))
+                if len(pending) > _SLICES_AHEAD and (written := pending.popleft().result()) is not None:
+                    yield written
+            pending.append(thread.submit(writer.finish))
+            while pending:
+                if (written := pending.popleft().result()) is not None:
+                    yield written
+        finally:
+            for future in pending:
+                future.cancel()
+            thread.submit(writer.abort).result()
+
+
+def _slices(batches: Iterable[bytes], sizes: Iterable[int]) -> Iterator[_Slice]:
+    """Cut batches where parts end; only the documents' lengths are looked at."""
+    limits = iter(sizes)
+    number, room = 0, next(limits)
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            records, last, end = _walk(batch, start, room)
+            room -= records
+            yield _Slice(number, batch[start:end], records, last - start, not room)
+            if not room:
+                number, room = number + 1, next(limits)
+            start = end
+
+
+def _walk(batch: bytes, start: int, limit: int) -> tuple[int, int, int]:
+    """Go over at most `limit` documents; returns how many, where the last begins and where it ends."""
+    records, last, end, length = 0, start, start, len(batch)
+    while end < length and records < limit:
+        last, end = end, _end_of_document(batch, end)
+        records += 1
+    return records, last, end
+
+
+class _Writer:
+    """Compresses, hashes and uploads one part after the other. All calls come from one thread."""
+
+    def __init__(self, begin: Callable[[int], Upload]) -> None:
+        self._begin = begin
+        self._upload: Upload | None = None
+        self._part: _OpenPart | None = None
+        self._failed = False
+
+    def write(self, piece: _Slice) -> WrittenPart | None:
+        """Add documents to the open part, or open one; returns the part where it is full."""
+        if self._failed:
+            return None  # the error is on its way to the caller
+        try:
+            if self._part is None:
+                self._upload = self._begin(piece.part)
+                self._part = _OpenPart(self._upload, piece)
+            self._part.add(piece)
+            return self.finish() if piece.full else None
+        except BaseException:
+            self._failed = True
+            raise
+
+    def finish(self) -> WrittenPart | None:
+        """Finish the open part, if there is one."""
+        if self._part is None or self._failed:
+            return None
+        written = self._part.finish()
+        self._upload = self._part = None
+        return written
+
+    def abort(self) -> None:
+        """Give up the open part, if there is one."""
+        if self._upload is not None:
+            self._upload.abort()
+
+
+class _OpenPart:
+    """A part in the making: what gzip gives is hashed and uploaded."""
+
+    def __init__(self, upload: Upload, first: _Slice) -> None:
+        self._upload = upload
+        self._first = first.data[: _end_of_document(first.data, 0)]
+        self._last = b""
+        self._records = self._size = 0
+        self._sha256 = hashlib.sha256()
+        # No name and no time in the header: the same documents give the same bytes.
+        self._gzip = gzip.GzipFile("", "wb", GZIP_LEVEL, self, mtime=0)
+
+    def add(self, piece: _Slice) -> None:
+        """Compress documents."""
+        self._gzip.write(piece.data)
+        self._records += piece.records
+        self._last = piece.data[piece.last :]
+
+    def write(self, data: bytes) -> int:
+        """Take compressed bytes."""
+        self._sha256.update(data)
+        self._size += len(data)
+        self._upload.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back: gzip flushes what it writes to."""
+
+    def finish(self) -> WrittenPart:
+        """Write the end and put the object there."""
+        self._gzip.close()
+        digest = self._sha256.hexdigest()
+        return WrittenPart(self._upload.finish(), self._records, self._size, digest, self._first, self._last)
+
+
+def cut(batch: bytes) -> Iterator[bytes]:
+    """Cut concatenated BSON documents apart.
+
+    Raises:
+        Damaged: the bytes end within a document.
+    """
+    position = 0
+    while position < len(batch):
+        end = _end_of_document(batch, position)
+        yield batch[position:end]
+        position = end
+
+
+def _end_of_document(batch: bytes, start: int) -> int:
+    length = int.from_bytes(batch[start : start + _LENGTH_BYTES], "little")
+    end = start + length
+    if length < _SMALLEST_DOCUMENT or end > len(batch):
+        raise Damaged(f"a BSON document of {length} bytes at {start} of {len(batch)} bytes")
+    return end
+
+
+def read_part(objects: ObjectStore, part: Part) -> Iterator[bytes]:
+    """The documents of a part, in order; the whole object is verified before the first.
+
+    Raises:
+        ObjectMissing, Damaged: the part is not what the manifest names.
+    """
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
+        path = Path(folder) / "part.bson.gz"
+        objects.get_file(part.uri, path)
+        check_digest(part.uri, file_digest(path), part.sha256)
+        with gzip.open(path, "rb") as stream:
+            yield from _documents(stream, part.uri)
+
+
+def _documents(stream: gzip.GzipFile, uri: str) -> Iterator[bytes]:
+    left = b""
+    while chunk := stream.read(_CHUNK):
+        data, start = left + chunk, 0
+        while (end := start + int.from_bytes(data[start : start + _LENGTH_BYTES], "little")) <= len(data):
+            if end < start + _SMALLEST_DOCUMENT:
+                break
+            yield data[start:end]
+            start = end
+        left = data[start:]
+    if left:
+        raise Damaged(f"{uri}: ends within a document")

@@ -1,0 +1,1 @@
+"""Bundles, and classifying with them; torch-free on a CPU."""

@@ -1,0 +1,125 @@
+"""The networks, by name: float32 (N, 1, 32, 32), normalised, to logits (N, classes).
+
+Sources: `lenet5` is LeNet-5 of LeCun et al. 1998, section II.B, in its present form (batch
+normalisation, ReLU and max pooling instead of tanh and trainable pooling; 61,750 parameters for 10
+classes). `conv20-50-500` has the sizes of Caffe's LeNet example (20 and 50 kernels, 500 hidden units);
+its kernel sizes can be chosen. `mnistnet` (6 and 16 kernels, 120-84-10, no normalisation) and
+`pytorch-example` (32 and 64 kernels of 3 by 3, dropout) have the sizes that many tutorials train.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mnist_ops.vision.config.networks import KernelSizes, kernel_sizes_of
+from mnist_ops.vision.data.examples import CLASSES
+
+INPUT_SIDE = 32  # pixels: what the networks see
+
+
+class ConvolutionalNetwork(nn.Module):
+    """Convolutions, then fully connected layers; the first of these is sized for what it gets.
+
+    Args:
+        features: float32 (N, 1, 32, 32) to (N, channels, height, width).
+        head: from the number of features to the layers that make logits of them; the last of these is
+            linear, and its input is the picture's embedding.
+    """
+
+    def __init__(self, features: nn.Sequential, head: Callable[[int], nn.Sequential]) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head(_feature_count(features))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised pixels (N, 1, 32, 32)."""
+        logits: Tensor = self.head(self.features(pixels).flatten(1))
+        return logits
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What the last layer sees (N, D) of normalised pixels (N, 1, 32, 32)."""
+        embedding: Tensor = self.head[:-1](self.features(pixels).flatten(1))
+        return embedding
+
+
+def _feature_count(features: nn.Sequential) -> int:
+    with torch.no_grad():
+        # Without batch normalisation's training mode: the shape must leave its averages as they are.
+        extracted: Tensor = features.eval()(torch.zeros(1, 1, INPUT_SIDE, INPUT_SIDE))
+    features.train()
+    return extracted.numel()
+
+
+def _lenet5(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
+    # Pooling before ReLU gives what ReLU before pooling gives, from a quarter of the pixels.
+    return ConvolutionalNetwork(
+        nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU(),
+        ),
+        lambda size: nn.Sequential(
+            nn.Linear(size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
+        ),
+    )  # fmt: skip
+
+
+def _conv20_50_500(kernel_sizes: KernelSizes, classes: int) -> ConvolutionalNetwork:
+    first, second = kernel_sizes
+    return ConvolutionalNetwork(
+        nn.Sequential(
+            nn.Conv2d(1, 20, first), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(20, 50, second), nn.MaxPool2d(2), nn.ReLU(),
+        ),
+        lambda size: nn.Sequential(nn.Linear(size, 500), nn.ReLU(), nn.Linear(500, classes)),
+    )  # fmt: skip
+
+
+def _mnistnet(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
+    return ConvolutionalNetwork(
+        nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU()
+        ),
+        lambda size: nn.Sequential(
+            nn.Linear(size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
+        ),
+    )
+
+
+def _pytorch_example(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
+    return ConvolutionalNetwork(
+        nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout(0.25)
+        ),
+        lambda size: nn.Sequential(nn.Linear(size, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, classes)),
+    )
+
+
+_MAKERS = {
+    "lenet5": _lenet5,
+    "conv20-50-500": _conv20_50_500,
+    "mnistnet": _mnistnet,
+    "pytorch-example": _pytorch_example,
+}
+
+
+def build_network(
+    name: str, kernel_sizes: KernelSizes | None = None, classes: int = CLASSES
+) -> ConvolutionalNetwork:
+    """A new network by its name, with random weights from torch's global generator.
+
+    Args:
+        name: one of `NETWORKS`.
+        kernel_sizes: pixels of the first and second convolution's side; None for the network's own.
+        classes: how many outputs it has.
+
+    Raises:
+        Permanent: no network has that name, or its kernel sizes cannot be chosen.
+    """
+    sizes = kernel_sizes_of(name, kernel_sizes)
+    return _MAKERS[name](sizes, classes)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many trainable numbers a network has."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

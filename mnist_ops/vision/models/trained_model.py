@@ -1,0 +1,76 @@
+"""What a training gives: its measures as it goes, and the trained network."""
+
+from dataclasses import dataclass
+
+from mnist_ops.vision.config.schema import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """What the last steps gave.
+
+    Attributes:
+        loss: of the last step, mean over its examples.
+        learning_rate: of the last step.
+        gradient_norm: L2, over all weights, of the last step.
+        examples_per_s: since the last such metrics.
+    """
+
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    examples_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """What a validation gave: at the end of each epoch, and between where the config says so.
+
+    Attributes:
+        epoch: from 1.
+        step: from 1, counted over all epochs.
+        train_loss: mean over the epoch's examples so far.
+        validation_accuracy: share of the validation fold, 0 to 1.
+        validation_nll: mean negative log-likelihood, nats.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    validation_accuracy: float
+    validation_nll: float
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """The higher, the better: the lower NLL, and among equals the accuracy.
+
+        NLL first: every example moves it, while on a small fold the highest accuracy of many epochs is luck.
+        """
+        return -self.validation_nll, self.validation_accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained network.
+
+    Attributes:
+        config: what it was trained with.
+        weights: those kept, in the safetensors format.
+        history: one entry a validation.
+        best_step: the validation whose weights were kept.
+    """
+
+    config: TrainingConfig
+    weights: bytes
+    history: tuple[EpochMetrics, ...]
+    best_step: int
+
+    @property
+    def best(self) -> EpochMetrics:
+        """The metrics of the weights kept."""
+        return next(metrics for metrics in self.history if metrics.step == self.best_step)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the weights kept, from 1."""
+        return self.best.epoch

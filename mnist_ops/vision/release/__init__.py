@@ -1,0 +1,1 @@
+"""Exporting a trained model as a bundle, with its report."""

@@ -1,0 +1,1 @@
+"""Training, its checkpoints and its tracking."""

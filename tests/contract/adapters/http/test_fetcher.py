@@ -1,0 +1,656 @@
+"""HTTP images against a server that misbehaves, and canaries that nobody may reach."""
+
+import random
+import socket
+import ssl
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mnist_ops.adapters.http import transfers as http_transfers
+from mnist_ops.adapters.http.fetcher import HttpImages
+from mnist_ops.domain.addresses import forbidden_because
+from mnist_ops.domain.fetch_policy import FetchPolicy
+from mnist_ops.domain.images import FetchedImage, FetchFailure
+from mnist_ops.domain.reasons import Reason
+from tests.faults.hostile_http import Canary, HostileServer
+from tests.faults.hostile_routes import BOMB, ROUTES, cuts, leads_to, ok
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+CAP = 100_000
+
+
+@pytest.fixture
+def server():
+    """A hostile server that the policy of `images` allows."""
+    with HostileServer(dict(ROUTES)) as running:
+        yield running
+
+
+@pytest.fixture
+def canary():
+    """A listener on loopback that the policy does not allow."""
+    with Canary() as listening:
+        yield listening
+
+
+@pytest.fixture
+def images(server):
+    """Makes a fetcher that may ask the server; closed at the end."""
+    made = []
+
+    def make(*, resolve=(), ca_file=None, **limits):
+        defaults = {
+            "max_bytes": CAP,
+            "backoff_s": 0.02,
+            "busy_attempts": 5,
+            "allowed_hosts": frozenset({server.host_port}),
+            "total_timeout_s": 10.0,
+        }
+        policy = FetchPolicy(**{**defaults, **limits})
+        fetcher = HttpImages(
+            policy, rng=random.Random(1), utcnow=lambda: NOW, resolve=resolve, ca_file=ca_file
+        )
+        made.append(fetcher)
+        return fetcher
+
+    yield make
+    for fetcher in made:
+        fetcher.close()
+
+
+def one(fetcher: HttpImages, url: str) -> FetchedImage | FetchFailure:
+    """The outcome of one URL."""
+    (outcome,) = fetcher.fetch([url])
+    assert outcome.url == url
+    return outcome
+
+
+# Order, connections, read-ahead.
+
+
+def test_outcomes_come_in_the_order_of_the_urls(server, images):
+    """Later URLs that are done earlier wait for their turn."""
+    urls = [server.url(f"late_first/{number}") for number in range(10)]
+    urls.insert(3, "nonsense")
+    outcomes = list(images().fetch(urls))
+    assert [outcome.url for outcome in outcomes] == urls
+    assert [type(outcome) for outcome in outcomes].count(FetchedImage) == 10
+    assert outcomes[5].payload == b"late_first/4"
+
+
+def test_no_urls_give_no_outcomes(images):
+    """An empty part is no special case."""
+    assert list(images().fetch([])) == []
+
+
+def test_connections_are_kept_between_requests_and_fetches(server, images):
+    """Hundreds of requests need no more connections than run at once."""
+    fetcher = images(per_host=4)
+    for _ in range(2):
+        assert all(
+            outcome.http_status == 200
+            for outcome in fetcher.fetch(server.url(f"ok/{number}") for number in range(300))
+        )
+    assert server.connections <= 4
+    assert server.busiest <= 4
+
+
+def test_the_cap_per_host_holds_and_leaves_other_hosts_their_share(images, server):
+    """A slow host is asked `per_host` at once, however many of its URLs come first."""
+    with HostileServer(dict(ROUTES)) as other:
+        fetcher = images(per_host=3, allowed_hosts=frozenset({server.host_port, other.host_port}))
+        urls = [server.url(f"slow/{number}") for number in range(9)]
+        answers = fetcher.fetch([*urls, *(other.url(f"ok/{number}") for number in range(20))])
+        next(answers)
+        assert sum(other.requests.values()) == 20
+        assert all(isinstance(answer, FetchedImage) for answer in answers)
+    assert server.busiest == 3
+
+
+def test_urls_are_read_lazily_and_only_so_far_ahead(server, images):
+    """No more than `read_ahead_count` URLs are read that the server has not been asked for."""
+    read = 0
+
+    def urls():
+        nonlocal read
+        while True:
+            read += 1
+            yield server.url(f"ok/{read}")
+
+    answers = images(read_ahead_count=10).fetch(urls())
+    assert read == 0
+    for _ in range(30):
+        next(answers)
+        assert read <= sum(server.requests.values()) + 10
+    answers.close()
+
+
+def test_bodies_held_for_the_reader_are_bounded(server, images):
+    """While the first URL is slow, others are fetched only up to `read_ahead_bytes`."""
+    fetcher = images(concurrency=2, read_ahead_bytes=300_000)
+    urls = [server.url("slow/1"), *(server.url(f"big/{90_000 + number}") for number in range(20))]
+    answers = fetcher.fetch(urls)
+    next(answers)
+    assert 4 <= sum(server.requests.values()) <= 6
+    assert len(list(answers)) == 20
+
+
+def test_a_reader_who_takes_its_time_causes_no_timeouts(server, images):
+    """The seconds of the total deadline are counted only while the fetcher may work."""
+    answers = images(total_timeout_s=1.0).fetch(
+        [server.url("ok/1"), *(server.url(f"slow/{number}") for number in range(4))]
+    )
+    outcomes = []
+    for outcome in answers:
+        outcomes.append(outcome)
+        time.sleep(1.2 if len(outcomes) == 1 else 0)
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
+
+
+def test_closing_early_ends_the_transfers(server, images):
+    """After an early close the connections of running transfers are closed and a new fetch works."""
+    fetcher = images()
+    answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1"), server.url("slow_head/1")])
+    next(answers)
+    with pytest.raises(RuntimeError, match="one fetch at a time"):
+        next(fetcher.fetch([]))
+    answers.close()
+    deadline = time.monotonic() + 3
+    while server.open > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.open <= 1
+    assert one(fetcher, server.url("ok/2")).payload == b"ok/2"
+
+
+def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
+    """An error in the reader's loop closes the fetcher before the generator."""
+    with HttpImages(FetchPolicy(allowed_hosts=frozenset({server.host_port}))) as fetcher:
+        answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1")])
+        next(answers)
+    answers.close()
+
+
+# Answers.
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "http_status", "requests"),
+    [
+        ("status/404", Reason.NOT_FOUND, 404, 1),
+        ("status/410", Reason.NOT_FOUND, 410, 1),
+        ("status/401", Reason.REFUSED_BY_SERVER, 401, 1),
+        ("status/403", Reason.REFUSED_BY_SERVER, 403, 1),
+        ("status/302", Reason.REFUSED_BY_SERVER, 302, 1),
+        ("status/408", Reason.TIMEOUT, 408, 3),
+        ("status/429", Reason.RATE_LIMITED, 429, 5),
+        ("status/500", Reason.SERVER_ERROR, 500, 3),
+        ("status/503", Reason.SERVER_ERROR, 503, 5),
+        ("status/304", Reason.REFUSED_BY_SERVER, 304, 1),
+        ("empty/200", Reason.NOT_AN_IMAGE, 200, 1),
+        ("empty/204", Reason.NOT_AN_IMAGE, 204, 1),
+        ("cuts", Reason.CONNECTION_FAILED, None, 3),
+        ("no_http", Reason.CONNECTION_FAILED, None, 3),
+        ("lies_more", Reason.CONNECTION_FAILED, 200, 3),
+        ("claims_huge", Reason.TOO_LARGE, 200, 1),
+        ("big/100001", Reason.TOO_LARGE, 200, 1),
+        ("loop", Reason.TOO_MANY_REDIRECTS, None, 4),
+    ],
+)
+def test_every_bad_answer_has_its_reason(server, images, path, reason, http_status, requests):
+    """Only transient causes are asked again, and `attempts` bounds them."""
+    outcome = one(images(), server.url(path))
+    assert isinstance(outcome, FetchFailure)
+    assert (outcome.reason, outcome.http_status) == (reason, http_status)
+    assert server.requests[path] == requests
+
+
+def test_a_body_of_exactly_the_cap_is_taken(server, images):
+    """The cap is the largest body allowed."""
+    assert len(one(images(), server.url(f"big/{CAP}")).payload) == CAP
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_server_that_recovers_is_asked_again(server, images, code):
+    """One failure costs a back-off, not the record."""
+    assert isinstance(one(images(), server.url(f"recovers/{code}")), FetchedImage)
+
+
+def test_one_bad_url_in_a_thousand_costs_one_outcome(server, images):
+    """999 images and one failure."""
+    urls = [server.url(f"ok/{number}") for number in range(1000)]
+    urls[500] = server.url("status/404")
+    outcomes = list(images().fetch(urls))
+    assert [index for index, outcome in enumerate(outcomes) if isinstance(outcome, FetchFailure)] == [500]
+
+
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize(
+    ("header", "seconds", "requests"),
+    [
+        ("60", 60.0, 1),
+        ("315360000", 86_400.0, 1),
+        ("9" * 5000, 86_400.0, 1),
+        (f"{NOW + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S GMT}", 90.0, 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0, 1),
+        (f"{NOW - timedelta(days=1):%a, %d %b %Y %H:%M:%S GMT}", 0.0, 5),
+        ("0", 0.0, 5),
+        ("soon", None, 5),
+        ("-5", None, 5),
+        ("1.5", None, 5),
+        ("", None, 5),
+        ("Thu, 99 Foo 20x6", None, 5),
+        ("\xff", None, 5),
+    ],
+)
+def test_retry_after_is_read_capped_and_never_trusted(server, images, code, header, seconds, requests):
+    """Long waits are passed on at once, junk is ignored."""
+    server.routes["asks"] = lambda exchange: exchange.send(
+        b"HTTP/1.1 %d No\r\nretry-AFTER: %s\r\nContent-Length: 0\r\n\r\n" % (code, header.encode("latin-1"))
+    )
+    outcome = one(images(), server.url("asks"))
+    assert outcome.retry_after_s == seconds
+    assert server.requests["asks"] == requests
+
+
+def test_a_short_retry_after_is_waited_for_while_others_go_on(server, images):
+    """A second asked for is a second waited, by that URL only."""
+
+    def asks(exchange):
+        if exchange.nth:
+            ok(exchange)
+        else:
+            exchange.answer(503, b"", {"Retry-After": "1"})
+
+    server.routes["asks"] = asks
+    began = time.monotonic()
+    answers = images(per_host=2).fetch([*(server.url(f"ok/{n}") for n in range(50)), server.url("asks")])
+    assert all(isinstance(next(answers), FetchedImage) for _ in range(50))
+    assert time.monotonic() - began < 0.9
+    assert isinstance(next(answers), FetchedImage)
+    assert time.monotonic() - began >= 1.0
+
+
+# Limits.
+
+
+@pytest.mark.parametrize("path", ["slow_body/1", "slow_head/1"])
+def test_a_trickling_server_is_ended_at_the_total_deadline_while_others_go_on(server, images, path):
+    """A byte now and then resets no clock."""
+    began = time.monotonic()
+    urls = [server.url(path), *(server.url(f"ok/{number}") for number in range(200))]
+    outcomes = list(images(total_timeout_s=1.0).fetch(urls))
+    assert 0.9 < time.monotonic() - began < 2.5
+    assert outcomes[0].reason is Reason.TIMEOUT
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[1:])
+
+
+def test_waiting_costs_no_processor(server, images):
+    """A fetch that has nothing to do sleeps."""
+    before = time.process_time()
+    assert one(images(total_timeout_s=1.0), server.url("silent")).reason is Reason.TIMEOUT
+    assert time.process_time() - before < 0.3
+
+
+def test_the_total_deadline_holds_over_attempts(server, images):
+    """Back-off and further attempts come out of the same seconds."""
+    began = time.monotonic()
+    outcome = one(images(total_timeout_s=1.0, attempts=1000, backoff_s=0.1), server.url("status/500"))
+    assert outcome.reason is Reason.SERVER_ERROR
+    assert time.monotonic() - began < 1.5
+
+
+def test_the_total_deadline_holds_over_redirects(server, images):
+    """Each hop gets only the seconds that the former ones left."""
+
+    def idles(exchange):
+        exchange.pause(0.6)
+        exchange.answer(302, b"", {"Location": "/idles"})
+
+    server.routes["idles"] = idles
+    began = time.monotonic()
+    assert one(images(total_timeout_s=1.0), server.url("idles")).reason is Reason.TIMEOUT
+    assert 0.9 < time.monotonic() - began < 1.15
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("endless/200", Reason.TOO_LARGE),
+        ("endless/200/gzip", Reason.TOO_LARGE),
+        ("endless/302", Reason.TOO_LARGE),
+        ("endless/302/gzip", Reason.TOO_LARGE),
+        ("endless/404", Reason.NOT_FOUND),
+    ],
+)
+def test_an_endless_body_is_stopped_at_the_byte_cap(server, images, path, reason):
+    """Nothing is decompressed, and no more is held than the cap, whatever the status."""
+    fetcher = images()
+    tracemalloc.start()
+    outcome = one(fetcher, server.url(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert outcome.reason is reason
+    assert peak < 3_000_000
+    # What the kernel's buffers swallowed, and no more.
+    assert server.sent < 20_000_000
+
+
+def test_the_cap_holds_without_the_help_of_curl():
+    """Versions of curl that look at sizes only beforehand are stopped by our own count."""
+    transfer = http_transfers.Transfer(FetchPolicy(max_bytes=10))
+    assert transfer._received(b"x" * 10) is None
+    assert transfer._received(b"x") == 0
+    transfer.curl.close()
+
+
+def test_a_body_longer_than_its_stated_length_ends_there(server, images):
+    """What follows is not the image."""
+    assert one(images(), server.url("lies_less")).payload == b"x" * 10
+
+
+def test_compressed_answers_are_handed_over_as_they_are(server, images):
+    """We ask for no encoding and undo none: a small bomb stays small."""
+    server.routes["gzip"] = lambda exchange: exchange.answer(200, BOMB, {"Content-Encoding": "gzip"})
+    assert one(images(), server.url("gzip")).payload == BOMB
+
+
+def test_endless_headers_are_ended(server, images):
+    """A header that never stops is no answer."""
+
+    def boasts(exchange):
+        exchange.send(b"HTTP/1.1 200 OK\r\n")
+        while not exchange.server.stopping.is_set():
+            exchange.send(b"Retry-After: 1\r\nX: " + b"y" * 4000 + b"\r\n")
+
+    server.routes["boasts"] = boasts
+    assert one(images(attempts=1), server.url("boasts")).reason is Reason.CONNECTION_FAILED
+    assert server.sent < 20_000_000
+
+
+def test_requests_carry_nothing_that_identifies(server, images, monkeypatch, tmp_path):
+    """No credentials, cookies or referrer, even where the environment or a redirect offers some."""
+    (tmp_path / ".netrc").write_text("default login me password secret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    server.routes["cookie"] = lambda exchange: exchange.answer(
+        302, b"", {"Location": "/ok/1", "Set-Cookie": "a=b; path=/"}
+    )
+    server.routes["user"] = leads_to(f"http://user:secret@{server.host_port}/ok/2")
+    assert isinstance(one(images(), server.url("cookie")), FetchedImage)
+    one(images(), server.url("user"))
+    for headers in server.received:
+        headers.pop("", None)
+        assert set(headers) == {"host", "user-agent", "accept", "accept-encoding"}
+        assert headers["accept-encoding"] == "identity"
+
+
+# Redirects.
+
+
+def test_three_redirects_are_followed_and_four_are_not(server, images):
+    """The cap counts hops."""
+    fetcher = images()
+    outcome = one(fetcher, server.url("redirects/3"))
+    assert outcome.payload == b"ok/end"
+    assert outcome.url == server.url("redirects/3")
+    assert one(fetcher, server.url("redirects/4")).reason is Reason.TOO_MANY_REDIRECTS
+
+
+def test_a_redirect_inward_is_blocked(server, images, canary):
+    """Each hop is judged as if it had been asked for: literals, names and all."""
+    fetcher = images(resolve=[f"inward.example:{canary.port}:127.0.0.1"])
+    for host in ("127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost", "inward.example"):
+        server.routes["inward"] = leads_to(f"http://{host}:{canary.port}/")
+        outcome = one(fetcher, server.url("inward"))
+        assert outcome.reason is Reason.BLOCKED_ADDRESS
+        assert outcome.detail.startswith("after a redirect: ")
+    assert canary.connections() == 0
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("file:///etc/passwd", Reason.SCHEME_NOT_ALLOWED),
+        ("gopher://127.0.0.1:1/x", Reason.SCHEME_NOT_ALLOWED),
+        ("s3://bucket/key", Reason.SCHEME_NOT_ALLOWED),
+        ("http://example.org:99999/", Reason.INVALID_URL),
+        ("http://example.org/" + "x" * 3000, Reason.INVALID_URL),
+    ],
+)
+def test_a_redirect_to_what_is_no_clean_url_is_refused(server, images, location, reason):
+    """The rules for URLs hold for redirects too."""
+    server.routes["astray"] = leads_to(location)
+    assert one(images(), server.url("astray")).reason is reason
+
+
+# Addresses.
+
+SPELLINGS = [
+    ("http://127.0.0.1:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://2130706433:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://0x7f000001:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://0x7f.1:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://017700000001:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://127.1:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://127.0.0.1.:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://0:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://0.0.0.0:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://127。0。0。1:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://localhost:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://LOCALHOST.:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[::1]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[::]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[::ffff:127.0.0.1]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[::ffff:7f00:1]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[::1%25lo]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[fe80::1%25lo]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[64:ff9b::7f00:1]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://[64:ff9b::169.254.169.254]:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://169.254.169.254/latest/meta-data/", Reason.BLOCKED_ADDRESS),
+    ("http://0xa9fea9fe/latest/meta-data/", Reason.BLOCKED_ADDRESS),
+    ("http://named.example:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://named6.example:{port}/", Reason.BLOCKED_ADDRESS),
+    ("https://127.0.0.1:{port}/", Reason.BLOCKED_ADDRESS),
+    ("http://example.org\\@127.0.0.1:{port}/", Reason.INVALID_URL),
+    ("http://example.org@127.0.0.1:{port}/", Reason.INVALID_URL),
+    ("http://user:secret@127.0.0.1:{port}/", Reason.INVALID_URL),
+    ("http://127.0.0.1:{port}\\.example.org/", Reason.INVALID_URL),
+    ("http://%31%32%37.0.0.1:{port}/", Reason.INVALID_URL),
+    ("http:127.0.0.1:{port}/", Reason.INVALID_URL),
+    ("//127.0.0.1:{port}/", Reason.INVALID_URL),
+    ("http://127.0.0.1:{port}/\r\nHost: example.org", Reason.INVALID_URL),
+    ("file:///etc/passwd", Reason.SCHEME_NOT_ALLOWED),
+    ("file://127.0.0.1:{port}/etc/passwd", Reason.SCHEME_NOT_ALLOWED),
+    ("gopher://127.0.0.1:{port}/_GET", Reason.SCHEME_NOT_ALLOWED),
+    ("ftp://127.0.0.1:{port}/", Reason.SCHEME_NOT_ALLOWED),
+    ("dict://127.0.0.1:{port}/", Reason.SCHEME_NOT_ALLOWED),
+    ("ws://127.0.0.1:{port}/", Reason.SCHEME_NOT_ALLOWED),
+    ("data:image/png;base64,AAAA", Reason.SCHEME_NOT_ALLOWED),
+]
+
+
+def test_no_spelling_of_a_forbidden_address_is_connected_to(images, canary):
+    """Bar row 18: the canary sees no connection, and each URL has its reason after one attempt."""
+    names = [f"named.example:{canary.port}:127.0.0.1", f"named6.example:{canary.port}:[::ffff:127.0.0.1]"]
+    urls = [spelling.format(port=canary.port) for spelling, _ in SPELLINGS]
+    outcomes = list(images(resolve=names).fetch(urls))
+    assert [(outcome.url, outcome.reason) for outcome in outcomes] == [
+        (url, reason) for url, (_, reason) in zip(urls, SPELLINGS, strict=True)
+    ]
+    assert canary.connections() == 0
+
+
+def test_a_name_with_a_forbidden_address_among_others_reaches_only_the_allowed_ones(images, monkeypatch):
+    """Mixed DNS answers: each address is judged when it is connected to."""
+    with HostileServer(dict(ROUTES), host="127.0.0.3") as public, Canary("127.0.0.2", public.port) as inside:
+        # No public server can be asked here: one loopback address stands for one.
+        monkeypatch.setattr(
+            http_transfers,
+            "forbidden_because",
+            lambda address: None if address == "127.0.0.3" else forbidden_because(address),
+        )
+        fetcher = images(resolve=[f"mixed.example:{public.port}:127.0.0.2,127.0.0.3"])
+        outcome = one(fetcher, f"http://mixed.example:{public.port}/ok/1")
+        assert outcome.payload == b"ok/1"
+        assert inside.connections() == 0
+
+
+def test_a_name_that_changes_its_address_is_judged_at_every_connection(images, monkeypatch):
+    """DNS rebinding: an answer that was public once opens no door later."""
+    with HostileServer({"cuts": cuts, "ok": lambda exchange: (ok(exchange), exchange.hang_up())}) as public:
+        judged = []
+
+        def first_time_public(address):
+            judged.append(address)
+            return None if len(judged) == 1 else forbidden_because(address)
+
+        monkeypatch.setattr(http_transfers, "forbidden_because", first_time_public)
+        fetcher = images(resolve=[f"rebinding.example:{public.port}:127.0.0.1"])
+        assert isinstance(one(fetcher, f"http://rebinding.example:{public.port}/ok/1"), FetchedImage)
+        outcome = one(fetcher, f"http://rebinding.example:{public.port}/ok/2")
+        assert outcome.reason is Reason.BLOCKED_ADDRESS
+        assert public.connections == 1
+
+
+def test_an_exemption_is_for_one_host_and_port_as_they_are_written(server, images, canary):
+    """Neither another port nor another spelling of the same address is exempt."""
+    fetcher = images()
+    assert isinstance(one(fetcher, server.url("ok/1")), FetchedImage)
+    for url in (
+        f"http://127.1:{server.port}/ok/2",
+        f"http://2130706433:{server.port}/ok/2",
+        f"http://localhost:{server.port}/ok/2",
+        f"http://127.0.0.1:{canary.port}/ok/2",
+    ):
+        assert one(fetcher, url).reason is Reason.BLOCKED_ADDRESS
+    assert server.connections == 1
+    assert canary.connections() == 0
+
+
+def test_proxies_of_the_environment_are_not_used(server, images, canary, monkeypatch):
+    """A proxy would connect where the policy cannot look."""
+    for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
+    assert isinstance(one(images(), server.url("ok/1")), FetchedImage)
+    assert canary.connections() == 0
+
+
+def test_a_name_without_an_address_is_a_failed_connection(images):
+    """The name may exist tomorrow."""
+    assert one(images(attempts=1), "http://no-such-name.invalid/").reason is Reason.CONNECTION_FAILED
+
+
+def test_a_dead_host_is_given_up_while_others_are_served(server, images):
+    """After so many failures over so long a time its remaining URLs fail at once."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    fetcher = images(
+        allowed_hosts=frozenset({server.host_port, f"127.0.0.1:{port}"}),
+        dead_host_failures=4,
+        dead_host_after_s=0.2,
+        backoff_s=0.15,
+        per_host=4,
+    )
+    urls = [f"http://127.0.0.1:{port}/{number}" for number in range(500)]
+    began = time.monotonic()
+    outcomes = list(fetcher.fetch([*urls, *(server.url(f"ok/{number}") for number in range(20))]))
+    assert time.monotonic() - began < 3
+    assert {outcome.reason for outcome in outcomes[:500]} == {Reason.CONNECTION_FAILED}
+    assert "left alone" in outcomes[400].detail
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[500:])
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "certificate.pem").write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def secure(certificate):
+    """An HTTPS server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "certificate.pem", certificate / "key.pem")
+    with HostileServer(dict(ROUTES), tls=context) as running:
+        yield running
+
+
+def test_https_is_fetched_and_never_led_back_to_http(server, secure, images, certificate):
+    """A redirect from https to http would undo what the s stands for."""
+    fetcher = images(
+        ca_file=certificate / "certificate.pem", allowed_hosts=frozenset({server.host_port, secure.host_port})
+    )
+    secure.routes["down"] = leads_to(server.url("ok/1"))
+    server.routes["up"] = leads_to(secure.url("ok/2"))
+    assert one(fetcher, secure.url("redirects/1")).payload == b"ok/end"
+    assert one(fetcher, server.url("up")).payload == b"ok/2"
+    outcome = one(fetcher, secure.url("down"))
+    assert outcome.reason is Reason.SCHEME_NOT_ALLOWED
+    assert "https" in outcome.detail
+    assert server.requests["ok/1"] == 0
+
+
+def test_a_slow_answer_over_tls_keeps_no_other_request_waiting(secure, images, certificate):
+    """No request waits for another's answer in hope of HTTP/2."""
+    fetcher = images(
+        ca_file=certificate / "certificate.pem",
+        allowed_hosts=frozenset({secure.host_port}),
+        total_timeout_s=1.0,
+    )
+    outcomes = list(fetcher.fetch([secure.url("silent"), *(secure.url(f"ok/{n}") for n in range(50))]))
+    assert outcomes[0].reason is Reason.TIMEOUT
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[1:])
+
+
+def test_an_unknown_certificate_is_a_failed_connection_and_not_asked_again(secure, images):
+    """It is as a rule an expired one: worth another day's attempt, not another second's."""
+    outcome = one(images(allowed_hosts=frozenset({secure.host_port})), secure.url("ok/1"))
+    assert outcome.reason is Reason.CONNECTION_FAILED
+    assert "certificate" in outcome.detail
+    assert secure.connections == 1
+
+
+def test_a_fetch_works_beyond_the_descriptors_that_select_can_watch(server, images):
+    """A process with a thousand open files still fetches."""
+    held = []
+    try:
+        while not held or held[-1].fileno() < 1100:
+            held.append(socket.socket())
+        outcomes = list(images().fetch(server.url(f"ok/{number}") for number in range(50)))
+    except OSError:
+        pytest.skip("this machine allows fewer than 1,100 open files")
+    finally:
+        for each in held:
+            each.close()
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)

@@ -1,0 +1,212 @@
+"""HTTP/2 against nginx."""
+
+import grp
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pycurl
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mnist_ops.adapters.http import transfers as http_transfers
+from mnist_ops.domain.images import FetchedImage, UnchangedImage
+from mnist_ops.domain.reasons import Reason
+from tests.faults.fetchers import fetcher_for
+
+NGINX = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
+
+# Its workers must be able to read what the test writes; all but root can name only themselves.
+USER = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
+
+pytestmark = [
+    pytest.mark.skipif(NGINX is None, reason="nginx, the HTTP/2 server of these tests, is not installed"),
+    pytest.mark.skipif(
+        not pycurl.version_info()[4] & pycurl.VERSION_HTTP2, reason="this libcurl knows no HTTP/2"
+    ),
+]
+
+CONFIGURATION = """
+daemon off;
+user {user};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 256; }}
+http {{
+  log_format protocol "$server_protocol $connection $request_uri";
+  access_log {folder}/access.log protocol;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  ssl_certificate {folder}/certificate.pem;
+  ssl_certificate_key {folder}/key.pem;
+  root {folder}/www;
+  server {{ listen 127.0.0.1:{port} ssl http2; }}
+  server {{ listen 127.0.0.1:{plain_port} ssl; }}
+  server {{ listen 127.0.0.1:{hasty_port} ssl http2; keepalive_requests 20; }}
+}}
+"""
+
+
+def free_port():
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def certify(folder):
+    """Write a certificate for 127.0.0.1 and two names, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("a.example"), x509.DNSName("b.example")]
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(private)
+
+
+class Nginx:
+    """A running nginx: a port that offers HTTP/2, one that does not, one that soon closes connections."""
+
+    def __init__(self, folder):
+        self.folder, self.ports = folder, [free_port() for _ in range(3)]
+        self.port, self.plain_port, self.hasty_port = self.ports
+        self.certificate = folder / "certificate.pem"
+        self.host_port = f"127.0.0.1:{self.port}"
+        self.plain_host_port = f"127.0.0.1:{self.plain_port}"
+        self.hasty_host_port = f"127.0.0.1:{self.hasty_port}"
+
+    def log(self):
+        """Since it was last asked: protocol, connection and path of every request."""
+        time.sleep(0.1)
+        lines = (self.folder / "access.log").read_text().splitlines()
+        (self.folder / "access.log").write_text("")
+        return [line.split(" ") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    """Serves /0 to /299, with versions."""
+    folder = tmp_path_factory.mktemp("nginx")
+    certify(folder)
+    (folder / "www").mkdir()
+    for number in range(300):
+        (folder / "www" / str(number)).write_bytes(b"image %d" % number)
+    (folder / "www" / "large").write_bytes(bytes(1_000_000))
+    server = Nginx(folder)
+    settings = folder / "nginx.conf"
+    ports = {"port": server.port, "plain_port": server.plain_port, "hasty_port": server.hasty_port}
+    settings.write_text(CONFIGURATION.format(user=USER, folder=folder, **ports))
+    process = subprocess.Popen([NGINX, "-c", str(settings), "-p", str(folder)])
+    try:
+        wait_until_it_listens(process, server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_until_it_listens(process, server):
+    """Wait for its ports."""
+    deadline = time.monotonic() + 10
+    for port in server.ports:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
+def test_many_requests_share_few_connections_where_http2_is_offered(nginx):
+    """As many as are begun before it is known; in order and complete, with their validators."""
+    urls = [f"https://{nginx.host_port}/{number}" for number in range(300)]
+    nginx.log()
+    with fetcher_for(nginx.host_port, ca_file=nginx.certificate) as images:
+        outcomes = list(images.fetch(urls))
+        known = {outcome.url: outcome.validators for outcome in outcomes}
+        again = list(images.fetch(urls, known))
+    assert [outcome.payload for outcome in outcomes] == [b"image %d" % number for number in range(300)]
+    assert again == [UnchangedImage(url, 304) for url in urls]
+    log = nginx.log()
+    assert {protocol for protocol, _, _ in log} == {"HTTP/2.0"}
+    assert len({connection for _, connection, _ in log}) <= 4
+
+
+def test_a_server_without_http2_is_asked_over_http1(nginx):
+    """What is not offered is not used."""
+    nginx.log()
+    with fetcher_for(nginx.plain_host_port, ca_file=nginx.certificate) as images:
+        outcomes = list(images.fetch(f"https://{nginx.plain_host_port}/{number}" for number in range(100)))
+    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
+    assert {protocol for protocol, _, _ in nginx.log()} == {"HTTP/1.1"}
+
+
+def test_a_connection_that_its_server_retires_costs_no_image(nginx):
+    """After every twentieth request the server wants another connection."""
+    nginx.log()
+    with fetcher_for(nginx.hasty_host_port, ca_file=nginx.certificate) as images:
+        outcomes = list(images.fetch(f"https://{nginx.hasty_host_port}/{number}" for number in range(300)))
+    assert [outcome.payload for outcome in outcomes] == [b"image %d" % number for number in range(300)]
+    assert len({connection for _, connection, _ in nginx.log()}) >= 10
+
+
+def test_the_byte_cap_and_missing_images_are_the_same_over_http2(nginx):
+    """One stream that is ended leaves the others of its connection alone."""
+    paths = ["1", "large", "missing", *map(str, range(50))]
+    with fetcher_for(nginx.host_port, ca_file=nginx.certificate) as images:
+        outcomes = list(images.fetch(f"https://{nginx.host_port}/{path}" for path in paths))
+    assert [outcome.reason for outcome in outcomes[1:3]] == [Reason.TOO_LARGE, Reason.NOT_FOUND]
+    assert all(isinstance(outcome, FetchedImage) for outcome in [outcomes[0], *outcomes[3:]])
+
+
+def test_a_connection_serves_one_name_only(nginx, monkeypatch):
+    """Two names, one address, one certificate that is valid for both: still two connections, each judged."""
+    judged = []
+    forbidden_because = http_transfers.forbidden_because
+
+    def judge(address):
+        judged.append(address)
+        return forbidden_because(address)
+
+    monkeypatch.setattr(http_transfers, "forbidden_because", judge)
+    a, b = f"a.example:{nginx.port}", f"b.example:{nginx.port}"
+    resolve = [f"{name}:127.0.0.1" for name in (a, b)]
+    nginx.log()
+    with fetcher_for(a, ca_file=nginx.certificate, resolve=resolve) as images:
+        (first,) = images.fetch([f"https://{a}/1"])
+        (second,) = images.fetch([f"https://{b}/2"])
+    assert first.payload == b"image 1"
+    assert second.reason is Reason.BLOCKED_ADDRESS
+    assert judged == ["127.0.0.1", "127.0.0.1"]
+    assert [path for _, _, path in nginx.log()] == ["/1"]
+
+
+def test_an_untrusted_certificate_is_refused_over_http2(nginx):
+    """The protocol changes nothing about trust."""
+    with fetcher_for(nginx.host_port) as images:
+        (outcome,) = images.fetch([f"https://{nginx.host_port}/1"])
+    assert outcome.reason is Reason.CONNECTION_FAILED
+    assert "certificate" in outcome.detail

@@ -1,0 +1,442 @@
+"""The command line: one JSON object a file, one line an error, and the exit codes of the manual."""
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mnist_ops.cli import app, main
+from mnist_ops.domain.labels import DIGITS
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.local import sample_digits
+from mnist_ops.vision.inference.classifier import Classifier
+from tests.support.pipeline_in_memory import label_of, png_of
+
+ROOT = Path(__file__).parents[3]
+KEYS = {"file", "label", "index", "confidence", "probabilities", "needs_review", "review_reason"}
+
+Run = Callable[..., tuple[int, str, str]]
+Predict = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs the command line as a shell does; gives exit code, output and errors."""
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path / "no stack"))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mnist-ops", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        captured = capfd.readouterr()
+        code = exited.value.code
+        return (code if isinstance(code, int) else int(code is not None)), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def predict(run: Run, bundle: Path) -> Predict:
+    """Runs `predict --json`; gives exit code and answers."""
+
+    def predict(*files: object) -> tuple[int, list[dict[str, Any]]]:
+        code, out, _ = run("predict", "--json", "--bundle", bundle, *files)
+        return code, [json.loads(line) for line in out.splitlines()]
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def sure_digit(classifier: Classifier) -> int:
+    """A test digit that the session's small model is sure of, and right about."""
+    images, labels = sample_digits.load("test")
+    return int(classifier.classify(images[:200])[np.arange(200), labels[:200]].argmax())
+
+
+def encoded(image: Image.Image, name: str = "PNG", **options: object) -> bytes:
+    """Return an image file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+def large(number: int) -> Image.Image:
+    """Return a digit as a scanner gives it: dark on light, 112 pixels a side."""
+    images, _ = sample_digits.load("test")
+    return Image.fromarray(255 - images[number]).resize((112, 112), Image.Resampling.BICUBIC)
+
+
+def sixteen_bit(number: int) -> bytes:
+    """Return a digit of 16-bit grey."""
+    return encoded(Image.fromarray(np.asarray(large(number)).astype(np.uint16) * 257))
+
+
+def animated(number: int) -> bytes:
+    """Return a GIF whose first frame is the digit."""
+    frames = [Image.new("L", (112, 112), grey) for grey in (255, 0)]
+    return encoded(large(number), "GIF", save_all=True, append_images=frames)
+
+
+GOOD: dict[str, Callable[[int], bytes]] = {
+    "mnist.png": png_of,
+    "grey.png": lambda number: encoded(large(number)),
+    "sixteen.png": sixteen_bit,
+    "palette.png": lambda number: encoded(large(number).convert("P")),
+    "alpha.png": lambda number: encoded(large(number).convert("RGBA")),
+    "cmyk.jpg": lambda number: encoded(large(number).convert("CMYK"), "JPEG", quality=95),
+    "animated.gif": animated,
+    "wrong-name.txt": lambda number: encoded(large(number), "WEBP", lossless=True),
+}
+
+
+BAD: dict[str, tuple[bytes, Reason]] = {
+    "empty.png": (b"", Reason.NOT_AN_IMAGE),
+    "text.png": (b"I am no picture\n" * 50, Reason.NOT_AN_IMAGE),
+    "page.jpg": (b"<!doctype html><svg onload=alert(1)>", Reason.NOT_AN_IMAGE),
+    "truncated.png": (png_of(0)[:80], Reason.UNREADABLE_IMAGE),
+    "corrupt.png": (png_of(0)[:60] + b"\xff" * 40 + png_of(0)[100:], Reason.UNREADABLE_IMAGE),
+    "bomb.png": (encoded(Image.new("L", (8_000, 5_000))), Reason.TOO_MANY_PIXELS),
+    "huge.png": (png_of(0) + b"\0" * (5 << 20), Reason.TOO_LARGE),
+    "program.png": (b"\x7fELF" + b"\0" * 100, Reason.NOT_AN_IMAGE),
+}
+
+
+# --- predict
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_a_digit_in_any_usual_file_is_recognised(
+    predict: Predict, sure_digit: int, tmp_path: Path, name: str
+) -> None:
+    """One object with label, index, confidence and probabilities; exit code 0."""
+    file = tmp_path / name
+    file.write_bytes(GOOD[name](sure_digit))
+    code, (answer,) = predict(file)
+    assert code == 0
+    assert set(answer) == KEYS
+    assert answer["label"] == label_of(sure_digit)
+
+
+def test_an_answer_is_consistent_in_itself(predict: Predict, tmp_path: Path) -> None:
+    """The label is the argmax, and the probabilities sum to 1."""
+    (tmp_path / "digit.png").write_bytes(png_of(0))
+    _, (answer,) = predict(tmp_path / "digit.png")
+    probabilities = answer["probabilities"]
+    assert tuple(probabilities) == DIGITS.names
+    assert abs(sum(probabilities.values()) - 1) <= 1e-6
+    assert answer["label"] == DIGITS.name(answer["index"]) == max(probabilities, key=probabilities.get)
+    assert answer["confidence"] == probabilities[answer["label"]]
+    assert answer["needs_review"] is (answer["review_reason"] is not None)
+
+
+def test_a_picture_that_is_no_digit_is_marked_for_review(
+    predict: Predict, run: Run, bundle: Path, tmp_path: Path
+) -> None:
+    """It is classified, and the reason stands beside; for people too."""
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    (tmp_path / "noise.png").write_bytes(encoded(Image.fromarray(noise)))
+    code, (answer,) = predict(tmp_path / "noise.png")
+    assert (code, answer["needs_review"], answer["review_reason"]) == (0, True, "not_a_digit")
+    _, out, _ = run("predict", "--bundle", bundle, tmp_path / "noise.png")
+    assert out.rstrip().endswith("%), not_a_digit")
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_a_bad_file_gives_a_reason(predict: Predict, tmp_path: Path, name: str) -> None:
+    """From the closed list, with a detail in one line; exit code 1."""
+    content, reason = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    code, (answer,) = predict(tmp_path / name)
+    assert code == 1
+    assert answer["file"] == str(tmp_path / name)
+    assert set(answer) == {"file", "error"}
+    assert answer["error"]["reason"] == reason
+    assert answer["error"]["detail"]
+    assert "\n" not in answer["error"]["detail"]
+
+
+def make_fifo(path: Path) -> None:
+    """Make a pipe that nobody writes into."""
+    os.mkfifo(path)
+
+
+def make_endless(path: Path) -> None:
+    """Make a link to a device without an end."""
+    path.symlink_to("/dev/zero")
+
+
+def make_loop(path: Path) -> None:
+    """Make a link to itself."""
+    path.symlink_to(path)
+
+
+def make_nothing(path: Path) -> None:
+    """Leave it missing."""
+    assert not path.exists()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [Path.mkdir, make_fifo, make_endless, make_loop, make_nothing])
+def test_what_is_no_readable_file_gives_a_reason_at_once(
+    predict: Predict, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A directory, a pipe, a device, a loop, nothing at all: it neither hangs nor crashes."""
+    make(tmp_path / "it.png")
+    code, (answer,) = predict(tmp_path / "it.png")
+    assert (code, answer["error"]["reason"]) == (1, "unreadable_file")
+
+
+def test_a_huge_sparse_file_is_not_read(predict: Predict, tmp_path: Path) -> None:
+    """Its size is asked before it is opened."""
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    code, (answer,) = predict(tmp_path / "huge.png")
+    assert (code, answer["error"]["reason"]) == (1, "too_large")
+
+
+def test_one_bad_file_does_not_keep_the_others_from_being_classified(
+    predict: Predict, tmp_path: Path
+) -> None:
+    """A line a file, in the order they were given; exit code 1."""
+    for name, content in (("a.png", png_of(0)), ("b.png", b"text"), ("c.png", png_of(1))):
+        (tmp_path / name).write_bytes(content)
+    files = [tmp_path / name for name in ("a.png", "b.png", "missing.png", "c.png")]
+    code, answers = predict(*files)
+    assert code == 1
+    assert [answer["file"] for answer in answers] == list(map(str, files))
+    assert ["error" in answer for answer in answers] == [False, True, True, False]
+
+
+def test_random_bytes_never_crash_it(predict: Predict, tmp_path: Path) -> None:
+    """Files that begin like pictures and go on like noise."""
+    noise = random.Random(7)
+    files = []
+    for number in range(60):
+        whole = bytearray([*GOOD.values()][number % len(GOOD)](number))
+        for _ in range(1 + number % 5):
+            whole[noise.randrange(len(whole))] = noise.randrange(256)
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(bytes(whole[: noise.randrange(8, len(whole) + 1)]))
+    code, answers = predict(*files)
+    assert code == (1 if any("error" in answer for answer in answers) else 0)
+    assert len(answers) == len(files)
+
+
+def test_a_file_name_that_is_no_text_is_printed_all_the_same(predict: Predict, tmp_path: Path) -> None:
+    """Linux allows any bytes in it; JSON does not."""
+    name = os.fsencode(tmp_path) + b'/\xff\xfe\n".png'
+    Path(os.fsdecode(name)).write_bytes(png_of(0))
+    code, (answer,) = predict(os.fsdecode(name))
+    assert code == 0
+    assert answer["file"].endswith('\ufffd\ufffd\n".png')
+
+
+def test_without_json_there_is_a_line_a_file_for_people(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """Label and confidence, or reason and detail."""
+    (tmp_path / "digit.png").write_bytes(png_of(0))
+    code, out, _ = run("predict", "--bundle", bundle, tmp_path / "digit.png", tmp_path / "none.png")
+    first, second = out.splitlines()
+    assert code == 1
+    assert "%)" in first
+    assert "unreadable_file: No such file" in second
+
+
+def test_in_a_process_of_its_own_it_prints_only_json_and_imports_no_torch(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """A script can read its output line by line, and a CPU waits for no torch."""
+    (tmp_path / "digit.png").write_bytes(png_of(0))
+    (tmp_path / "text.png").write_bytes(b"text")
+    program = (
+        "import atexit, sys\n"
+        "sys.argv[0] = 'mnist-ops'\n"
+        "atexit.register(lambda: print('torch' in sys.modules, 'boto3' in sys.modules, file=sys.stderr))\n"
+        "from mnist_ops.cli import main\n"
+        "main()\n"
+    )
+    files = [str(tmp_path / "digit.png"), str(tmp_path / "text.png")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", "--json", "--bundle", str(bundle), *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(answer) for answer in answers] == [KEYS, {"file", "error"}]
+    assert done.stderr.splitlines() == ["False False"]
+
+
+# --- usage and errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict"],
+        ["predict", "--nonsense", "x.png"],
+        ["predict", "--json", "--bundle"],
+        ["predict", "--bundle", "/no/such/folder", "x.png"],
+        ["predict", "--bundle", "s3://bucket/models/latest", "x.png"],
+        ["nonsense"],
+        ["run", "classify", "--limit", "0"],
+        ["run", "classify", "--limit", "many"],
+        ["run", "classify", "--since", "yesterday"],
+        ["run", "classify", "--reclassify", "sometimes"],
+        ["run", "train", "--config", "/no/such/file"],
+        ["release-hold", "dag/run"],
+        ["release-hold", "dag/run", "--why", "x", "--generation", "-1"],
+    ],
+)
+def test_bad_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
+    """Nothing is printed where a script expects results, and nothing like a traceback."""
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["step"], ["stack"]])
+def test_without_a_command_there_is_help(command: list[str]) -> None:
+    """Every group names what it has."""
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Commands" in result.output
+
+
+def test_every_step_has_a_command() -> None:
+    """The whole pipeline can be run without Airflow."""
+    result = CliRunner().invoke(app, ["step", "--help"], env={"COLUMNS": "200"})
+    for step in (
+        *("snapshot", "fetch", "classify", "assess", "publish", "reconcile"),
+        *("build-dataset", "dataset-report", "train", "evaluate", "release"),
+    ):
+        assert step in result.output
+
+
+def test_without_a_deployment_the_error_is_one_line_that_says_what_to_do(run: Run) -> None:
+    """Exit code 3: retrying cannot help."""
+    code, out, err = run("ledgers")
+    assert (code, out) == (3, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: no connection mongo_default")
+    assert "mnist-ops stack up" in err
+
+
+def test_a_wrong_setting_is_one_line_with_the_variables_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, and the value, which may be a secret in the wrong place, is not repeated."""
+    monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "canary-4f9c")
+    code, _, err = run("ledgers")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: MNIST_OPS_RECORDS_PER_PART: ")
+    assert "canary-4f9c" not in err
+
+
+def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that cannot be read names its variable."""
+    monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", '{"host": "db", "port": "canary-4f9c"}')
+    code, _, err = run("ledgers")
+    assert code == 3
+    assert len(err.splitlines()) == 1
+    assert "AIRFLOW_CONN_MONGO_DEFAULT" in err
+    assert "canary-4f9c" not in err
+
+
+def test_a_damaged_bundle_is_one_line(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """Exit code 3, before any file is looked at."""
+    for file in bundle.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.onnx").write_bytes(b"\0")
+    code, out, err = run("predict", "--json", "--bundle", tmp_path, "x.png")
+    assert (code, out) == (3, "")
+    assert len(err.splitlines()) == 1
+    assert "model.onnx" in err
+
+
+def test_a_bundle_whose_card_is_junk_is_one_line(run: Run, tmp_path: Path) -> None:
+    """Whatever the file holds."""
+    (tmp_path / "card.json").write_text('{"name": 1}', encoding="utf-8")
+    code, out, err = run("predict", "--bundle", tmp_path, "x.png")
+    assert (code, out) == (3, "")
+    assert len(err.splitlines()) == 1
+
+
+# A MongoDB client that is not closed warns when it is collected, so these have a process of their own.
+
+
+def said_with(mongo: str, *arguments: str) -> tuple[int, list[str]]:
+    """Return exit code and errors of a command in a deployment that cannot be reached."""
+    deployment = {
+        "AIRFLOW_CONN_MONGO_DEFAULT": mongo,
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://id:key@/?region_name=us-east-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_ops", *arguments],
+        cwd=ROOT,
+        env=os.environ | deployment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+UNREACHABLE = "mongodb://db.invalid/?connect=false"
+
+
+@pytest.mark.parametrize(
+    "mongo", ["mongodb://db/?nonsense=true", "mongodb://db/?tls=perhaps", "mongodb://db/?tlsCAFile=/none"]
+)
+def test_a_connection_that_the_client_refuses_is_one_line(mongo: str) -> None:
+    """Options go to the MongoDB client as they are, and its errors do not come out as they are."""
+    code, lines = said_with(mongo, "ledgers")
+    assert (code, len(lines)) == (3, 1), lines[-1]
+
+
+def test_an_empty_window_is_one_line_with_both_names() -> None:
+    """Nothing is asked of the database for it."""
+    window = ("--since", "2026-01-02", "--until", "2026-01-01")
+    code, lines = said_with(UNREACHABLE, "run", "classify", *window)
+    assert code == 3
+    assert lines[-1].startswith("error: since: ")
+    assert "until: " in lines[-1]
+
+
+def test_a_wrong_hyperparameter_is_one_line_with_its_name() -> None:
+    """Before anything is trained."""
+    code, lines = said_with(
+        UNREACHABLE, "step", "train", "--dataset", "s3://b/x.json", "--config-json", '{"epochs": 0}'
+    )
+    assert code == 2
+    assert lines[-1].startswith("error: epochs: ")
+
+
+def test_python_m_mnist_ops_is_the_same_command_line() -> None:
+    """For those who have no console script."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_ops", "--nonsense"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "No such option" in done.stderr

@@ -1,0 +1,229 @@
+"""`mnist-ops run classify` and `run resume`, on doubles."""
+
+import json
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mnist_ops import wiring
+from mnist_ops.adapters.memory.stores import InMemoryImages
+from mnist_ops.cli import app
+from mnist_ops.domain.images import FetchOutcome, Validators
+from mnist_ops.settings import Settings
+from mnist_ops.wiring import Adapters
+from tests.support.pipeline_in_memory import Pipeline, url_of
+
+
+class Interrupting(InMemoryImages):
+    """Images whose fetch is interrupted after so many, once."""
+
+    left: int | None = None
+
+    def fetch(
+        self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
+    ) -> Iterator[FetchOutcome]:
+        """One value a URL, in order."""
+        for outcome in super().fetch(urls, known):
+            if self.left == 0:
+                self.left = None
+                raise ConnectionAbortedError
+            self.left = None if self.left is None else self.left - 1
+            yield outcome
+
+
+@dataclass(frozen=True)
+class InMemoryAdapters(Adapters):
+    """Every port's double."""
+
+    fetched: InMemoryImages
+    load_classifier: object = None
+
+    @contextmanager
+    def images(self) -> Iterator[InMemoryImages]:
+        """The images in memory."""
+        yield self.fetched
+
+
+@pytest.fixture
+def images(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Interrupting:
+    """The images of ten records in parts of four; the command line is connected to them."""
+    for number in range(10):
+        pipeline.add_digit(number, number)
+    images = Interrupting(pipeline.images.images)
+    monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "4")
+
+    def adapters(settings: Settings, _: object) -> InMemoryAdapters:
+        return InMemoryAdapters(
+            settings=settings,
+            s3_client=None,  # type: ignore[arg-type]
+            records=pipeline.records,  # type: ignore[arg-type]
+            runs=pipeline.runs,  # type: ignore[arg-type]
+            models=pipeline.models,  # type: ignore[arg-type]
+            datasets=pipeline.datasets,  # type: ignore[arg-type]
+            objects=pipeline.objects,  # type: ignore[arg-type]
+            sweeper=pipeline.objects,  # type: ignore[arg-type]
+            fetched=images,
+            load_classifier=pipeline.load,
+        )
+
+    monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
+    return images
+
+
+def mnist_ops(*words: str) -> Result:
+    """Run the command line."""
+    said = CliRunner().invoke(app, words)
+    if said.exc_info is not None:
+        traceback.clear_frames(said.exc_info[2])  # what a process would do at its end: folders are removed
+    return said
+
+
+def snapshot_of(said: Result) -> str:
+    """The manifest that `run classify` said to go on with."""
+    line = next(line for line in said.stderr.splitlines() if "run resume" in line)
+    return line.rpartition(" ")[2]
+
+
+def test_a_run_labels_all_that_wait(images: Interrupting, pipeline: Pipeline) -> None:
+    """In parts, with one ledger; every image is fetched once."""
+    said = mnist_ops("run", "classify")
+    assert said.exit_code == 0, said.output
+    taken, ledger = map(json.loads, said.stdout.splitlines())
+    assert len(taken["predictions"]) == 3
+    assert ledger["outcomes"]["predicted"] == 10
+    assert images.fetched == [url_of(number) for number in range(10)]
+    assert all(document["prediction"] for document in pipeline.records.documents())
+
+
+@pytest.mark.parametrize("fetched", [0, 5, 9])
+def test_an_interrupted_run_does_only_what_it_has_not_done(
+    images: Interrupting, pipeline: Pipeline, fetched: int
+) -> None:
+    """Parts that were classified are neither fetched nor classified again."""
+    images.left = fetched
+    interrupted = mnist_ops("run", "classify")
+    assert interrupted.exit_code != 0
+    done = fetched // 4 * 4
+    before = list(pipeline.objects.keys("predictions/"))
+    assert len(before) == done // 4
+    images.fetched.clear()
+    said = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert said.exit_code == 0, said.output
+    assert images.fetched == [url_of(number) for number in range(done, 10)]
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert set(before) < set(pipeline.objects.keys("predictions/"))
+
+
+def test_images_that_were_fetched_are_only_classified(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image shard of a part stands, its prediction shard does not."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_ops.steps.classify.classify", killed)
+        interrupted = mnist_ops("run", "classify")
+    assert list(pipeline.objects.keys("images/"))
+    images.fetched.clear()
+    said = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert images.fetched == [url_of(number) for number in range(4, 10)]
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+
+
+def test_a_run_that_publishes_nothing_is_gone_on_with_in_the_same_way(
+    images: Interrupting, pipeline: Pipeline
+) -> None:
+    """What it says to go on with it writes into no record; without the option its predictions are written."""
+    images.left = 5
+    interrupted = mnist_ops("run", "classify", "--no-publish")
+    manifest, option = interrupted.stderr.splitlines()[-1].split()[-2:]
+    assert option == "--no-publish"
+    said = mnist_ops("run", "resume", manifest, option)
+    assert json.loads(said.stdout)["manifest"] == manifest
+    assert not any("prediction" in document for document in pipeline.records.documents())
+    assert (
+        json.loads(mnist_ops("run", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
+        == 10
+    )
+
+
+def test_a_finished_run_is_done_no_second_time(images: Interrupting, pipeline: Pipeline) -> None:
+    """Its ledger is told as it stands, whatever a later run wrote since; nothing is stored."""
+    first = mnist_ops("run", "classify")
+    mnist_ops("run", "classify", "--reclassify", "all")
+    before = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
+    images.fetched.clear()
+    again = mnist_ops("run", "resume", snapshot_of(first))
+    assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    after = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
+    assert (images.fetched, after) == ([], before)
+
+
+def test_a_run_that_was_held_goes_on_once_the_hold_is_released(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a ledger, and is not finished."""
+    monkeypatch.setenv("MNIST_OPS_FAILURE_BUDGET_FROM", "1")
+    for number in range(5):
+        images.images[url_of(number)] = b"no image"
+    held = mnist_ops("run", "classify")
+    assert "go on with it (`mnist-ops run resume`)" in str(held.exception)
+    run = next(iter(pipeline.runs.ledgers()))["run"]
+    assert mnist_ops("release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
+    said = mnist_ops("run", "resume", snapshot_of(held))
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
+
+
+def test_a_part_whose_images_went_missing_is_fetched_again(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shard refers to one that is no longer there."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_ops.steps.classify.classify", killed)
+        interrupted = mnist_ops("run", "classify")
+    (key,) = pipeline.objects.keys("images/")
+    pipeline.objects.objects[key] += b"damaged"
+    images.fetched.clear()
+    said = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert "part 0 is fetched again" in said.stderr
+    assert images.fetched == [url_of(number) for number in range(10)]
+    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+
+
+def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting, pipeline: Pipeline) -> None:
+    """By name; the one that stands is named too."""
+    manifest = snapshot_of(mnist_ops("run", "classify"))
+    generation = pipeline.manifest(manifest).generation
+    pipeline.runs = type(pipeline.runs)()
+    images.fetched.clear()
+    refused = mnist_ops("run", "resume", manifest)
+    assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is missing"
+    other = pipeline.runs.commit(generation, f"{manifest}.other", pipeline.at)
+    refused = mnist_ops("run", "resume", manifest)
+    assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is {other}"
+    assert images.fetched == []
+
+
+@pytest.mark.parametrize("run", ["classify_records/manual", "cli/20261121T000000Z-training"])
+def test_a_snapshot_of_another_kind_of_run_is_refused(
+    images: Interrupting, pipeline: Pipeline, run: str
+) -> None:
+    """Airflow's, which has tasks of its own, and a training's; before anything is fetched."""
+    labelled = run.endswith("training")
+    if labelled:
+        pipeline.add_digit("known", 3, label="three")
+    manifest = pipeline.snapshot(run, labelled=labelled)
+    refused = mnist_ops("run", "resume", manifest)
+    assert refused.exit_code != 0
+    assert f"of {run}, which is no `run classify`" in str(refused.exception)
+    assert images.fetched == []

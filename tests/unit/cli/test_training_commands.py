@@ -1,0 +1,310 @@
+"""Configurations, sweeps and finished trainings at the command line, over the in-memory adapters."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mnist_ops import wiring
+from mnist_ops.adapters.memory.stores import InMemoryImages
+from mnist_ops.cli import main
+from mnist_ops.cli.sweep_command import best_training
+from mnist_ops.settings import Settings
+from mnist_ops.steps.choose import read_choice
+from mnist_ops.steps.train import read_training
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.wiring import Adapters
+from tests.support.pipeline_in_memory import MODEL, Pipeline, Trained
+
+ROOT = Path(__file__).parents[3]
+QUICK = ("--config", "plain", "--set", "epochs=1", "--set", "batch_size=40", "--set", "averaging=0")
+DIVERGING = ("--set", "optimizer=sgd", "--set", "momentum=0.99")  # at learning rates about 10
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs the command line as a shell does; gives exit code, output and errors."""
+    for name, value in {
+        "LOCAL_DIR": tmp_path / "no stack",
+        "TRAINING_DIR": tmp_path / "training",
+        "TRACKERS": "sqlite",
+        "DEVICE": "cpu",
+        "MINIMUM_ACCURACY": 0,
+        "GATE_MAXIMUM_ECE": 1,
+    }.items():
+        monkeypatch.setenv(f"MNIST_OPS_{name}", str(value))
+    # Other tests of this process may have set up Airflow's log, which goes to standard output.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mnist-ops", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        captured = capfd.readouterr()
+        code = exited.value.code
+        return (code if isinstance(code, int) else int(code is not None)), captured.out, captured.err
+
+    return run
+
+
+@dataclass(frozen=True)
+class InMemoryAdapters(Adapters):
+    """Every port's double."""
+
+    fetched: InMemoryImages
+
+    @contextmanager
+    def images(self) -> Iterator[InMemoryImages]:
+        """The images in memory."""
+        yield self.fetched
+
+
+@pytest.fixture
+def pipeline(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A data set and a training of it; the command line is connected to it."""
+    pipeline = trained.pipeline.copy()
+
+    def adapters(settings: Settings, _: object) -> Adapters:
+        return InMemoryAdapters(
+            settings=settings,
+            s3_client=None,
+            records=pipeline.records,
+            runs=pipeline.runs,
+            models=pipeline.models,
+            datasets=pipeline.datasets,
+            objects=pipeline.objects,
+            sweeper=pipeline.objects,
+            fetched=pipeline.images,
+        )
+
+    monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
+    monkeypatch.setattr(wiring, "objects_of_environment", lambda *_: pipeline.objects)
+    return pipeline
+
+
+# --- config
+
+
+def test_config_show_prints_every_value(run: Run) -> None:
+    """Those of the file, of what it extends, the changes and the defaults."""
+    code, out, _ = run("config", "show", "--config", "classic", "--set", "epochs=2", "--set", "seed=5")
+    shown = json.loads(out)
+    assert code == 0
+    assert (shown["epochs"], shown["seed"], shown["optimizer"], shown["zoom"]) == (2, 5, "adadelta", 0)
+    assert shown["validate_every"] is None
+
+
+def test_what_config_show_prints_is_a_config_itself(run: Run, tmp_path: Path) -> None:
+    """A sweep's too."""
+    _, first, _ = run("config", "show", "--config", "kernel-sizes", "--set", "epochs=2")
+    file = tmp_path / "shown.json"
+    file.write_text(first)
+    assert run("config", "show", "--config", file) == (0, first, "")
+    assert json.loads(first)["sweep"] == {"kernel_sizes": [[3, 3], [3, 5], [5, 3], [5, 5]]}
+
+
+def test_config_schema_prints_the_published_schema(run: Run) -> None:
+    """To the letter."""
+    published = (ROOT / "docs" / "training-config.schema.json").read_text()
+    assert run("config", "schema") == (0, published, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["config", "show"], ["run", "train"], ["sweep", "s3://b/x"], ["step", "train", "--dataset", "x"]],
+)
+def test_a_wrong_config_is_a_line_a_problem_with_its_file(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    """Exit code 2, before anything is connected to."""
+    file = tmp_path / "wrong.toml"
+    file.write_text("epochs = 0\nbatch = 7")
+    code, out, err = run(*command, "--config", file, "--set", "zoom=x")
+    assert (code, out) == (2, "")
+    assert sorted(err.splitlines()) == [
+        f"error: batch: there is no such field; the nearest is batch_size ({file})",
+        f"error: epochs: 0 is not allowed: a whole number of at least 1 and at most 1000 ({file})",
+        'error: zoom: "x" is not allowed: a number of at least 0 and at most 0.5 (--set zoom=x)',
+    ]
+
+
+# --- step train
+
+
+def test_step_train_takes_a_named_config_with_changes(
+    run: Run, pipeline: Pipeline, trained: Trained, tmp_path: Path
+) -> None:
+    """Its training notes what was meant, and its URI goes into the file."""
+    changes = (*QUICK, "--set", "optimizer=sgd")
+    code, out, _ = run("step", "train", "--dataset", trained.dataset, *changes, "--result", tmp_path / "uri")
+    assert code == 0
+    assert (tmp_path / "uri").read_text() == out.strip()
+    config = read_training(pipeline.objects, out.strip()).model.config
+    assert (config.rotate, config.epochs, config.optimizer) == (0, 1, "sgd")
+
+
+def test_step_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+    """As Airflow gives it."""
+    text = '{"epochs": 1, "batch_size": 320}'
+    code, out, _ = run("step", "train", "--dataset", trained.dataset, "--config-json", text)
+    assert code == 0
+    assert read_training(pipeline.objects, out.strip()).model.config.batch_size == 320
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "kernel-sizes"], "sweep: one training is wanted here, not a sweep"),
+        (["--config", "plain", "--config-json", "{}"], "cannot both be given"),
+        (["--config-json", "[1]"], "--config-json: [1] is not allowed: an object of fields"),
+        (["--config-json", "{"], "--config-json: not JSON"),
+        (["--config-json", '{"epochs": 0}'], "epochs: 0 is not allowed: "),
+    ],
+)
+def test_what_is_not_one_config_is_refused(run: Run, arguments: list[str], words: str) -> None:
+    """Exit code 2."""
+    code, out, err = run("step", "train", "--dataset", "s3://b/x.json", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+# --- sweep
+
+
+def test_a_sweep_trains_every_trial_and_names_the_winner(
+    run: Run, pipeline: Pipeline, trained: Trained
+) -> None:
+    """As JSON: the table and where it lies."""
+    grid = ("--set", "sweep.learning_rate=[1e-6, 0.01]")
+    code, out, _ = run("sweep", trained.dataset, *QUICK, *grid, "--json")
+    answer = json.loads(out)
+    choice = read_choice(pipeline.objects, answer["sweep"])
+    assert code == 0
+    assert [row["differences"] for row in answer["trials"]] == [
+        {"learning_rate": 1e-6},
+        {"learning_rate": 0.01},
+    ]
+    assert answer["winner"] == choice.winner == choice.trials[1].training
+    assert choice.trials[1].validation_accuracy > choice.trials[0].validation_accuracy
+
+
+def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+    """A row a trial, and the winner's URI in the last line."""
+    code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", "sweep.network=[lenet5]")
+    assert code == 2  # no JSON: a list of names needs quotation marks
+    code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", 'sweep.network=["lenet5","mnistnet"]')
+    lines = out.splitlines()
+    assert code == 0
+    assert "network" in lines[1]
+    assert [sum(name in line for line in lines) for name in ('"lenet5"', '"mnistnet"', "61,706")] == [1, 1, 1]
+    assert read_training(pipeline.objects, lines[-1].removeprefix("winner ")).model.config.epochs == 1
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are chosen from, the log says why, and the exit code is 1."""
+    grid = ("--set", "sweep.learning_rate=[10, 0.01]")
+    code, out, _ = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid, "--json")
+    assert code == 1
+    assert len(json.loads(out)["trials"]) == 1
+    assert "trial 1 failed: the training loss became" in caplog.text
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_sweep_of_which_nothing_is_left_fails(run: Run, trained: Trained) -> None:
+    """With the first trial's reason."""
+    grid = ("--set", "sweep.learning_rate=[10, 9]")
+    code, out, err = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid)
+    assert (code, out) == (3, "")
+    assert err.startswith("error: the training loss became")
+
+
+# --- run train
+
+
+def test_run_train_goes_on_with_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
+    """Snapshot, fetch, build, two trials, evaluate, release."""
+    code, out, _ = run("run", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
+    verdict = json.loads(out)
+    (model,) = pipeline.models.models(MODEL)
+    assert code == 0
+    assert verdict["promoted"]
+    assert read_training(pipeline.objects, model.training).model.config.learning_rate == 0.01
+
+
+def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Trained, tmp_path: Path) -> None:
+    """There is nothing to choose."""
+    settings = Settings(training_dir=tmp_path, device="cpu", trackers=["sqlite"])
+    config = TrainingConfig(epochs=1, batch_size=320)
+    uri = best_training(trained.dataset, pipeline.objects, [config], settings)
+    assert read_training(pipeline.objects, uri).model.config == config
+    assert not [key for key in pipeline.objects.objects if "/sweep-" in key]
+
+
+# --- test and release
+
+
+def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+    """Those of the epoch kept where none is named."""
+    kept = read_training(pipeline.objects, trained.training).model.best_epoch
+    answers = {}
+    for epoch in (1, 2, None):
+        named = () if epoch is None else ("--epoch", epoch)
+        code, out, _ = run("test", trained.training, *named, "--json")
+        assert code == 0
+        answers[epoch] = json.loads(out)
+    assert answers[None]["test"] == answers[kept]["test"]
+    assert answers[1]["test"]["nll"] != answers[2]["test"]["nll"]
+    assert read_training(pipeline.objects, answers[1]["training"]).model.best_epoch == 1
+
+
+def test_test_prints_lines_for_people(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+    """Nothing is registered by it."""
+    code, out, _ = run("test", trained.training)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "accuracy",
+        "NLL",
+        "Brier",
+        "ECE",
+        "temperature",
+    ]
+    assert not pipeline.models.models(MODEL)
+
+
+def test_test_names_the_champion_beside_it(
+    run: Run, released: Pipeline, pipeline: Pipeline, trained: Trained
+) -> None:
+    """On the same test fold."""
+    pipeline.models, pipeline.objects = released.copy().models, released.copy().objects
+    _, out, _ = run("test", trained.training, "--epoch", 1)
+    assert out.splitlines()[-1].startswith("champion     version 1: accuracy 0.")
+
+
+def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+    """By way of the gate, as always."""
+    code, out, _ = run("release", trained.training, "--epoch", 1)
+    (model,) = pipeline.models.models(MODEL)
+    verdict = json.loads(out)
+    assert code == 0
+    assert verdict["promoted"]
+    assert verdict["bundle"]["digest"] == model.bundle.digest
+    assert read_training(pipeline.objects, model.training).model.best_epoch == 1
+
+
+@pytest.mark.parametrize("command", ["test", "release"])
+def test_an_epoch_that_never_was_is_refused(
+    run: Run, pipeline: Pipeline, trained: Trained, command: str
+) -> None:
+    """With those that there are."""
+    code, out, err = run(command, trained.training, "--epoch", 99)
+    assert (code, out) == (3, "")
+    assert "no epoch 99; there are 1 to 2" in err
+    assert not pipeline.models.models(MODEL)

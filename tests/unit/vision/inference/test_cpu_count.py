@@ -1,0 +1,37 @@
+"""How many cores a process may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mnist_ops.vision.inference.cpu_count import available_cores
+
+OWN = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000\n", OWN),
+        ("100000 100000\n", 1),
+        ("50000 100000\n", 1),
+        ("150000 100000\n", min(2, OWN)),
+        ("99900000 100000\n", OWN),
+    ],
+)
+def test_a_containers_quota_counts(tmp_path: Path, limit: str, cores: int) -> None:
+    """Rounded up, and never more than the process's affinity."""
+    file = tmp_path / "cpu.max"
+    file.write_text(limit)
+    assert available_cores(file) == cores
+
+
+def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
+    """As `taskset` and job schedulers set it."""
+    assert available_cores(tmp_path / "none") == OWN
+    os.sched_setaffinity(0, {min(before := os.sched_getaffinity(0))})
+    try:
+        assert available_cores(tmp_path / "none") == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,184 @@
+"""Digits drawn anywhere, at any size, in any colours: what the harmoniser is for."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.harmoniser import GROUNDS, Forward, compare, draw, drawings, encoded, right
+from mnist_ops.local.sample_digits import load, png
+from mnist_ops.vision.models.torch_backend import torch_forward
+from mnist_ops.vision.models.trained_model import TrainedModel
+from mnist_ops.vision.preprocessing.background import Paper, lift
+from mnist_ops.vision.preprocessing.components import find_digit
+from mnist_ops.vision.preprocessing.decode import decode
+from mnist_ops.vision.preprocessing.grayscale import grey_of
+from mnist_ops.vision.preprocessing.normalize import harmonise
+
+DIGITS = st.integers(0, 199).map(lambda index: load("test")[0][index])
+SEEDS = st.integers(0, 10_000).map(np.random.default_rng)
+
+
+def enlarged(digit: NDArray[np.uint8], times: int, side: int, top: int, left: int) -> NDArray[np.uint8]:
+    """A digit's own box, each pixel `times` times as large, at a place of a black square."""
+    rows, columns = (np.flatnonzero(digit.any(axis=axis)) for axis in (1, 0))
+    ink = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ink = ink.repeat(times, axis=0).repeat(times, axis=1)
+    picture = np.zeros((side, side), np.uint8)
+    picture[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return picture
+
+
+@pytest.fixture(scope="module")
+def forward(trained: TrainedModel) -> Forward:
+    """The model of a few seconds."""
+    return torch_forward(trained.config.network, trained.weights, torch.device("cpu").type)
+
+
+def test_drawings_gain_ten_points_on_every_ground(forward: Forward) -> None:
+    """Beside plain resizing; and they come within three points of the same digits as MNIST has them."""
+    images, labels = load("test")
+    outcomes = compare(forward, list(drawings(images, labels, 33 * len(GROUNDS))))
+    for ground in GROUNDS:
+        group = [outcome for outcome in outcomes if outcome.drawing.ground == ground]
+        assert len(group) == 33
+        gain = np.mean([outcome.harmonised for outcome in group]) - np.mean([each.plain for each in group])
+        assert gain >= 0.1, ground
+    clean = right(forward, images, labels).mean()
+    assert np.mean([outcome.harmonised for outcome in outcomes]) >= clean - 0.03
+
+
+def test_clean_digits_lose_nothing() -> None:
+    """Their pixels are the same after they were encoded and decoded, negatives included."""
+    images, _ = load("test")
+    decoded = np.stack([decode(png(image)) for image in images])
+    np.testing.assert_array_equal(decoded, images)
+    turned = np.stack([decode(png(np.invert(image))) for image in images[:500]])
+    np.testing.assert_array_equal(turned, images[:500])
+
+
+@given(DIGITS, st.integers(2, 6), st.integers(0, 30), st.integers(0, 30))
+def test_the_place_does_not_matter(digit: NDArray[np.uint8], times: int, top: int, left: int) -> None:
+    """On an even ground not a pixel changes."""
+    side = 20 * times + 60
+    here = enlarged(digit, times, side, 30, 30)
+    there = enlarged(digit, times, side, 15 + top, 15 + left)
+    np.testing.assert_array_equal(harmonise(here), harmonise(there))
+
+
+@given(DIGITS, st.integers(2, 9))
+def test_the_size_does_not_matter(digit: NDArray[np.uint8], times: int) -> None:
+    """Pixels of twice or nine times the size are averaged again, within a few grey levels."""
+    small = harmonise(enlarged(digit, 2, 100, 20, 20)).astype(int)
+    large = harmonise(enlarged(digit, times, 50 * times, 10 * times, 10 * times)).astype(int)
+    assert np.abs(small - large).mean() < 4
+
+
+@given(DIGITS, st.sampled_from(list(GROUNDS)), st.integers(20, 120), SEEDS)
+def test_a_drawing_and_its_negative_give_the_same_digit(
+    digit: NDArray[np.uint8], ground: str, size: int, random: np.random.Generator
+) -> None:
+    """Pen or chalk: what stands out is the ink."""
+    grey = np.asarray(Image.fromarray(draw(digit, size, ground, random)).convert("L"))
+    np.testing.assert_array_equal(harmonise(grey), harmonise(np.invert(grey)))
+
+
+@given(DIGITS, SEEDS)
+def test_a_drawing_lies_as_mnist_does(digit: NDArray[np.uint8], random: np.random.Generator) -> None:
+    """Its longer side fills 20 pixels, give or take a hairline's thickening; its mass is in the middle."""
+    drawn = decode(encoded(draw(digit, 90, "dark on a light colour", random))).astype(int)
+    rows, columns = np.nonzero(drawn > 32)
+    assert 18 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22
+    centres = [drawn.sum(axis=1 - axis) @ np.arange(28) / drawn.sum() for axis in (0, 1)]
+    assert centres == pytest.approx([14, 14], abs=1)
+
+
+@pytest.mark.parametrize("ink", [(0, 102, 0), (60, 60, 216), (0, 90, 60)])
+def test_ink_as_bright_as_its_paper_is_seen(digit: NDArray[np.uint8], ink: tuple[int, int, int]) -> None:
+    """Red paper whose brightness is the ink's own: grey by brightness would be blank."""
+    cover = enlarged(digit, 4, 140, 20, 30)[..., None] / 255
+    paper = np.array([min(255, np.dot(ink, (0.299, 0.587, 0.114)) / 0.299), 0, 0])
+    picture = np.rint(paper + cover * (np.array(ink) - paper)).astype(np.uint8)
+    flat = np.asarray(Image.fromarray(picture).convert("L"))
+    assert np.ptp(flat) < 40
+    drawn = decode(encoded(picture)).astype(int)
+    reference = harmonise(enlarged(digit, 4, 140, 20, 30)).astype(int)
+    assert np.abs(drawn - reference).mean() < 4
+
+
+def test_yellow_on_white_is_seen(digit: NDArray[np.uint8]) -> None:
+    """Its brightness is 89 % of white's."""
+    picture = np.full((140, 140, 3), 255, np.uint8)
+    picture[..., 2] -= enlarged(digit, 4, 140, 20, 30)
+    np.testing.assert_array_equal(decode(encoded(picture)), harmonise(enlarged(digit, 4, 140, 20, 30)))
+
+
+def test_a_grey_picture_stays_as_grey_as_it_is(digit: NDArray[np.uint8]) -> None:
+    """Three equal channels are no colour."""
+    grey = Image.fromarray(digit)
+    np.testing.assert_array_equal(np.asarray(grey_of(Image.merge("RGB", (grey,) * 3))), digit)
+
+
+@pytest.mark.parametrize("fall", [(60, 0), (0, -90), (50, 50)])
+def test_slanting_light_is_taken_off(digit: NDArray[np.uint8], fall: tuple[int, int]) -> None:
+    """What is left of the paper is nothing, and of the ink all."""
+    ink = enlarged(digit, 3, 120, 25, 40)
+    down, across = (np.linspace(0, level, 120) for level in fall)
+    light = np.add.outer(down, across)
+    light += 120 - light.min()
+    picture = np.rint(light - 0.4 * ink).clip(0, 255).astype(np.uint8)
+    lifted, noise = lift(picture)
+    assert noise < 1
+    assert np.abs(lifted - 0.4 * ink).max() <= 2
+    assert np.abs(harmonise(picture).astype(int) - harmonise(ink)).mean() < 4
+
+
+def test_the_noise_of_the_paper_is_measured() -> None:
+    """As a standard deviation, ink along the edge notwithstanding."""
+    random = np.random.default_rng(0)
+    grey = random.normal(180, 7, (200, 300)).clip(0, 255)
+    grey[:40, :60] = 20
+    paper = Paper.under(grey.astype(np.uint8))
+    assert paper.noise == pytest.approx(7, rel=0.25)
+    assert paper.middle == pytest.approx(180, abs=3)
+
+
+def test_specks_far_from_the_digit_are_dropped(digit: NDArray[np.uint8]) -> None:
+    """In all corners; the digit's pixels are those without them."""
+    clean = enlarged(digit, 4, 300, 110, 100)
+    dusty = clean.copy()
+    for top, left in ((3, 5), (290, 7), (12, 280), (294, 295), (60, 20)):
+        dusty[top : top + 3, left : left + 3] = 255
+    np.testing.assert_array_equal(harmonise(dusty), harmonise(clean))
+
+
+def test_a_digit_in_two_pieces_keeps_both() -> None:
+    """The bar of a five need not touch its belly."""
+    ink = np.zeros((120, 120), np.uint8)
+    ink[40:80, 40:60] = 255
+    ink[30:34, 42:58] = 255
+    rows, columns, clean = find_digit(ink)
+    assert (rows, columns) == (slice(30, 80), slice(40, 60))
+    assert clean[:4, 2:18].all()
+
+
+def test_a_hairline_becomes_as_wide_as_a_pen_s() -> None:
+    """A line of two pixels in two hundred would cover a fifth of one; it covers more than a whole."""
+    paper = np.full((220, 220), 255, np.uint8)
+    paper[10:210, 108:110] = 0
+    paper[10:12, 60:110] = 0
+    drawn = harmonise(paper)
+    assert drawn[12:20].sum(axis=1).min() >= 1.3 * 255
+
+
+@pytest.mark.parametrize("noise", [0, 3, 8])
+@pytest.mark.parametrize("fall", [0, 80])
+@pytest.mark.parametrize("side", [29, 60, 400])
+def test_paper_without_ink_is_blank(noise: float, fall: float, side: int) -> None:
+    """Noisy or in slanting light."""
+    random = np.random.default_rng(1)
+    paper = random.normal(150, noise, (side, side)) + np.linspace(0, fall, side)
+    assert not harmonise(paper.clip(0, 255).astype(np.uint8)).any()
