@@ -171,7 +171,7 @@ def _said(decision: Decision | None) -> str:
 def _compared(decision: Decision) -> str:
     champion = decision.compared_with
     if champion is None:
-        return "no champion" if decision.names_its_champion else "a champion that was not noted"
+        return "no champion"
     return f"{champion.name} {champion.version}, {champion.digest}"
 
 

@@ -66,8 +66,7 @@ class Decision:
         promote: whether the challenger may become champion.
         why: one line for people, with every number that decided.
         p_value: of McNemar's exact test; None where there was no champion to compare with.
-        compared_with: the champion that it was measured against; None where there was none, and in
-            decisions with a p-value that were noted before this was.
+        compared_with: the champion that it was measured against; None where there was none.
     """
 
     promote: bool
@@ -77,12 +76,7 @@ class Decision:
 
     def holds_against(self, champion: BundleRef | None) -> bool:
         """Whether it says anything about replacing this champion: it was measured against that one."""
-        return self.compared_with == champion and self.names_its_champion
-
-    @property
-    def names_its_champion(self) -> bool:
-        """Whether it is known what it was measured against; a comparison has a p-value."""
-        return self.compared_with is not None or self.p_value is None
+        return self.compared_with == champion
 
 
 def judge(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.prices import Cost, Prices
@@ -49,26 +50,29 @@ class Assessment:
         failures: of them, failures by reason.
         held_because: why the predictions are held; None when they may be published.
         released_by: who released a held run; None where nobody had to.
-        stage: what assessing cost, up to the upload of this; None in those of earlier versions.
+        stage: what assessing cost, without the upload of the assessment itself.
     """
 
     manifest: str
     records: int
     failures: Mapping[str, int]
+    stage: StageReport
     held_because: str | None = None
     released_by: str | None = None
-    stage: StageReport | None = None
 
     def document(self) -> dict[str, object]:
         """As JSON-able values."""
-        return asdict(self) | {"stage": self.stage.document() if self.stage else None}
+        return asdict(self) | {"stage": self.stage.document()}
 
     @staticmethod
     def of(document: Mapping[str, object]) -> "Assessment":
-        """Read back what `document` gave."""
-        stage = document.get("stage")
-        report = StageReport.of(stage) if isinstance(stage, Mapping) else None
-        return Assessment(**(dict(document) | {"stage": report}))  # type: ignore[arg-type]
+        """Read back what `document` gave.
+
+        Raises:
+            KeyError, TypeError: it is no assessment's.
+        """
+        values: dict[str, Any] = dict(document)
+        return Assessment(stage=StageReport.of(values.pop("stage")), **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,7 @@ class Ledger:
         held_because: why predictions were held, if they were.
         finished_at: when it was drawn up (UTC).
         lost_write_count: how many they are in all.
-        refers_to: the URIs of the shards and assessments that the outcomes come from, all of them; None
-            where one was stored by a version that did not say.
+        refers_to: the URIs of all shards and assessments that the outcomes come from.
         prices: what its cost is estimated by.
     """
 
@@ -110,7 +113,7 @@ class Ledger:
     held_because: str | None
     finished_at: datetime
     lost_write_count: int = field(default=0)
-    refers_to: Sequence[str] | None = None
+    refers_to: Sequence[str] = ()
     prices: Prices = field(default_factory=Prices)
 
     @property
@@ -181,7 +184,7 @@ class Ledger:
             "cpu_s": round(work.cpu_s, 3),
             "gpu_s": round(work.gpu_s, 3),
             "cost": self.cost.document(),
-            "refers_to": None if self.refers_to is None else list(self.refers_to),
+            "refers_to": list(self.refers_to),
             "held_because": self.held_because,
             "finished_at": self.finished_at,
         }

@@ -121,7 +121,7 @@ class StageReport:
 
     @staticmethod
     def of(document: Mapping[str, object]) -> "StageReport":
-        """Read back what `document` gave; what an earlier version did not measure is zero."""
+        """Read back what `document` gave."""
         return StageReport(**document)  # type: ignore[arg-type]
 
     def with_upload(self, requests: Mapping[str, int], size: int) -> "StageReport":

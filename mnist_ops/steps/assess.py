@@ -74,5 +74,5 @@ def read_assessment(objects: ObjectStore, uri: str) -> Assessment:
     """Read an assessment, verified."""
     try:
         return Assessment.of(get_json(objects, uri))
-    except TypeError as error:
-        raise Damaged(f"{uri}: not an assessment ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise Damaged(f"{uri}: not an assessment ({error!r})") from error

@@ -137,9 +137,8 @@ def _objection(decision: Decision | None, champion: BundleRef | None) -> str | N
         return decision.why
     if decision.holds_against(champion):
         return None
-    known = decision.names_its_champion
-    measured = _named(decision.compared_with) if known else "a champion that its decision does not name"
-    return f"it was compared with {measured}, and the champion is {_named(champion)}; evaluate it anew"
+    measured = _named(decision.compared_with)
+    return f"it was compared with {measured}, and the champion is {_named(champion)}; evaluate it again"
 
 
 def _named(champion: BundleRef | None) -> str:

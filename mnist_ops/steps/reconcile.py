@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import islice
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.keys import is_of_cli, kind_in_name
+from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.outcomes import Assessment, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
@@ -134,8 +134,7 @@ def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageRepor
 def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
     """What assessing cost, with the upload of the assessment."""
     data = get_verified(objects, uri)
-    stage = Assessment.of(json.loads(data)).stage or StageReport("assess")
-    return stage.with_upload(objects.upload_requests(len(data)), len(data))
+    return Assessment.of(json.loads(data)).stage.with_upload(objects.upload_requests(len(data)), len(data))
 
 
 @dataclass(slots=True)
@@ -161,7 +160,6 @@ class _Tally:
     stages: dict[str, StageReport] = field(default_factory=dict)
     assessments: dict[str, None] = field(default_factory=dict)
     _references: dict[str, None] = field(default_factory=dict)
-    _all_refer: bool = True
 
     def __post_init__(self, snapshot: StageReport) -> None:
         self.add_stage(snapshot)
@@ -180,14 +178,10 @@ class _Tally:
         if header.assessment is not None:
             self.assessments[header.assessment] = None
         self._references |= dict.fromkeys([uri, *header.refers_to])
-        # Shards of earlier versions do not say what they were made from.
-        self._all_refer = self._all_refer and {"predictions", "images"} <= set(
-            map(kind_in_name, header.refers_to)
-        )
 
-    def references(self) -> list[str] | None:
-        """The URIs of what the outcomes come from; None where not every shard says."""
-        return sorted(self._references | self.assessments) if self._all_refer else None
+    def references(self) -> list[str]:
+        """The URIs of what the outcomes come from."""
+        return sorted(self._references | self.assessments)
 
     def count(self, rows: Sequence[Row]) -> list[Row]:
         """Count rows; returns those whose outcome was written into the record."""

@@ -291,8 +291,7 @@ def _change_document(change: ChampionChange) -> Document:
 
 
 def _decision(name: str, document: Document) -> Decision:
-    # Decisions from before it was noted have no `compared_with`.
-    champion = cast("Document | None", document.get("compared_with"))
+    champion = cast("Document | None", document["compared_with"])
     return Decision(
         promote=cast("bool", document["promote"]),
         why=str(document["why"]),

@@ -133,7 +133,7 @@ class ShardHeader:
         try:
             document = json.loads((metadata or {})[b"mnist_ops"])
             stages = {name: StageReport.of(report) for name, report in document.pop("stages").items()}
-            labels, refers_to = tuple(document.pop("labels")), tuple(document.pop("refers_to", ()))
+            labels, refers_to = tuple(document.pop("labels")), tuple(document.pop("refers_to"))
             return ShardHeader(stages=stages, labels=labels, refers_to=refers_to, **document)
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"{uri}: a Parquet file, but no shard ({error!r})") from error

@@ -562,15 +562,6 @@ def test_what_the_gate_said_is_kept_with_the_model(models, decision):
     assert model.decision == decision
 
 
-def test_a_decision_from_before_its_champion_was_noted_does_not_name_it(database):
-    """Whoever reads it knows that it does not; one that was compared with none has no p-value."""
-    _judged(MongoModels(database), PASSED)
-    database[MODELS].update_one({"version": 1}, {"$unset": {"decision.compared_with": ""}})
-    (model,) = MongoModels(database).models("lenet5")
-    assert model.decision == dataclasses.replace(PASSED, compared_with=None)
-    assert not model.decision.names_its_champion
-
-
 def test_the_champion_of_a_decision_is_kept_as_a_reference(database):
     """As the alias keeps it: version, digest and URI, of the same name."""
     _judged(MongoModels(database), PASSED)

@@ -112,11 +112,10 @@ def test_a_version_is_shown_with_its_card_and_its_history(run: Run, pipeline: Pi
 
 
 def test_a_version_is_shown_with_what_it_was_compared_with(run: Run, pipeline: Pipeline) -> None:
-    """By version and digest; the first had none, and an older decision does not say."""
+    """By version and digest; the first was compared with none."""
     second = BundleRef(MODEL, 2, "memory://objects/models/2", "sha256:2")
     decisions = {
         "no champion": Decision(promote=True, why="first", p_value=None),
-        "a champion that was not noted": PASSED,
         f"{MODEL} 2, sha256:2": replace(PASSED, compared_with=second),
     }
     (first, *_) = pipeline.models.models(MODEL)

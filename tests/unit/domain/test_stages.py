@@ -48,12 +48,6 @@ def test_a_report_comes_back_as_it_was(report: StageReport) -> None:
     assert StageReport.of(report.document()) == report
 
 
-def test_a_report_from_before_cpu_was_measured_is_read() -> None:
-    """Shards and manifests of earlier versions stay readable."""
-    report = StageReport.of({"stage": "fetch", "records": 3, "seconds": 1.5, "s3_requests": {"PutObject": 1}})
-    assert (report.cpu_s, report.gpu_s, report.s3_sent, report.s3_received) == (0.0, 0.0, 0, 0)
-
-
 @given(reports, reports)
 def test_two_parts_add_up(one: StageReport, other: StageReport) -> None:
     """Seconds become task-seconds; records, bytes and requests are sums."""

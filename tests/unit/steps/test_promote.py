@@ -274,7 +274,7 @@ def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeli
     model = _version(pipeline, 2)
     said = (
         f"{MODEL} 2: it was compared with version 1 ({compared.digest}), and the champion is version 9 "
-        "(sha256:newer); evaluate it anew; --force promotes it all the same"
+        "(sha256:newer); evaluate it again; --force promotes it all the same"
     )
     with pytest.raises(Permanent) as refused:
         promote_version(model, models=pipeline.models, promotion=PROMOTION)
@@ -294,18 +294,6 @@ def test_the_same_version_with_another_digest_is_another_champion(weak: Pipeline
     model = replace(model, decision=replace(model.decision, compared_with=other))
     with pytest.raises(Permanent, match=r"version 1 \(sha256:other\), and the champion is version 1 "):
         promote_version(model, models=pipeline.models, promotion=PROMOTION)
-
-
-def test_a_decision_that_does_not_name_its_champion_needs_force(weak: Pipeline, trained: Trained) -> None:
-    """It is from before that was noted."""
-    pipeline = weak.copy()
-    pipeline.release(pipeline.evaluate(trained.training))
-    model = _version(pipeline, 2)
-    assert model.decision is not None
-    model = replace(model, decision=replace(model.decision, compared_with=None))
-    with pytest.raises(Permanent, match="a champion that its decision does not name"):
-        promote_version(model, models=pipeline.models, promotion=PROMOTION)
-    assert promote_version(model, models=pipeline.models, promotion=PROMOTION, force=True)
 
 
 def test_one_that_passed_as_the_first_needs_force_where_there_is_a_champion(trained: Trained) -> None:
