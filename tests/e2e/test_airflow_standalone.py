@@ -18,7 +18,7 @@ from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.choose import read_choice
-from mnist_ops.vision.inference.bundle import verify_bundle
+from mnist_ops.vision.inference.bundle import read_bundle
 from mnist_ops.vision.training.tracking import Status
 from tests.e2e.deployment import CLASSIFY, TRAIN, Deployment, Run, Stage
 from tests.e2e.second_model import promote_another
@@ -242,7 +242,7 @@ def test_the_released_model_classifies_from_then_on(by_hand, first_model):
 
 def test_the_registered_bundle_is_whole_and_names_its_training(deployment, first_model, tmp_path):
     """The bundle in the object store is the registered one; params of the form reached the training."""
-    card = verify_bundle(download_bundle(deployment.adapters.objects, first_model.bundle, tmp_path))
+    card = read_bundle(download_bundle(deployment.adapters.objects, first_model.bundle, tmp_path)).card
     assert (card.hyperparameters["epochs"], card.hyperparameters["batch_size"]) == (5, 16)
     assert card.architecture.network == "conv20-50-500"
 

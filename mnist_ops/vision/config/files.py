@@ -107,15 +107,6 @@ def load_config(path: Path | None, changes: Sequence[str] = ()) -> TrainingConfi
     return read_config(path).changed(changes).config()
 
 
-def load_trials(path: Path | None, changes: Sequence[str] = ()) -> tuple[TrainingConfig, ...]:
-    """The configurations of all trials of a file with changes on top; one where it has no sweep.
-
-    Raises:
-        ValidationError: as of `load_config`, and as of `sweep.trials`.
-    """
-    return read_config(path).changed(changes).trials()
-
-
 def shipped_configs() -> dict[str, Path]:
     """The configurations that come with the project, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}

@@ -219,11 +219,6 @@ def load_card(folder: Path, expected_digest: str | None = None) -> Card:
     return _card(_read(folder, CARD), folder, expected_digest)
 
 
-def verify_bundle(folder: Path, expected_digest: str | None = None) -> Card:
-    """Check that a folder holds a whole, undamaged bundle; as `read_bundle`, for the card alone."""
-    return read_bundle(folder, expected_digest).card
-
-
 def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
     """Read a bundle and verify every byte of it.
 

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from mnist_ops.vision.config.files import (
     config_of_text,
     load_config,
-    load_trials,
     read_config,
     shipped_configs,
 )
@@ -242,14 +241,14 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(
 def test_a_sweep_in_a_file_gives_its_trials(write: Write) -> None:
     """On top of what the file says otherwise."""
     file = write("a.toml", "epochs = 2\n[sweep]\nseed = [1, 2]\nrotate = [0, 5]")
-    assert [(one.epochs, one.seed, one.rotate) for one in load_trials(file)] == [
+    assert [(one.epochs, one.seed, one.rotate) for one in read_config(file).trials()] == [
         (2, 1, 0), (2, 1, 5), (2, 2, 0), (2, 2, 5)
     ]  # fmt: skip
 
 
 def test_without_a_sweep_there_is_one_trial() -> None:
     """A sweep command can be given any config."""
-    assert load_trials(Path("plain")) == (load_config(Path("plain")),)
+    assert read_config(Path("plain")).trials() == (load_config(Path("plain")),)
 
 
 def test_an_extending_file_takes_the_sweep_over_or_replaces_it(write: Write) -> None:
@@ -258,13 +257,17 @@ def test_an_extending_file_takes_the_sweep_over_or_replaces_it(write: Write) -> 
     inherited = write("inherited.toml", 'extend = "base.toml"\nepochs = 2')
     replaced = write("replaced.toml", 'extend = "base.toml"\n[sweep]\nepochs = [1, 2, 3]')
     none = write("none.toml", 'extend = "base.toml"\n[sweep]')
-    assert [len(load_trials(file)) for file in (inherited, replaced, none)] == [2, 3, 1]
+    assert [len(read_config(file).trials()) for file in (inherited, replaced, none)] == [2, 3, 1]
 
 
 def test_a_change_can_sweep_a_field_or_take_it_out(write: Write) -> None:
     """The command line has the last word."""
     file = write("a.toml", "[sweep]\nseed = [1, 2]")
-    assert [one.epochs for one in load_trials(file, ["seed=9", "sweep.epochs=[1,2,3]"])] == [1, 2, 3]
+    assert [one.epochs for one in read_config(file).changed(["seed=9", "sweep.epochs=[1,2,3]"]).trials()] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_one_training_is_not_taken_from_a_sweep(write: Write) -> None:
@@ -285,7 +288,7 @@ def test_one_training_is_not_taken_from_a_sweep(write: Write) -> None:
 def test_a_wrong_sweep_is_refused_with_its_field_and_file(write: Write, sweep: str, sentence: str) -> None:
     """Once, however many trials have it."""
     file = write("a.toml", f"[sweep]\nseed = [1, 2, 3]\n{sweep}")
-    (line,) = refusal_of(load_trials, file)
+    (line,) = refusal_of(read_config(file).trials)
     assert line.startswith(sentence)
     assert line.endswith(f" ({file})")
 
@@ -296,7 +299,7 @@ def test_a_wrong_sweep_is_refused_with_its_field_and_file(write: Write, sweep: s
 def test_the_shipped_configs_are_all_good() -> None:
     """Every name that the messages and the manual mention."""
     assert set(shipped_configs()) == {"default", "plain", "fast", "kernel-sizes", "classic"}
-    assert all(load_trials(Path(name)) for name in shipped_configs())
+    assert all(read_config(Path(name)).trials() for name in shipped_configs())
 
 
 def test_default_is_the_defaults() -> None:
@@ -314,7 +317,7 @@ def test_plain_is_the_default_without_augmentation() -> None:
 
 def test_kernel_sizes_are_four_trials_of_the_network_that_has_them_chosen() -> None:
     """The example of a sweep."""
-    trials = load_trials(Path("kernel-sizes"))
+    trials = read_config(Path("kernel-sizes")).trials()
     assert [trial.kernel_sizes for trial in trials] == [(3, 3), (3, 5), (5, 3), (5, 5)]
     assert {trial.network for trial in trials} == {"conv20-50-500"}
 

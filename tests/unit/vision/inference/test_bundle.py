@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
-from mnist_ops.vision.inference.bundle import bundle_digest, load_card, read_bundle, verify_bundle
+from mnist_ops.vision.inference.bundle import bundle_digest, load_card, read_bundle
 from mnist_ops.vision.inference.classifier import load_classifier, softmax
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import TrainedModel
@@ -64,7 +64,7 @@ def packed(arrays: dict[str, NDArray[np.generic]]) -> bytes:
 
 def test_a_bundle_is_whole(released: Path, trained: TrainedModel) -> None:
     """The card says what the model is, and nothing of when it was made."""
-    card = verify_bundle(released, bundle_digest(released))
+    card = read_bundle(released, bundle_digest(released)).card
     assert sorted(path.name for path in released.iterdir()) == [
         "abstention.npz", "card.json", "golden.npz", "model.onnx", "weights.safetensors",
     ]  # fmt: skip
@@ -127,7 +127,7 @@ def test_too_few_golden_images_are_refused(
 def test_another_digest_is_damage(bundle: Path) -> None:
     """The registry's digest decides."""
     with pytest.raises(Damaged, match="promised was sha256:00"):
-        verify_bundle(bundle, "sha256:" + "0" * 64)
+        read_bundle(bundle, "sha256:" + "0" * 64)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
@@ -155,17 +155,17 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     """All five are needed, wherever inference runs."""
     (bundle / name).unlink()
     with pytest.raises(ObjectMissing, match=name):
-        verify_bundle(bundle)
+        read_bundle(bundle)
 
 
 def test_a_stranger_in_the_folder_is_refused(bundle: Path) -> None:
     """Only the report may stand beside."""
     (bundle / "report").mkdir()
     (bundle / "report" / "index.html").write_text("fine")
-    verify_bundle(bundle)
+    read_bundle(bundle)
     (bundle / "weights.pt").write_bytes(pickle.dumps({}))
     with pytest.raises(Permanent, match=r"weights\.pt"):
-        verify_bundle(bundle)
+        read_bundle(bundle)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_bad_card_is_refused(bundle: Path, changes: dict[str, object]) -> None
     """What the card lacks or makes up is named."""
     edit(bundle, **changes)
     with pytest.raises(Permanent, match=next(iter(changes))):
-        verify_bundle(bundle)
+        read_bundle(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", pickle.dumps({"name": "lenet5"})])
@@ -200,7 +200,7 @@ def test_junk_is_no_card(bundle: Path, content: bytes) -> None:
     """A card is JSON of one form."""
     (bundle / "card.json").write_bytes(content)
     with pytest.raises(Permanent, match=r"card\.json"):
-        verify_bundle(bundle)
+        read_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.npz", "model.onnx", "abstention.npz"])
