@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         price_s3_received: for a GiB received from S3.
         price_cpu_hour: for an hour of one core at work.
         price_gpu_hour: for an hour in which a GPU is held.
-        retention_days: debris of finished runs is swept (`mnist-ops gc`) when it is older.
+        retention_days: garbage of finished runs is deleted (`mnist-ops gc`) when it is older.
         retention_grace_days: and that of runs which are not known to be finished, when it is older than this.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def retention(self) -> Retention:
-        """How old debris must be before it is swept."""
+        """How old garbage must be before it is deleted."""
         return Retention(timedelta(days=self.retention_days), timedelta(days=self.retention_grace_days))
 
     @property

@@ -12,7 +12,7 @@ from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.connection import s3_client
-from mnist_ops.adapters.s3.garbage import S3Sweeper
+from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.errors import Permanent
@@ -37,7 +37,7 @@ class Adapters:
     models: MongoModels
     datasets: MongoDatasets
     objects: S3Objects
-    sweeper: S3Sweeper
+    garbage: S3GarbageStore
 
     @contextmanager
     def images(self) -> Iterator[Images]:
@@ -71,7 +71,7 @@ def assemble(settings: Settings, mongo: Mongo, s3: "S3Client") -> Adapters:
         models=MongoModels(database),
         datasets=MongoDatasets(database),
         objects=S3Objects(s3, settings.s3_bucket, settings.s3_prefix),
-        sweeper=S3Sweeper(s3, settings.s3_bucket, settings.s3_prefix),
+        garbage=S3GarbageStore(s3, settings.s3_bucket, settings.s3_prefix),
     )
 
 

@@ -1,4 +1,4 @@
-"""`mnist-ops gc`: sweep what nothing refers to from the object store."""
+"""`mnist-ops gc`: delete from the object store what nothing refers to."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import typer
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.domain.retention import Heap, Sweep
+    from mnist_ops.domain.retention import GcResult, ObjectTotals
 
 SOME_FAILED = 1
 _AGE = re.compile(r"([1-9]\d{0,3})d")
@@ -20,61 +20,58 @@ _AGE = re.compile(r"([1-9]\d{0,3})d")
 def gc(
     older_than: Annotated[
         str | None,
-        typer.Option(help="Age of debris in days, such as 30d. By default MNIST_OPS_RETENTION_DAYS."),
+        typer.Option(help="Minimum age in days, such as 30d. By default MNIST_OPS_RETENTION_DAYS."),
     ] = None,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete it, instead of saying what would go.")
     ] = False,
 ) -> None:
-    """Say what old debris of killed, repeated and failed tasks lies in the bucket, or delete it.
+    """Say which objects of killed, repeated and failed tasks are garbage, or delete them.
 
-    What a ledger or a data set refers to stays, and what belongs to a run that is not known to be finished
-    until MNIST_OPS_RETENTION_GRACE_DAYS have passed.
+    What a ledger or a data set refers to stays. What belongs to a run that is not known to be finished
+    stays until MNIST_OPS_RETENTION_GRACE_DAYS have passed.
     """
-    from mnist_ops.steps.collect_garbage import Places, collect_garbage
+    from mnist_ops.steps.collect_garbage import ReferenceIndex, collect_garbage
     from mnist_ops.wiring import adapters_of_environment
 
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
     rule = adapters.settings.retention
     if older_than is not None:
         rule = replace(rule, older_than=_age(older_than))
-    sweep = collect_garbage(
-        Places(adapters.objects, adapters.runs, adapters.datasets),
-        adapters.sweeper,
+    result = collect_garbage(
+        ReferenceIndex(adapters.objects, adapters.runs, adapters.datasets),
+        adapters.garbage,
         rule=rule,
         now=datetime.now(UTC),
         delete=delete,
     )
-    for line in _lines(sweep, delete=delete):
+    for line in _lines(result, delete=delete):
         typer.echo(line)
-    for key, words in sweep.failed.items():
-        typer.echo(f"not deleted: {key}: {words}", err=True)
-    if sweep.failed:
+    for key, message in result.failed.items():
+        typer.echo(f"not deleted: {key}: {message}", err=True)
+    if result.failed:
         raise typer.Exit(SOME_FAILED)
 
 
 def _age(text: str) -> timedelta:
     match = _AGE.fullmatch(text)
     if match is None:
-        # Not less than a day: what is being uploaded right now looks like what was given up.
+        # At least a day: an upload in progress looks like one that was abandoned.
         raise typer.BadParameter(f"{text!r}: expected days, such as 30d")
     return timedelta(days=int(match[1]))
 
 
-def _lines(sweep: "Sweep", *, delete: bool) -> list[str]:
-    lines = [f"debris: {_words(heap)} of {kind}" for kind, heap in sweep.debris.items()]
-    if sweep.uploads:
-        lines.append(f"debris: {sweep.uploads} unfinished uploads")
-    lines += [f"kept: {_words(heap)}, {verdict}" for verdict, heap in sweep.kept.items()]
+def _lines(result: "GcResult", *, delete: bool) -> list[str]:
+    lines = [f"garbage: {_in_words(totals)} of {kind}" for kind, totals in result.garbage.items()]
+    if result.uploads:
+        lines.append(f"garbage: {result.uploads} unfinished uploads")
+    lines += [f"kept: {_in_words(totals)}, {disposition}" for disposition, totals in result.kept.items()]
     if delete:
-        spared = f", {len(sweep.spared)} came into use meanwhile" if sweep.spared else ""
-        return [*lines, f"deleted {sweep.deleted}{spared}"]
-    return [*lines, "nothing was deleted: run it again with --delete" if _any(sweep) else "nothing to delete"]
+        reused = f", {len(result.reused)} came into use meanwhile" if result.reused else ""
+        return [*lines, f"deleted {result.deleted}{reused}"]
+    some = result.garbage or result.uploads
+    return [*lines, "nothing was deleted: run it again with --delete" if some else "nothing to delete"]
 
 
-def _any(sweep: "Sweep") -> bool:
-    return bool(sweep.debris or sweep.uploads)
-
-
-def _words(heap: "Heap") -> str:
-    return f"{heap.number} objects ({heap.size / 1e6:.1f} MB)"
+def _in_words(totals: "ObjectTotals") -> str:
+    return f"{totals.number} objects ({totals.size / 1e6:.1f} MB)"

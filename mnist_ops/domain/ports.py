@@ -65,23 +65,26 @@ class ObjectStore(Protocol):
         """The keys under a prefix; stores differ in their order."""
 
 
-class ObjectSweeper(Protocol):
-    """Lists the objects of the store with their ages, and deletes: apart, since no other step may."""
+class GarbageStore(Protocol):
+    """Lists the objects of the store with their ages, and deletes them.
+
+    A port of its own: only garbage collection may delete.
+    """
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose keys begin with a prefix."""
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete objects; returns what the store said of those that it did not delete, by key.
+        """Delete objects; returns the store's message for each that it did not delete, by key.
 
-        To delete what is not there succeeds.
+        An object that does not exist counts as deleted.
         """
 
     def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
-        """The uploads in pieces that were begun below a prefix, and neither completed nor aborted."""
+        """The multipart uploads below a prefix that were neither completed nor aborted."""
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        """Give an upload up, and the space its pieces take. Nothing happens where it is gone."""
+        """Abort an upload, which frees the space of its parts; does nothing where it no longer exists."""
 
 
 class RecordStore(Protocol):

@@ -1,4 +1,4 @@
-"""What may be swept from the object store, and what must stay."""
+"""Which objects garbage collection may delete from the object store, and which must stay."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-# Only these are swept: data sets, trainings, evaluations, checkpoints and models stay for ever.
+# Only these are collected: data sets, trainings, evaluations, checkpoints and models stay for ever.
 KINDS = ("snapshots", "images", "predictions", "outcomes", "assessments")
 
 _RUN, _NUMBER, _SHA256 = r"(?P<run>[^/]+/[^/]+)", r"(?P<number>\d+)", r"[0-9a-f]{64}"
@@ -33,11 +33,11 @@ class StoredObject(NamedTuple):
 
 
 class UnfinishedUpload(NamedTuple):
-    """An upload in pieces that was neither completed nor aborted.
+    """A multipart upload that was neither completed nor aborted.
 
     Attributes:
-        key: what it was to become.
-        id: the store's name for it.
+        key: of the object that it would have become.
+        id: the store's upload id.
         started_at: when it began (UTC).
     """
 
@@ -47,34 +47,34 @@ class UnfinishedUpload(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Whose an object is.
+    """The run, and where its key names it the generation, that wrote an object.
 
     Attributes:
         run: the run key.
-        generation: its number; None for objects of a snapshot, whose names do not tell.
+        generation: its number; None for objects of a snapshot, whose keys do not hold it.
     """
 
     run: str
     generation: int | None
 
 
-class Verdict(StrEnum):
-    """What becomes of an object."""
+class Disposition(StrEnum):
+    """Whether an object is garbage, or why it stays."""
 
-    DEBRIS = "debris"
+    GARBAGE = "garbage"
     REFERENCED = "referenced"
     YOUNG = "young"
-    UNSETTLED = "of an unfinished run"
+    UNFINISHED_RUN = "of an unfinished run"
     FOREIGN = "not ours"
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How old debris must be.
+    """How old an object that nothing refers to must be before it is deleted.
 
     Attributes:
-        older_than: the least age of debris of a run that is known to be finished.
-        grace: the least age where that is not known.
+        older_than: the minimum age where the object's run is known to be finished.
+        grace: the minimum age where that is not known.
     """
 
     older_than: timedelta = timedelta(days=30)
@@ -83,47 +83,49 @@ class Retention:
 
 @dataclass(slots=True)
 class References:
-    """What is in use.
+    """The objects that are in use.
 
     Attributes:
-        keys: objects.
+        keys: of single objects.
         folders: prefixes, each with a slash at its end, of which every object is in use.
-        settled: when each finished generation's ledger was drawn up (UTC), by run and number.
-        undecided: folders of snapshots that were committed by generations which are not settled.
+        finished_at: when the ledger of each finished generation was written (UTC).
+        unfinished_snapshots: folders of the snapshots of generations that are not finished.
     """
 
     keys: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
-    settled: dict[Owner, datetime] = field(default_factory=dict)
-    undecided: set[str] = field(default_factory=set)
+    finished_at: dict[Owner, datetime] = field(default_factory=dict)
+    unfinished_snapshots: set[str] = field(default_factory=set)
 
-    def covers(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether an object is in use."""
         return key in self.keys or folder_of(key) in self.folders
 
-    def settles(self, entry: StoredObject, owner: Owner) -> bool:
-        """Whether the ledger of an object's generation was drawn up after the object was written.
+    def ledger_is_newer(self, entry: StoredObject, owner: Owner) -> bool:
+        """Whether the ledger of an object's generation was written after the object.
 
-        It then names all that the generation is made of, and this is not among it. What is newer than
-        the ledger belongs to tasks that ran again, and nobody knows yet what becomes of them.
+        Such a ledger names everything that the generation is made of. An object that is newer than the
+        ledger belongs to tasks that ran again, and whether it will be used is not known yet.
         """
         if owner.generation is not None:
-            finished = self.settled.get(owner)
+            finished = self.finished_at.get(owner)
             return finished is not None and finished > entry.modified_at
-        if folder_of(entry.key) in self.undecided:
+        if folder_of(entry.key) in self.unfinished_snapshots:
             return False
         return any(
-            finished > entry.modified_at for other, finished in self.settled.items() if other.run == owner.run
+            finished > entry.modified_at
+            for other, finished in self.finished_at.items()
+            if other.run == owner.run
         )
 
 
 def folder_of(key: str) -> str:
-    """Everything up to the last slash, the slash included."""
+    """The key up to its last slash, the slash included."""
     return key[: key.rfind("/") + 1]
 
 
 def owner_of(key: str) -> Owner | None:
-    """Whose an object is by its key; None for what no step of ours has written."""
+    """Who wrote an object, by its key; None where no step of ours gives such keys."""
     if match := _OF_SNAPSHOT.fullmatch(key):
         return Owner(match["run"], None)
     for pattern in _OF_GENERATION:
@@ -132,60 +134,60 @@ def owner_of(key: str) -> Owner | None:
     return None
 
 
-def judge(entry: StoredObject, references: References, rule: Retention, now: datetime) -> Verdict:
-    """What becomes of an object.
+def decide(entry: StoredObject, references: References, rule: Retention, now: datetime) -> Disposition:
+    """Decide whether an object is garbage.
 
     Args:
         entry: the object.
         references: what is in use.
-        rule: how old debris must be.
+        rule: how old garbage must be.
         now: the time (UTC).
     """
     owner = owner_of(entry.key)
     if owner is None:
-        return Verdict.FOREIGN
-    if references.covers(entry.key):
-        return Verdict.REFERENCED
+        return Disposition.FOREIGN
+    if references.contains(entry.key):
+        return Disposition.REFERENCED
     age = now - entry.modified_at
     if age <= rule.older_than:
-        return Verdict.YOUNG
-    if age > rule.grace or references.settles(entry, owner):
-        return Verdict.DEBRIS
-    return Verdict.UNSETTLED
+        return Disposition.YOUNG
+    if age > rule.grace or references.ledger_is_newer(entry, owner):
+        return Disposition.GARBAGE
+    return Disposition.UNFINISHED_RUN
 
 
-class Heap(NamedTuple):
-    """A number of objects.
+class ObjectTotals(NamedTuple):
+    """The number and size of some objects.
 
     Attributes:
-        number: how many.
+        number: how many objects.
         size: of all together, in bytes.
     """
 
     number: int = 0
     size: int = 0
 
-    def with_object(self, entry: StoredObject) -> "Heap":
-        """One more."""
-        return Heap(self.number + 1, self.size + entry.size)
+    def plus(self, entry: StoredObject) -> "ObjectTotals":
+        """The totals with one more object."""
+        return ObjectTotals(self.number + 1, self.size + entry.size)
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a sweep found, and did.
+class GcResult:
+    """What a garbage collection found and deleted.
 
     Attributes:
-        debris: what may go, by kind.
-        kept: what stays, by the reason why.
-        uploads: uploads that somebody gave up.
-        deleted: how many objects and uploads are gone.
-        spared: keys that came into use while the sweep went on.
-        failed: what the store said where it would not delete, by key.
+        garbage: what may be deleted, by kind.
+        kept: what stays, by the reason.
+        uploads: the number of abandoned uploads.
+        deleted: how many objects and uploads were deleted.
+        reused: keys that were listed as garbage and came into use before they were deleted; they stay.
+        failed: the store's message where it did not delete, by key.
     """
 
-    debris: Mapping[str, Heap]
-    kept: Mapping[Verdict, Heap]
+    garbage: Mapping[str, ObjectTotals]
+    kept: Mapping[Disposition, ObjectTotals]
     uploads: int
     deleted: int = 0
-    spared: frozenset[str] = frozenset()
+    reused: frozenset[str] = frozenset()
     failed: Mapping[str, str] = field(default_factory=dict)

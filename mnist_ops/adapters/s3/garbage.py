@@ -12,12 +12,12 @@ from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# The protocol's own limit.
+# The maximum of DeleteObjects.
 _KEYS_PER_REQUEST = 1_000
 
 
-class S3Sweeper:
-    """Sweeps the objects of one bucket under one prefix. Implements `ObjectSweeper`.
+class S3GarbageStore:
+    """Lists and deletes the objects of one bucket under one prefix. Implements `GarbageStore`.
 
     Args:
         client: a boto3 S3 client.
@@ -42,7 +42,7 @@ class S3Sweeper:
                     yield StoredObject(key, entry["Size"], entry["LastModified"])
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete objects; returns what the store said of those that it did not delete, by key."""
+        """Delete objects; returns the store's message for each that it did not delete, by key."""
         failed = {}
         for start in range(0, len(keys), _KEYS_PER_REQUEST):
             chosen = keys[start : start + _KEYS_PER_REQUEST]
@@ -53,25 +53,25 @@ class S3Sweeper:
                 )
             for error in answer.get("Errors", []):
                 if error.get("Code") != "NoSuchKey":
-                    words = f"{error.get('Code')}: {error.get('Message')}"
-                    failed[error.get("Key", "").removeprefix(self._prefix)] = words
+                    message = f"{error.get('Code')}: {error.get('Message')}"
+                    failed[error.get("Key", "").removeprefix(self._prefix)] = message
         return failed
 
     def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
-        """The uploads in pieces that were begun below a prefix, and neither completed nor aborted."""
+        """The multipart uploads below a prefix that were neither completed nor aborted."""
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
         with self._translating(prefix):
             for page in pages:
                 for upload in page.get("Uploads", []):
-                    # Some stores list more than was asked for.
+                    # Some stores ignore the prefix.
                     if upload["Key"].startswith(self._prefix + prefix):
                         key = upload["Key"].removeprefix(self._prefix)
                         yield UnfinishedUpload(key, upload["UploadId"], upload["Initiated"])
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        """Give an upload up. Nothing happens where it is gone."""
+        """Abort an upload; does nothing where it no longer exists."""
         try:
             self._client.abort_multipart_upload(
                 Bucket=self._bucket, Key=self._prefix + upload.key, UploadId=upload.id

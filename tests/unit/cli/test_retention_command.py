@@ -1,4 +1,4 @@
-"""`mnist-ops gc` and `mnist-ops ledgers --short`, on doubles."""
+"""`mnist-ops gc` and `mnist-ops ledgers --short`, on stores in memory."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -16,17 +16,17 @@ from mnist_ops.settings import Settings
 from tests.support.small_runs import SmallRuns
 
 
-class Stubborn(InMemoryObjects):
-    """A store that will not delete."""
+class RefusingToDelete(InMemoryObjects):
+    """A store that deletes nothing."""
 
     def delete(self, keys):
-        """Say no."""
+        """Refuse every key."""
         return dict.fromkeys(keys, "AccessDenied: no")
 
 
 @pytest.fixture(params=[InMemoryObjects])
 def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SmallRuns:
-    """A finished run with debris that is 40 days old; the command line is connected to it."""
+    """A finished run with garbage that is 40 days old; the command line is connected to it."""
     objects = request.param()
     objects.now = lambda: datetime.now(UTC) - timedelta(days=40)
     runs = SmallRuns(objects, InMemoryRecords())
@@ -37,7 +37,7 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sma
 
     def adapters(settings: Settings, _: object) -> SimpleNamespace:
         return SimpleNamespace(
-            settings=settings, objects=objects, runs=runs.runs, datasets=runs.datasets, sweeper=objects
+            settings=settings, objects=objects, runs=runs.runs, datasets=runs.datasets, garbage=objects
         )
 
     monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
@@ -49,15 +49,15 @@ def mnist_ops(*words: str) -> Result:
     return CliRunner().invoke(app, words)
 
 
-def test_gc_says_what_would_go_and_deletes_nothing(runs: SmallRuns) -> None:
+def test_gc_reports_what_would_go_and_deletes_nothing(runs: SmallRuns) -> None:
     """Count and bytes by kind, and why the rest stays."""
     before = dict(runs.objects.objects)
-    said = mnist_ops("gc")
-    assert said.exit_code == 0
-    lines = said.output.splitlines()
-    assert lines[0].startswith("debris: 3 objects (")
+    result = mnist_ops("gc")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0].startswith("garbage: 3 objects (")
     assert lines[0].endswith(" MB) of images")
-    assert lines[1] == "debris: 1 unfinished uploads"
+    assert lines[1] == "garbage: 1 unfinished uploads"
     assert lines[2].startswith("kept: 14 objects (")
     assert lines[2].endswith(", referenced")
     assert lines[-1] == "nothing was deleted: run it again with --delete"
@@ -65,47 +65,47 @@ def test_gc_says_what_would_go_and_deletes_nothing(runs: SmallRuns) -> None:
     assert len(runs.objects.uploads) == 1
 
 
-def test_gc_deletes_when_it_is_told_to_and_a_second_one_finds_nothing(runs: SmallRuns) -> None:
+def test_gc_with_delete_deletes_and_a_second_one_finds_nothing(runs: SmallRuns) -> None:
     """Safe to repeat."""
     assert mnist_ops("gc", "--delete").output.splitlines()[-1] == "deleted 4"
-    assert "debris" not in mnist_ops("gc", "--delete").output
+    assert "garbage" not in mnist_ops("gc", "--delete").output
     assert mnist_ops("gc").output.splitlines()[-1] == "nothing to delete"
     assert runs.objects.uploads == []
 
 
 @pytest.mark.parametrize(
-    ("words", "debris"), [(("--older-than", "45d"), False), (("--older-than", "35d"), True)]
+    ("words", "garbage"), [(("--older-than", "45d"), False), (("--older-than", "35d"), True)]
 )
-def test_the_age_of_debris_can_be_given(runs: SmallRuns, words: tuple[str, ...], debris: bool) -> None:
+def test_the_minimum_age_can_be_given(runs: SmallRuns, words: tuple[str, ...], garbage: bool) -> None:
     """Instead of the setting's."""
     assert runs.objects
-    assert ("debris" in mnist_ops("gc", *words).output) is debris
+    assert ("garbage" in mnist_ops("gc", *words).output) is garbage
 
 
 @pytest.mark.usefixtures("runs")
-def test_the_age_of_debris_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_minimum_age_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """MNIST_OPS_RETENTION_DAYS."""
     monkeypatch.setenv("MNIST_OPS_RETENTION_DAYS", "50")
-    assert "debris" not in mnist_ops("gc").output
+    assert "garbage" not in mnist_ops("gc").output
 
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("age", ["0d", "30", "-1d", "12h", "soon", ""])
 def test_another_age_is_refused(age: str) -> None:
     """Exit code 2."""
-    said = mnist_ops("gc", "--delete", "--older-than", age)
-    assert said.exit_code == 2
-    assert "such as 30d" in said.output
+    result = mnist_ops("gc", "--delete", "--older-than", age)
+    assert result.exit_code == 2
+    assert "such as 30d" in result.output
 
 
 @pytest.mark.usefixtures("runs")
-@pytest.mark.parametrize("runs", [Stubborn], indirect=True)
+@pytest.mark.parametrize("runs", [RefusingToDelete], indirect=True)
 def test_what_the_store_does_not_delete_is_named() -> None:
-    """Exit code 1, with the store's words."""
-    said = mnist_ops("gc", "--delete")
-    assert said.exit_code == 1
-    assert said.output.count(": AccessDenied: no") == 3
-    assert "deleted 1" in said.output  # the upload
+    """Exit code 1, with the store's message."""
+    result = mnist_ops("gc", "--delete")
+    assert result.exit_code == 1
+    assert result.output.count(": AccessDenied: no") == 3
+    assert "deleted 1" in result.output  # the upload
 
 
 @pytest.mark.usefixtures("runs")
@@ -120,8 +120,8 @@ def test_ledgers_in_short_name_outcomes_cost_and_bottleneck() -> None:
     assert " of the time of all tasks: " in bottleneck
 
 
-def test_a_ledger_of_an_earlier_version_is_shown_without_what_it_lacks() -> None:
-    """Neither cost nor bottleneck, but its problem."""
+def test_a_ledger_without_records_is_shown_with_its_problem() -> None:
+    """It has neither cost nor bottleneck."""
     ledger = {
         "run": "dag/run",
         "generation": 0,
@@ -129,6 +129,9 @@ def test_a_ledger_of_an_earlier_version_is_shown_without_what_it_lacks() -> None
         "selected": 0,
         "outcomes": {"predicted": 0},
         "imbalance": "no outcome of part 1",
+        "held_because": None,
+        "cost": None,
+        "bottleneck": None,
     }
     assert in_words(ledger).splitlines() == [
         "dag/run, generation 0, 2026-01-31T00:00:00+00:00",

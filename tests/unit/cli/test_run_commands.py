@@ -65,7 +65,7 @@ def images(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Interrupting:
             models=pipeline.models,  # type: ignore[arg-type]
             datasets=pipeline.datasets,  # type: ignore[arg-type]
             objects=pipeline.objects,  # type: ignore[arg-type]
-            sweeper=pipeline.objects,  # type: ignore[arg-type]
+            garbage=pipeline.objects,  # type: ignore[arg-type]
             fetched=images,
             load_classifier=pipeline.load,
         )

@@ -80,7 +80,7 @@ def pipeline(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
             models=pipeline.models,
             datasets=pipeline.datasets,
             objects=pipeline.objects,
-            sweeper=pipeline.objects,
+            garbage=pipeline.objects,
             fetched=pipeline.images,
         )
 
