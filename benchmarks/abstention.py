@@ -27,7 +27,7 @@ from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.abstention import KEPT, Abstention, fit_abstention
 from mnist_ops.vision.inference.classifier import onnx_forward, softmax
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.preprocessing.decode import decode

@@ -153,7 +153,7 @@ def stages(rounds: Rounds) -> list[str]:
         )
     core, step = (
         [mine / limit for mine, limit in zip(rates, limits, strict=True)]
-        for rates in (_rates(rounds["limits"], "decode_and_judge"), _rates(rounds[STEPS], "classify"))
+        for rates in (_rates(rounds["limits"], "decode_and_predict"), _rates(rounds[STEPS], "classify"))
     )
     return [
         *lines,

@@ -24,7 +24,7 @@ from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.abstention import fit_abstention
 from mnist_ops.vision.inference.bundle import bundle_digest
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.release.export import Provenance, write_bundle
 from mnist_ops.vision.training import trainer as training
 from mnist_ops.wiring import Adapters, adapters_of_environment

@@ -17,7 +17,7 @@ from benchmarks.contestants.place import Place, Stages
 from mnist_ops.steps.artifacts.shards import ROWS_PER_GROUP
 from mnist_ops.vision.inference.bundle import MODEL
 from mnist_ops.vision.inference.classifier import CPU_SLICE, load_classifier, onnx_forward
-from mnist_ops.vision.inference.cpu_count import available_cores
+from mnist_ops.vision.inference.cpu_count import cpu_count
 from mnist_ops.vision.preprocessing.decode import decode_all
 
 
@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     """Decode every picture of a folder in as many processes as cores; then run the network on all of them."""
     place, stages = Place.of_environment(), Stages()
     payloads = [path.read_bytes() for path in sorted(folder.rglob("*.png"))[: place.limit]]
-    cores = available_cores()
+    cores = cpu_count()
     shares = [payloads[start::cores] for start in range(cores)]
     with ProcessPoolExecutor(cores) as pool:
         list(pool.map(ours, [share[:100] for share in shares]))  # the processes start
@@ -54,17 +54,17 @@ def main(folder: Path) -> None:
     groups = [payloads[start : start + ROWS_PER_GROUP] for start in range(0, len(payloads), ROWS_PER_GROUP)]
     decoding = threading.Lock()
 
-    def judge(group: list[bytes]) -> None:
+    def predict(group: list[bytes]) -> None:
         with decoding:
             found, _ = decode_all(group)
-        classifier.judge(found)
+        classifier.predict(found)
 
     with ThreadPoolExecutor(cores) as threads:
         list(threads.map(forward, batches[:cores]))  # the threads start
         with stages.stage("network"):
             list(threads.map(forward, batches))
-        with stages.stage("decode_and_judge"):
-            list(threads.map(judge, groups))
+        with stages.stage("decode_and_predict"):
+            list(threads.map(predict, groups))
     stages.tell()
 
 

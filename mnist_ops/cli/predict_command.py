@@ -45,7 +45,7 @@ def predict(
 def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dict[str, object]:
     from mnist_ops.vision.preprocessing.decode import decode
 
-    verdicts = classifier.judge(decode(_payload(file, settings.fetch_max_bytes))[None])
+    verdicts = classifier.predict(decode(_payload(file, settings.fetch_max_bytes))[None])
     probabilities = verdicts.probabilities[0].tolist()
     index = max(range(len(probabilities)), key=probabilities.__getitem__)
     reason = review_reason(

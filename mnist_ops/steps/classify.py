@@ -28,8 +28,8 @@ from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.shards import Shard, ShardHeader, ShardWriter, open_shard
 from mnist_ops.steps.prediction_table import VerdictTable
-from mnist_ops.vision.inference.classifier import Verdicts
-from mnist_ops.vision.inference.cpu_count import available_cores
+from mnist_ops.vision.inference.classifier import Predictions
+from mnist_ops.vision.inference.cpu_count import cpu_count
 from mnist_ops.vision.preprocessing.decode import decode_all
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ _ALWAYS_AHEAD, _BYTES_AHEAD = 2, 64 << 20
 
 
 class Classifier(Protocol):
-    """A loaded bundle; `judge` is called from several threads at once."""
+    """A loaded bundle; `predict` is called from several threads at once."""
 
     @property
     def device(self) -> str:
@@ -50,10 +50,10 @@ class Classifier(Protocol):
     def labels(self) -> tuple[str, ...]:
         """The names of the classes, by index."""
 
-    def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities (N, classes) of images (N, 28, 28)."""
 
-    def judge(self, images: npt.NDArray[np.uint8]) -> Verdicts:
+    def predict(self, images: npt.NDArray[np.uint8]) -> Predictions:
         """The same probabilities, and whether each picture is a digit at all."""
 
 
@@ -92,7 +92,7 @@ def classify(
         verdicts = VerdictTable(images.records, review_below)
         champion = manifest.champion
         with _Pipeline(
-            lambda: _loaded(objects, champion, load), verdicts, watch, threads or available_cores()
+            lambda: _loaded(objects, champion, load), verdicts, watch, threads or cpu_count()
         ) as pipeline:
             for _ in pipeline.judged(_elsewhere(objects, images, images_uri)):
                 pass
@@ -155,7 +155,7 @@ class _Judged:
     """
 
     names: list[str]
-    verdicts: Verdicts | None
+    verdicts: Predictions | None
     rejected: dict[str, ItemRejected]
 
 
@@ -251,7 +251,7 @@ class _Pipeline:
         if rejected:
             kept = [position for position in range(len(names)) if position not in rejected]
             names, digits = [names[position] for position in kept], digits[kept]
-        return _Judged(names, self._classifier.result().judge(digits) if names else None, reasons)
+        return _Judged(names, self._classifier.result().predict(digits) if names else None, reasons)
 
     def _end(self, in_flight: _InFlight) -> pa.Table:
         with self._watch.computing():

@@ -26,7 +26,7 @@ from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.evaluation.metrics import evaluate as measure
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
 from mnist_ops.vision.inference.classifier import softmax
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _probabilities(
 ) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         classifier = load(download_bundle(objects, bundle, Path(folder)), bundle.digest)
-        return classifier.classify(images)
+        return classifier.probabilities(images)
 
 
 def _log_closing_line(comparison: Comparison) -> None:

@@ -8,7 +8,7 @@ from mnist_ops.steps.evaluate import Comparison
 from mnist_ops.steps.train import Training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.inference.bundle import bundle_digest, load_card
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.release.report import Champion, ReportedModel, write_report
 
 

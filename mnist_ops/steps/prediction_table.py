@@ -10,7 +10,7 @@ from mnist_ops.domain.errors import Damaged, ItemRejected
 from mnist_ops.domain.review import ReviewReason, review_reason
 from mnist_ops.steps.artifacts.shards import PREDICTIONS
 from mnist_ops.vision.data.examples import CLASSES
-from mnist_ops.vision.inference.classifier import Verdicts
+from mnist_ops.vision.inference.classifier import Predictions
 
 
 class VerdictTable:
@@ -36,7 +36,7 @@ class VerdictTable:
         """Note that an image cannot be decoded."""
         self._rejections[sha256] = rejection
 
-    def add(self, names: Sequence[str], verdicts: Verdicts) -> None:
+    def add(self, names: Sequence[str], verdicts: Predictions) -> None:
         """Note what the classifier said of images, by their sha256."""
         first = len(self._reviews)
         rows = slice(first, first + len(names))

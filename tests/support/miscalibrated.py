@@ -9,7 +9,7 @@ from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.classifier import softmax
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from tests.support.pipeline_in_memory import Pipeline
 
 WRONG = 20.0  # times the fitted temperature: right as often as before, and sure of nothing

@@ -26,7 +26,7 @@ from mnist_ops.steps.fetch import fetch
 from mnist_ops.steps.publish import publish
 from mnist_ops.steps.reconcile import reconcile
 from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
-from mnist_ops.vision.inference.classifier import Verdicts
+from mnist_ops.vision.inference.classifier import Predictions
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MODEL = "lenet5"
@@ -39,14 +39,14 @@ class Seven:
     labels = DIGITS.names
     device = "cpu"
 
-    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Certainty, N times."""
         return np.tile(_SEVEN, (len(images), 1))
 
-    def judge(self, images: NDArray[np.uint8]) -> Verdicts:
+    def predict(self, images: NDArray[np.uint8]) -> Predictions:
         """And every picture is a digit."""
         nothing = np.zeros(len(images), np.float32)
-        return Verdicts(self.classify(images), nothing, nothing > 0)
+        return Predictions(self.probabilities(images), nothing, nothing > 0)
 
 
 @dataclass
@@ -117,7 +117,7 @@ class SmallRuns:
             for part in read_manifest(self.aside or self.objects, manifest).parts
         ]
 
-    def classify(self, images: Sequence[str]) -> list[str]:
+    def probabilities(self, images: Sequence[str]) -> list[str]:
         """Classify every image shard; returns the prediction shards."""
         return [classify(uri, objects=self.objects, load=_load) for uri in images]
 

@@ -27,7 +27,7 @@ _LOGIT_TOLERANCE, _PROBABILITY_TOLERANCE, _SCORE_TOLERANCE = 2e-3, 1e-4, 2e-2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdicts:
+class Predictions:
     """What a bundle says of N pictures.
 
     Attributes:
@@ -85,7 +85,7 @@ class Classifier:
             raise Permanent(f"{self.digest}: an output of the network is not finite")
         return logits
 
-    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probabilities (N, 10) of digits uint8 (N, 28, 28); each row sums to 1 ± 1e-6.
 
         Raises:
@@ -93,7 +93,7 @@ class Classifier:
         """
         return softmax(self.logits(images), self.card.temperature)
 
-    def judge(self, images: NDArray[np.uint8]) -> Verdicts:
+    def predict(self, images: NDArray[np.uint8]) -> Predictions:
         """Probabilities, and whether each picture is a digit at all, from one pass of the network.
 
         Raises:
@@ -102,7 +102,7 @@ class Classifier:
         logits = self.logits(images)
         scores = self.abstention.scores(images, logits)
         probabilities = softmax(logits, self.card.temperature)
-        return Verdicts(probabilities, scores, scores > self.abstention.threshold)
+        return Predictions(probabilities, scores, scores > self.abstention.threshold)
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

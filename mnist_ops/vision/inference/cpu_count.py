@@ -7,7 +7,7 @@ from pathlib import Path
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
-def available_cores(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
+def cpu_count(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
     """The cores that this process may use: of its affinity, and of its container's quota, rounded up.
 
     Args:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_ops.vision.config.networks import KernelSizes
-from mnist_ops.vision.data.examples import SIDE
+from mnist_ops.vision.data.examples import CLASSES, SIDE
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import network_from
 
 SLICE = 8192  # digits on their way to the card at once
+_SLICE = 1_024  # digits at once, so that memory does not grow with the fold
 
 
 def cuda_forward(
@@ -87,3 +89,12 @@ def torch_forward(
         return logits
 
     return forward
+
+
+def trained_logits(
+    model: TrainedModel, images: NDArray[np.uint8], device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Logits float32 (N, 10) of a trained network, before there is a bundle, for uint8 (N, 28, 28)."""
+    forward = torch_forward(model.config.network, model.weights, device, model.config.kernel_sizes)
+    slices = [forward(images[start : start + _SLICE]) for start in range(0, len(images), _SLICE)]
+    return np.concatenate(slices) if slices else np.empty((0, CLASSES), np.float32)

@@ -60,7 +60,7 @@ def predict(run: Run, bundle: Path) -> Predict:
 def sure_digit(classifier: Classifier) -> int:
     """A test digit that the session's small model is sure of, and right about."""
     images, labels = sample_digits.load("test")
-    return int(classifier.classify(images[:200])[np.arange(200), labels[:200]].argmax())
+    return int(classifier.probabilities(images[:200])[np.arange(200), labels[:200]].argmax())
 
 
 def encoded(image: Image.Image, name: str = "PNG", **options: object) -> bytes:

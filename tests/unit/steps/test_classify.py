@@ -19,7 +19,7 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.sample_digits import png
 from mnist_ops.steps.artifacts.shards import Row, Shard, ShardWriter, open_shard
 from mnist_ops.steps.classify import classify
-from mnist_ops.vision.inference.classifier import Verdicts
+from mnist_ops.vision.inference.classifier import Predictions
 from mnist_ops.vision.preprocessing.decode import decode_all
 from tests.support.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
 
@@ -35,15 +35,15 @@ class Counting:
         self._row = probabilities or [1.0, *[0.0] * 9]
         self._score = score
 
-    def classify(self, images: np.ndarray) -> np.ndarray:
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Say the same of all."""
-        return self.judge(images).probabilities
+        return self.predict(images).probabilities
 
-    def judge(self, images: np.ndarray) -> Verdicts:
+    def predict(self, images: np.ndarray) -> Predictions:
         """Say the same of all; a score over 1 is no digit."""
         self.given.append(len(images))
         scores = np.full(len(images), self._score, np.float32)
-        return Verdicts(np.array([self._row] * len(images), np.float32), scores, scores > 1)
+        return Predictions(np.array([self._row] * len(images), np.float32), scores, scores > 1)
 
 
 def predictions(pipeline: Pipeline, **selection: object) -> list[Row]:
@@ -358,10 +358,10 @@ class Meeting(Counting):
         super().__init__()
         self._two = threading.Barrier(2, timeout=20)
 
-    def judge(self, images: np.ndarray) -> Verdicts:
+    def predict(self, images: np.ndarray) -> Predictions:
         """Wait for the other one."""
         self._two.wait()
-        return super().judge(images)
+        return super().predict(images)
 
 
 def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,10 +423,10 @@ def test_an_error_of_the_network_ends_the_step(pipeline: Pipeline, monkeypatch: 
     monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
 
     class Failing(Counting):
-        def judge(self, images: np.ndarray) -> Verdicts:
+        def predict(self, images: np.ndarray) -> Predictions:
             if self.given:
                 raise Permanent("an output of the network is not finite")
-            return super().judge(images)
+            return super().predict(images)
 
     for number in range(50):
         pipeline.add_digit(number, number)

@@ -16,7 +16,7 @@ from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier, softmax
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from tests.support.pipeline_in_memory import MODEL, Loader, Pipeline, Trained, label_of, png_of, url_of
 
 
@@ -68,7 +68,7 @@ def test_a_released_model_is_better_calibrated_on_digits_that_nothing_was_fitted
     """On all 2,000 held-out digits of the sample; its accuracy is what it was."""
     images, labels = sample_digits.load("test")
     before = evaluate(softmax(overconfident.logits(images), 1.0), labels)
-    after = evaluate(overconfident.classify(images), labels)
+    after = evaluate(overconfident.probabilities(images), labels)
     assert overconfident.card.temperature > 1
     assert after.ece < before.ece
     assert after.nll < before.nll

@@ -130,7 +130,7 @@ def test_the_label_is_the_argmax_through_the_bundles_table(pipeline: Pipeline) -
 
 def test_a_record_says_whether_and_why_it_needs_review(pipeline: Pipeline, classifier: Classifier) -> None:
     """A clear digit does not; noise does, whatever it was taken for."""
-    verdicts = classifier.judge(sample_digits.load("test")[0][:100])
+    verdicts = classifier.predict(sample_digits.load("test")[0][:100])
     clear = (verdicts.probabilities.max(axis=1) >= 0.9) & ~verdicts.not_a_digit
     pipeline.add_digit(1, int(clear.argmax()))
     pipeline.add(2)

@@ -179,7 +179,7 @@ def test_the_released_model_says_what_its_evaluation_said(
     (registered,) = released.models.models(MODEL)
     dataset = read_dataset(released.objects, trained.dataset)
     examples = load_fold(released.objects, dataset, Fold.TEST)
-    accuracy = (classifier.classify(examples.images).argmax(axis=1) == examples.labels).mean()
+    accuracy = (classifier.probabilities(examples.images).argmax(axis=1) == examples.labels).mean()
     assert accuracy == pytest.approx(registered.metrics["test_accuracy"])
 
 

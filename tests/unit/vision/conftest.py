@@ -14,7 +14,7 @@ from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
 from mnist_ops.vision.inference.classifier import softmax
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release.export import Provenance, write_bundle
 from mnist_ops.vision.training.trainer import train

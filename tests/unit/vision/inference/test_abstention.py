@@ -13,7 +13,7 @@ from mnist_ops.local.sample_digits import load
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
-from mnist_ops.vision.models.trained_inference import trained_logits
+from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 
 # Small batches move far in few epochs; chosen on the development set of non-digits.

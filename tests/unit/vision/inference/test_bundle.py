@@ -105,7 +105,9 @@ def test_the_model_names_no_folder_of_its_maker(released: Path) -> None:
 def test_onnx_and_torch_agree(released: Path, trained: TrainedModel, held_out: Examples) -> None:
     """On digits that are not golden, too."""
     probabilities = softmax(torch_forward("lenet5", trained.weights, "cpu")(held_out.images), 1.0)
-    np.testing.assert_allclose(load_classifier(released).classify(held_out.images), probabilities, atol=1e-5)
+    np.testing.assert_allclose(
+        load_classifier(released).probabilities(held_out.images), probabilities, atol=1e-5
+    )
 
 
 def test_a_bundle_is_not_written_over_another(

@@ -23,7 +23,7 @@ def classifier(released: Path) -> Classifier:
 
 def test_digits_get_their_labels(classifier: Classifier, held_out: Examples) -> None:
     """The argmax through the bundle's own table."""
-    probabilities = classifier.classify(held_out.images)
+    probabilities = classifier.probabilities(held_out.images)
     assert (probabilities.argmax(axis=1) == held_out.labels).mean() > 0.9
     assert classifier.labels[int(probabilities[0].argmax())] == "seven"
 
@@ -31,7 +31,7 @@ def test_digits_get_their_labels(classifier: Classifier, held_out: Examples) -> 
 def test_probabilities_are_finite_and_sum_to_one(classifier: Classifier) -> None:
     """For any pixels whatever."""
     noise = np.random.default_rng(0).integers(0, 256, (700, 28, 28), np.uint8)
-    probabilities = classifier.classify(noise)
+    probabilities = classifier.probabilities(noise)
     assert probabilities.dtype == np.float32
     assert probabilities.shape == (700, 10)
     assert np.isfinite(probabilities).all()
@@ -41,17 +41,19 @@ def test_probabilities_are_finite_and_sum_to_one(classifier: Classifier) -> None
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513])
 def test_slices_do_not_show(classifier: Classifier, training: Examples, count: int) -> None:
     """Any number of digits gives as many rows, the same as one by one."""
-    probabilities = classifier.classify(training.images[:count])
+    probabilities = classifier.probabilities(training.images[:count])
     assert probabilities.shape == (count, 10)
     for index in {0, count - 1} if count else ():
-        alone = classifier.classify(training.images[index : index + 1])
+        alone = classifier.probabilities(training.images[index : index + 1])
         np.testing.assert_allclose(probabilities[index], alone[0], atol=1e-6)
 
 
 def test_images_that_are_not_contiguous_are_taken(classifier: Classifier, training: Examples) -> None:
     """A slice of a larger array is an array."""
     np.testing.assert_allclose(
-        classifier.classify(training.images[:20:2]), classifier.classify(training.images[:20])[::2], atol=1e-6
+        classifier.probabilities(training.images[:20:2]),
+        classifier.probabilities(training.images[:20])[::2],
+        atol=1e-6,
     )
 
 
@@ -62,13 +64,13 @@ def test_images_that_are_not_contiguous_are_taken(classifier: Classifier, traini
 def test_other_arrays_are_refused(classifier: Classifier, images: NDArray[np.uint8]) -> None:
     """They would be classified as something else."""
     with pytest.raises(Permanent, match="images must be"):
-        classifier.classify(images)
+        classifier.probabilities(images)
 
 
 def test_a_verdict_is_made_of_one_pass(classifier: Classifier, held_out: Examples) -> None:
     """The same probabilities, the score of the abstention, and which scores are over its threshold."""
-    verdicts = classifier.judge(held_out.images)
-    np.testing.assert_array_equal(verdicts.probabilities, classifier.classify(held_out.images))
+    verdicts = classifier.predict(held_out.images)
+    np.testing.assert_array_equal(verdicts.probabilities, classifier.probabilities(held_out.images))
     scores = classifier.abstention.scores(held_out.images, classifier.logits(held_out.images))
     np.testing.assert_array_equal(verdicts.scores, scores)
     np.testing.assert_array_equal(verdicts.not_a_digit, scores > classifier.card.abstention.threshold)
@@ -78,12 +80,12 @@ def test_a_verdict_is_made_of_one_pass(classifier: Classifier, held_out: Example
 def test_an_empty_picture_and_noise_are_no_digits(classifier: Classifier) -> None:
     """Whatever the network takes them for."""
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
-    assert classifier.judge(np.concatenate([np.zeros((1, 28, 28), np.uint8), noise])).not_a_digit.all()
+    assert classifier.predict(np.concatenate([np.zeros((1, 28, 28), np.uint8), noise])).not_a_digit.all()
 
 
 def test_nothing_can_be_judged_of_no_pictures(classifier: Classifier) -> None:
     """And that is no error."""
-    verdicts = classifier.judge(np.empty((0, 28, 28), np.uint8))
+    verdicts = classifier.predict(np.empty((0, 28, 28), np.uint8))
     assert (verdicts.probabilities.shape, verdicts.scores.shape) == ((0, 10), (0,))
 
 
@@ -126,7 +128,7 @@ from mnist_ops.vision.config import schema as training_config
 from mnist_ops.vision.inference.classifier import load_classifier
 digit = decode.decode(png(load("test")[0][0]))
 classifier = load_classifier(Path({str(released)!r}), device={device!r})
-print(classifier.labels[classifier.classify(digit[None])[0].argmax()])
+print(classifier.labels[classifier.probabilities(digit[None])[0].argmax()])
 print([name for name in ("torch", "torchvision", "onnx", "onnxscript") if name in sys.modules])
 """
     command = [sys.executable, "-W", "error", "-c", script]
@@ -147,7 +149,7 @@ from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.preprocessing.decode import decode
 from mnist_ops.vision.inference.classifier import load_classifier
 classifier = load_classifier(Path({str(released)!r}))
-verdicts = classifier.judge(decode(png(load("test")[0][0]))[None])
+verdicts = classifier.predict(decode(png(load("test")[0][0]))[None])
 print(classifier.labels[verdicts.probabilities[0].argmax()], verdicts.not_a_digit[0])
 """
     command = [sys.executable, "-W", "error", "-c", script]

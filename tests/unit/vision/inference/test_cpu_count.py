@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_ops.vision.inference.cpu_count import available_cores
+from mnist_ops.vision.inference.cpu_count import cpu_count
 
 OWN = len(os.sched_getaffinity(0))
 
@@ -24,14 +24,14 @@ def test_a_containers_quota_counts(tmp_path: Path, limit: str, cores: int) -> No
     """Rounded up, and never more than the process's affinity."""
     file = tmp_path / "cpu.max"
     file.write_text(limit)
-    assert available_cores(file) == cores
+    assert cpu_count(file) == cores
 
 
 def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
     """As `taskset` and job schedulers set it."""
-    assert available_cores(tmp_path / "none") == OWN
+    assert cpu_count(tmp_path / "none") == OWN
     os.sched_setaffinity(0, {min(before := os.sched_getaffinity(0))})
     try:
-        assert available_cores(tmp_path / "none") == 1
+        assert cpu_count(tmp_path / "none") == 1
     finally:
         os.sched_setaffinity(0, before)
