@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_ops.adapters.http.fetcher import HttpImages
-from mnist_ops.adapters.image_router import Images
+from mnist_ops.adapters.image_router import ImageRouter
 from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
@@ -40,7 +40,7 @@ class Adapters:
     garbage: S3GarbageStore
 
     @contextmanager
-    def images(self) -> Iterator[Images]:
+    def images(self) -> Iterator[ImageRouter]:
         """A fetcher of images, with the limits of the settings."""
         settings = self.settings
         policy = FetchPolicy(
@@ -51,7 +51,7 @@ class Adapters:
             buckets=settings.image_buckets,
         )
         with HttpImages(policy) as http, S3Images(self.s3_client, policy) as s3:
-            yield Images(http, s3)
+            yield ImageRouter(http, s3)
 
     def load_classifier(self, folder: Path, digest: str) -> "Classifier":
         """Load a bundle onto the device that the settings choose."""

@@ -8,14 +8,14 @@ from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.ports import ImageFetcher
 
 
-class Images:
+class ImageRouter:
     """Fetches http, https and s3 URLs in one stream. Implements `ImageFetcher`.
 
     Args:
         http: fetches what is not s3, and rejects unknown schemes.
         s3: fetches s3:// URLs.
-        read_ahead_count: URLs of one kind read while the other kind's fetcher looked for more; those that a
-            fetcher has taken are bounded by itself.
+        read_ahead_count: URLs of one kind that may wait while the other kind's fetcher reads on to find its
+            own. A fetcher bounds the URLs that it has taken itself.
     """
 
     def __init__(self, http: ImageFetcher, s3: ImageFetcher, *, read_ahead_count: int = 2000) -> None:
@@ -26,26 +26,26 @@ class Images:
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """Fetch every URL; one value each, in order. Reads `urls` lazily."""
-        split = _Split(iter(urls), self._read_ahead_count)
-        http, s3 = _Branch(self._http, split, known, s3=False), _Branch(self._s3, split, known, s3=True)
+        """Fetch every URL; one outcome each, in order. Reads `urls` lazily."""
+        queues = _UrlQueues(iter(urls), self._read_ahead_count)
+        http, s3 = _Branch(self._http, queues, known, s3=False), _Branch(self._s3, queues, known, s3=True)
         branches = {False: http, True: s3}
         try:
-            while split.read(s3=False):
-                while split.order:
-                    yield branches[split.order[0]].next()
-                    split.order.popleft()
+            while queues.read(s3=False):
+                while queues.order:
+                    yield branches[queues.order[0]].next()
+                    queues.order.popleft()
         finally:
             for branch in branches.values():
                 branch.close()
 
 
-class _Split:
-    """The URLs, dealt to two queues.
+class _UrlQueues:
+    """Reads one stream of URLs into two queues, one a fetcher.
 
     Attributes:
-        order: for each URL read but not answered, whether it is an s3 URL.
-        queues: the URLs that no fetcher has taken yet.
+        order: for each URL that has no outcome yet, whether it is an s3 URL.
+        queues: the URLs that no fetcher has taken yet, by whether they are s3 URLs.
     """
 
     def __init__(self, urls: Iterator[str], limit: int) -> None:
@@ -55,17 +55,20 @@ class _Split:
         self.queues: dict[bool, deque[str]] = {False: deque(), True: deque()}
 
     def read(self, *, s3: bool) -> bool:
-        """Read one more URL, in search of an s3 one or one of the others.
+        """Read one more URL, of either kind, for the fetcher that needs one.
+
+        Args:
+            s3: which fetcher needs a URL.
 
         Returns:
-            False if there is none, or enough of the kind that is not sought have been read.
+            False if there is no more URL, or the other fetcher's queue is full.
         """
         if len(self.queues[not s3]) >= self._limit:
             return False
         url = next(self._urls, None)
         if url is None:
             return False
-        # The first letter spares most URLs the search for a scheme.
+        # Most URLs have another first letter: looking at it saves the search for a scheme.
         is_s3 = url[:1] in "sS" and scheme_of(url) == "s3"
         self.order.append(is_s3)
         self.queues[is_s3].append(url)
@@ -73,34 +76,34 @@ class _Split:
 
 
 class _Branch:
-    """One fetcher and its share of the URLs."""
+    """One fetcher and its queue of URLs."""
 
     def __init__(
-        self, fetcher: ImageFetcher, split: _Split, known: Mapping[str, Validators] | None, *, s3: bool
+        self, fetcher: ImageFetcher, queues: _UrlQueues, known: Mapping[str, Validators] | None, *, s3: bool
     ) -> None:
         self._fetcher = fetcher
-        self._split = split
+        self._queues = queues
         self._known = known
         self._s3 = s3
-        self._answers: Iterator[FetchOutcome] = iter(())
+        self._outcomes: Iterator[FetchOutcome] = iter(())
 
     def next(self) -> FetchOutcome:
-        """The answer to this branch's oldest URL."""
-        answer = next(self._answers, None)
-        if answer is None:
-            # The former fetch ended because the limit was met without a URL for it: it goes on anew.
-            self._answers = iter(self._fetcher.fetch(self._share(), self._known))
-            answer = next(self._answers)
-        return answer
+        """The outcome of this branch's oldest URL."""
+        outcome = next(self._outcomes, None)
+        if outcome is None:
+            # The last fetch ended because the other queue was full before a URL for this one was read.
+            self._outcomes = iter(self._fetcher.fetch(self._urls(), self._known))
+            outcome = next(self._outcomes)
+        return outcome
 
     def close(self) -> None:
-        """End the fetch under way."""
-        close = getattr(self._answers, "close", None)
+        """End the fetch in progress."""
+        close = getattr(self._outcomes, "close", None)
         if close is not None:
             close()
 
-    def _share(self) -> Iterator[str]:
-        queue = self._split.queues[self._s3]
-        while queue or self._split.read(s3=self._s3):
+    def _urls(self) -> Iterator[str]:
+        queue = self._queues.queues[self._s3]
+        while queue or self._queues.read(s3=self._s3):
             if queue:
                 yield queue.popleft()

@@ -1,6 +1,6 @@
-"""Which network addresses images may be fetched from.
+"""Which network addresses are blocked: images are fetched from public addresses only.
 
-The networks are spelled out because `ipaddress.is_private` and `is_global` of Python 3.11.7 have
+The networks are listed here because `ipaddress.is_private` and `is_global` of Python 3.11.7 have
 wrong ranges. Sources: IANA's special-purpose address registries for IPv4 and IPv6; RFC 6052 (NAT64),
 RFC 3056 (6to4), RFC 4380 (Teredo).
 """
@@ -8,14 +8,14 @@ RFC 3056 (6to4), RFC 4380 (Teredo).
 import socket
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-_FORBIDDEN_V4 = tuple(
+_BLOCKED_V4 = tuple(
     (IPv4Network(network), why)
     for network, why in (
         ("0.0.0.0/8", "this network"),
         ("10.0.0.0/8", "private"),
         ("100.64.0.0/10", "shared by a carrier's customers"),
         ("127.0.0.0/8", "loopback"),
-        # Azure hands out secrets on this public address, to every machine of its own.
+        # A public address on which Azure gives secrets to its own machines.
         ("168.63.129.16/32", "a cloud's own service"),
         ("169.254.0.0/16", "link-local"),
         ("172.16.0.0/12", "private"),
@@ -30,7 +30,7 @@ _FORBIDDEN_V4 = tuple(
         ("240.0.0.0/4", "reserved"),
     )
 )
-_FORBIDDEN_V6 = tuple(
+_BLOCKED_V6 = tuple(
     (IPv6Network(network), why)
     for network, why in (
         ("::/128", "unspecified"),
@@ -51,37 +51,38 @@ _FORBIDDEN_V6 = tuple(
     )
 )
 _GLOBAL_V6 = IPv6Network("2000::/3")
-# The last 32 bits of these are the IPv4 address that is really meant.
-_V4_INSIDE = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+# The last 32 bits of these addresses are the IPv4 address that is reached.
+_V4_EMBEDDED = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 
 
-def forbidden_because(address: str) -> str | None:
-    """Judge a numeric address as a resolver returns it.
+def block_reason(address: str) -> str | None:
+    """Why a numeric address is blocked.
 
     Args:
-        address: IPv4 in four decimals, or IPv6 without brackets; a zone (`%eth0`) is ignored.
+        address: as a resolver returns it: IPv4 in four decimals, or IPv6 without brackets; a zone
+            (`%eth0`) is ignored.
 
     Returns:
-        None where connecting is allowed, else why not, in one phrase that names the address. What
-        is no address is forbidden too.
+        One phrase that names the address and the reason; None if connecting to it is allowed. A string
+        that is not an address is blocked too.
     """
     bare = address.partition("%")[0]
     try:
-        why = _why_v6(IPv6Address(bare)) if ":" in bare else _why_v4(IPv4Address(bare))
+        why = _block_reason_v6(IPv6Address(bare)) if ":" in bare else _block_reason_v4(IPv4Address(bare))
     except AddressValueError:
         return f"{address!r} is no IP address"
     return None if why is None else f"{address} is {why}"
 
 
 def literal_address(host: str) -> str | None:
-    """The numeric address that a URL's host spells out, in any of the ways that clients accept.
+    """The address, if a URL's host is a numeric address in any spelling that clients accept.
 
     Args:
-        host: as in a URL: an IPv6 address stands in brackets, its zone after `%` or `%25`. IPv4 may
-            be decimal, octal, hexadecimal or shortened, as the C library's `inet_aton` reads it.
+        host: as in a URL: an IPv6 address has brackets, and its zone follows `%` or `%25`. IPv4 may
+            be decimal, octal, hexadecimal or shortened, as the C library's `inet_aton` accepts it.
 
     Returns:
-        The address in its usual form, or None if the host is a name.
+        The address in its standard form; None if the host is a name.
     """
     if host.startswith("["):
         return host[1:-1].partition("%")[0]
@@ -91,14 +92,14 @@ def literal_address(host: str) -> str | None:
         return None
 
 
-def _why_v4(address: IPv4Address) -> str | None:
-    return next((why for network, why in _FORBIDDEN_V4 if address in network), None)
+def _block_reason_v4(address: IPv4Address) -> str | None:
+    return next((why for network, why in _BLOCKED_V4 if address in network), None)
 
 
-def _why_v6(address: IPv6Address) -> str | None:
-    if any(address in network for network in _V4_INSIDE):
-        return _why_v4(IPv4Address(int(address) & 0xFFFF_FFFF))
-    for network, why in _FORBIDDEN_V6:
+def _block_reason_v6(address: IPv6Address) -> str | None:
+    if any(address in network for network in _V4_EMBEDDED):
+        return _block_reason_v4(IPv4Address(int(address) & 0xFFFF_FFFF))
+    for network, why in _BLOCKED_V6:
         if address in network:
             return why
     return None if address in _GLOBAL_V6 else "outside the global unicast range"

@@ -1,4 +1,4 @@
-"""Which strings are URLs that images can be fetched from over HTTP."""
+"""Parse and check the URLs that images are fetched from over HTTP."""
 
 import re
 from typing import NamedTuple
@@ -8,15 +8,15 @@ from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.reasons import Reason
 
 LONGEST_URL = 2048
-# Narrower than any parser, so that no two parsers can see different hosts in a URL that passes.
+# Stricter than any URL parser, so that no two parsers can find different hosts in a URL that passes.
 _HTTP = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+(?:%[a-z0-9._%-]+)?\])(?::([0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
-# What `_HTTP` allows after the authority, from a slash on.
-_REST = re.compile(r"/[!-\[\]-~]*", re.ASCII)
+# The end of `_HTTP`: what it allows after the authority, if that begins with a slash.
+_PATH = re.compile(r"/[!-\[\]-~]*", re.ASCII)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
-_ALLOWED_SCHEMES = "where http, https and, not by a redirect, s3 are allowed"
+_ALLOWED_SCHEMES = "only http and https are allowed, and s3 without a redirect"
 _AUTHORITY_END = re.compile(r"[/?#]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -26,11 +26,11 @@ class HttpUrl(NamedTuple):
     """A URL that passed the checks.
 
     Attributes:
-        text: what is requested: ASCII only.
+        text: the URL to request, ASCII only.
         secure: whether it is https.
-        host: lower-case; an IPv6 address stands in brackets.
-        port: 1 to 65,535, the scheme's own where the URL names none.
-        origin: how the text begins: all of it before the path.
+        host: lower-case; an IPv6 address has its brackets.
+        port: 1 to 65,535; the scheme's default port if the URL names none.
+        origin: the beginning of `text`, up to the path.
     """
 
     text: str
@@ -40,8 +40,8 @@ class HttpUrl(NamedTuple):
     origin: str
 
 
-def http_url(url: str) -> HttpUrl:
-    """Check a URL before any client sees it.
+def parse_http_url(url: str) -> HttpUrl:
+    """Parse and check a URL before any client sees it.
 
     Raises:
         ItemRejected: `scheme_not_allowed` for schemes other than http and https; `invalid_url` if it
@@ -61,17 +61,17 @@ def http_url(url: str) -> HttpUrl:
 
 
 def origin_of(url: str) -> str:
-    """What stands before the third slash; of a URL that `http_url` accepts with a plain path, its origin."""
-    # A host has at least one letter, so no path begins before.
+    """The text before the third slash: the origin, if `parse_http_url` accepts the URL and it has a path."""
+    # A host has at least one letter, so the path begins at index 8 or later.
     return url[: url.find("/", 8)]
 
 
-def follows(origin: str, url: str) -> bool:
-    """Whether `http_url` would accept a URL that begins with the origin of one which it accepted.
+def is_valid_after_origin(url: str, origin: str) -> bool:
+    """Whether `parse_http_url` accepts a URL which begins with the origin of a URL that it has accepted.
 
-    Much quicker than `http_url` and exactly as strict: the origin is compared as it is written.
+    Much faster than `parse_http_url` and equally strict, because the origin is known to be valid.
     """
-    return _REST.fullmatch(url, len(origin)) is not None and len(url) <= LONGEST_URL
+    return _PATH.fullmatch(url, len(origin)) is not None and len(url) <= LONGEST_URL
 
 
 def scheme_of(url: str) -> str:
@@ -81,17 +81,17 @@ def scheme_of(url: str) -> str:
 
 
 def _ascii(url: str) -> str:
-    """Spell an international URL in ASCII: the host in IDNA, the rest percent-encoded."""
+    """Encode an international URL in ASCII: the host in IDNA, the path in percent-encoding."""
     head, slashes, rest = url.partition("://")
     authority = _AUTHORITY_END.split(rest, maxsplit=1)[0]
     path = rest[len(authority) :]
     try:
         name, colon, port = authority.partition(":")
         host = name.encode("idna").decode("ascii")
-        # What is refused unencoded must not pass because it was encoded.
+        # Unsafe characters must stay unencoded here: the caller then rejects them.
         path = path if _UNSAFE.search(path) else quote(path, safe=_PRINTABLE)
     except UnicodeError:
-        raise ItemRejected(Reason.INVALID_URL, "the URL has characters that no URL can spell") from None
+        raise ItemRejected(Reason.INVALID_URL, "the URL has characters that cannot be encoded") from None
     return head + slashes + host + colon + port + path
 
 
@@ -101,9 +101,9 @@ def _rejection(url: str) -> ItemRejected:
     if len(url) > LONGEST_URL:
         return ItemRejected(Reason.INVALID_URL, f"{len(url)} characters; at most {LONGEST_URL} are allowed")
     if _UNSAFE.search(url):
-        return ItemRejected(Reason.INVALID_URL, "spaces, control characters or backslashes; encode them")
+        return ItemRejected(Reason.INVALID_URL, "spaces, control characters or backslashes: encode them")
     if scheme not in {"http", "https", ""}:
         return ItemRejected(Reason.SCHEME_NOT_ALLOWED, f"{scheme[:20]}: {_ALLOWED_SCHEMES}")
     if "@" in authority:
-        return ItemRejected(Reason.INVALID_URL, "the URL names a user; store it without")
+        return ItemRejected(Reason.INVALID_URL, "the URL names a user: store it without the user")
     return ItemRejected(Reason.INVALID_URL, "not of the form http(s)://host[:port]/path")

@@ -1,4 +1,4 @@
-"""What became of an attempt to fetch one image."""
+"""The outcome of fetching one image, and the validators that tell whether an image has changed."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from mnist_ops.domain.reasons import Reason
 
 _LONGEST_VALIDATOR = 256
 
-# Tuples, because millions are made: a frozen dataclass takes four times as long to make.
+# Tuples, because there are millions of them: a frozen dataclass takes four times as long to create.
 
 
 class Validators(NamedTuple):
-    """What a server says of an answer's version, for asking later whether it has changed.
+    """HTTP validators: what a response says about its version (RFC 9110, section 8.8).
 
     Attributes:
-        etag: the entity tag as it was sent, quotes and all.
+        etag: the entity tag as it was sent, with its quotes.
         last_modified: the `Last-Modified` date as it was sent.
     """
 
@@ -22,9 +22,9 @@ class Validators(NamedTuple):
 
     @property
     def sendable(self) -> "Validators":
-        """Those of them that a request may carry: printable ASCII of at most 256 characters.
+        """Those that may go into a request header: printable ASCII of at most 256 characters.
 
-        No server, and no file that was kept, can make us send a header that it thought up.
+        So neither a server nor a stored file can inject a header into our requests.
         """
         return Validators(*(value if value and _is_plain(value) else None for value in self))
 
@@ -36,8 +36,8 @@ class FetchedImage(NamedTuple):
         url: the URL that was asked for, before redirects.
         payload: the body, at most the byte cap.
         http_status: the final status; None for s3:// URLs.
-        validators: what a later fetch may ask with; None where the answer had none, or where it was
-            another URL that gave it.
+        validators: for a later conditional request; None if the response had none, or came after a
+            redirect, because they then belong to another URL.
     """
 
     url: str
@@ -47,7 +47,7 @@ class FetchedImage(NamedTuple):
 
 
 class UnchangedImage(NamedTuple):
-    """The bytes behind a URL are still those that its known validators came with.
+    """The bytes behind a URL have not changed since the response that its validators come from.
 
     Attributes:
         url: the URL that was asked for.
@@ -63,10 +63,10 @@ class FetchFailure(NamedTuple):
 
     Attributes:
         url: the URL that was asked for.
-        reason: why, from the closed list.
+        reason: from the closed list.
         detail: one line for people.
-        http_status: the final status, when a server answered.
-        retry_after_s: how long the server asked us to wait, in seconds, when it did.
+        http_status: the final status, if a server answered.
+        retry_after_s: the server's `Retry-After`, in seconds, if it sent one.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""When a record whose image could not be fetched is tried again."""
+"""When a later run tries a failed record again."""
 
 from datetime import datetime, timedelta
 from math import isnan
@@ -21,24 +21,24 @@ def failure_after(
     at: datetime,
     retry_after_s: float | None = None,
 ) -> PredictionFailure:
-    """The failure to write after one more attempt at a record.
+    """The failure to write into a record after one more failed attempt.
 
-    Attempts count per URL: an edited URL starts anew. A transient reason is retried after 15
-    minutes, then 1, 4 and 16 hours, or when the server asked, at most a day later; the fifth
-    attempt is the last.
+    Attempts are counted per URL: an edited URL starts again at one. A transient failure is retried
+    after 15 minutes, then 1, 4 and 16 hours; later if the server's `Retry-After` is longer, but within
+    a day. The fifth attempt is the last one.
 
     Args:
         head: the record as snapshotted.
         reason: why this attempt failed.
         detail: one line for people.
-        generation: whose attempt it was.
+        generation: the generation that made the attempt.
         at: the selection time of that generation.
-        retry_after_s: what the server asked for, in seconds.
+        retry_after_s: the server's `Retry-After`, in seconds.
     """
-    former = head.failure
-    same_url = former.attempts > 0 and former.image_url == head.image_url
-    attempts = former.attempts + 1 if same_url else 1
-    first_at = former.first_at if same_url and isinstance(former.first_at, datetime) else at
+    last = head.failure
+    same_url = last.attempts > 0 and last.image_url == head.image_url
+    attempts = last.attempts + 1 if same_url else 1
+    first_at = last.first_at if same_url and isinstance(last.first_at, datetime) else at
     return PredictionFailure(
         reason=reason,
         detail=detail,

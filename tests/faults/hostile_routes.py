@@ -53,13 +53,13 @@ def endless(exchange: Exchange) -> None:
         exchange.send(b"%x\r\n%s\r\n" % (len(block), block))
 
 
-def lies_less(exchange: Exchange) -> None:
+def understates_length(exchange: Exchange) -> None:
     """States ten bytes and sends a million."""
     exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" + b"x" * 1_000_000)
     exchange.hang_up()
 
 
-def lies_more(exchange: Exchange) -> None:
+def overstates_length(exchange: Exchange) -> None:
     """States a thousand bytes, sends five and hangs up."""
     exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort")
     exchange.hang_up()
@@ -131,8 +131,8 @@ ROUTES: dict[str, Route] = {
     "redirects": redirects,
     "loop": leads_to("/loop"),
     "endless": endless,
-    "lies_less": lies_less,
-    "lies_more": lies_more,
+    "understates_length": understates_length,
+    "overstates_length": overstates_length,
     "claims_huge": claims_huge,
     "slow_body": slow_body,
     "slow_head": slow_head,

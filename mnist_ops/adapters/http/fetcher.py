@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mnist_ops.adapters.http.read_ahead import Window
-from mnist_ops.adapters.http.scheduler import Run
-from mnist_ops.adapters.http.transfers import Transfers
+from mnist_ops.adapters.http.read_ahead import ReadAheadBuffer
+from mnist_ops.adapters.http.scheduler import FetchScheduler
+from mnist_ops.adapters.http.transfers import TransferPool
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.domain.images import FetchOutcome, Validators
 
@@ -22,10 +22,10 @@ class HttpImages:
 
     Args:
         policy: the limits.
-        rng: spreads the waits between attempts.
+        rng: randomizes the backoff between attempts.
         utcnow: the wall clock, for dates in `Retry-After`.
-        resolve: answers to use instead of DNS, as curl writes them (`host:port:address[,address]`);
-            the address policy holds for them too.
+        resolve: addresses to use instead of DNS, in curl's format (`host:port:address[,address]`);
+            the address policy applies to them too.
         ca_file: certificates to trust instead of the system's.
     """
 
@@ -40,36 +40,37 @@ class HttpImages:
     ) -> None:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._utcnow = utcnow
-        self._transfers = Transfers(policy, resolve, ca_file)
+        self._transfers = TransferPool(policy, resolve, ca_file)
         self._fetching = False
 
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """Fetch every URL; one value each, in order.
+        """Fetch every URL; one outcome each, in order.
 
-        Reads `urls` lazily, at most `read_ahead_count` ahead of the answers. Transfers go on only while a
-        value is asked for. The validators in `known` are sent to their URLs only, not along redirects.
+        Reads `urls` lazily, at most `read_ahead_count` ahead. Transfers advance only while the caller waits
+        for the next outcome. The validators in `known` are sent to their URLs only, not along redirects.
 
         Raises:
             RuntimeError: another fetch of this object is not finished.
         """
         if self._fetching:
-            raise RuntimeError("one fetch at a time: finish or close the former one first")
+            raise RuntimeError("one fetch at a time: finish or close the previous one first")
+        buffer = ReadAheadBuffer(iter(urls), known, self._transfers.policy)
+        scheduler = FetchScheduler(self._transfers, buffer, rng=self._rng, utcnow=self._utcnow)
         self._fetching = True
-        window = Window(iter(urls), known, self._transfers.policy)
         try:
-            yield from Run(self._transfers, window, rng=self._rng, utcnow=self._utcnow).outcomes()
+            yield from scheduler.outcomes()
         finally:
             self._transfers.end_all()
             self._fetching = False
 
     def close(self) -> None:
-        """Close all connections, those of an unfinished fetch too."""
+        """Close all connections, also those of an unfinished fetch."""
         self._transfers.close()
 
     def __enter__(self) -> Self:
-        """Use as a context manager."""
+        """Return itself."""
         return self
 
     def __exit__(

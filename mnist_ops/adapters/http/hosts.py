@@ -1,59 +1,99 @@
-"""What one fetch knows of the hosts it asks: how much each may be asked, and whether it lives."""
+"""The hosts that one fetch sends requests to, and the tasks that wait for them."""
 
 import math
 from collections import deque
 from collections.abc import Iterator
 
-from mnist_ops.adapters.http.read_ahead import Errand
-from mnist_ops.adapters.http.responses import Trouble
-from mnist_ops.domain.addresses import forbidden_because, literal_address
+from mnist_ops.adapters.http.circuit_breaker import CircuitBreaker
+from mnist_ops.adapters.http.concurrency_limit import ConcurrencyLimit
+from mnist_ops.adapters.http.responses import RequestFailure
+from mnist_ops.domain.addresses import block_reason, literal_address
 from mnist_ops.domain.fetch_policy import FetchPolicy
-from mnist_ops.domain.image_urls import HttpUrl, follows, http_url, origin_of
+from mnist_ops.domain.image_urls import HttpUrl, is_valid_after_origin, origin_of, parse_http_url
+from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.reasons import Reason
 
-_MOST_REMEMBERED = 4096
-_FIRST_PLACES = 4.0
-# Answers may take so much longer than the quickest one before they count as a sign of too much load.
-_SLACK_S = 0.1
-_LAGS_AFTER_S = 0.5
+_MAX_HOSTS = 4096
+_STALLED_AFTER_S = 0.5
+
+
+class FetchTask:
+    """One URL, from the moment it is read until its outcome is taken.
+
+    Times are in the fetch's seconds, which do not advance while the caller works on an outcome.
+
+    Attributes:
+        url: the URL as the caller gave it.
+        validators: those that an earlier response to this URL had.
+        target: the URL to request next, in ASCII: the URL itself, or where it was redirected to.
+        host: the host of `target`.
+        failures: requests that failed.
+        redirects: redirects followed.
+        deadline: when the task fails at the latest; 0 before its first request.
+        started_at: when its current request began.
+        queued: whether it waits for a slot at its host, or for a free transfer.
+        outcome: None until the task is complete.
+    """
+
+    __slots__ = (
+        "deadline",
+        "failures",
+        "host",
+        "outcome",
+        "queued",
+        "redirects",
+        "started_at",
+        "target",
+        "url",
+        "validators",
+    )
+
+    # Unset until the URL has been checked.
+    host: "Host"
+
+    def __init__(self, url: str, validators: Validators | None) -> None:
+        self.url = self.target = url
+        self.validators = validators
+        self.failures = self.redirects = 0
+        self.deadline = self.started_at = 0.0
+        self.queued = False
+        self.outcome: FetchOutcome | None = None
 
 
 class Host:
-    """One host and port.
+    """One host and port: its slots, its circuit breaker and its time budget.
 
-    An errand that is ready or under way has a place. One that rests before its next attempt gives it up, but
-    those that rest keep up to half of the places free: a host in trouble is asked less, and one with a single
-    place not at all.
+    A task that is ready or in transfer holds a slot. A task in backoff gives its slot back, but new tasks get
+    one slot less for each task in backoff, up to half of the slots, rounded up. So a failing host gets fewer
+    requests, and a host with a single slot gets none until its task returns.
+
+    Args:
+        url: any URL of the host.
+        policy: the limits.
 
     Attributes:
         name: `host:port`.
         port: the port.
-        exempt: whether the policy allows it a forbidden address.
-        forbidden: why it is not asked at all, if its name spells a forbidden address.
-        running: places taken.
-        places: how many there are now for errands that are new to it.
-        waiting: errands without a place, the oldest first.
+        exempt: whether the policy allows this host to have a blocked address.
+        blocked: why no request is sent to it, if its name is a blocked address in any spelling.
+        slots_used: slots that tasks hold.
+        slots: slots for new tasks, now.
+        waiting: tasks without a slot, the oldest first.
     """
 
     __slots__ = (
-        "_began",
-        "_best_s",
-        "_cut_at",
-        "_dead_until",
-        "_failing_since",
-        "_failures",
-        "_heard_at",
+        "_breaker",
+        "_first_request_at",
+        "_in_backoff",
+        "_last_success_at",
         "_limit",
         "_policy",
-        "_resting",
-        "_slow_start",
-        "_trouble",
+        "blocked",
         "exempt",
-        "forbidden",
         "name",
-        "places",
         "port",
-        "running",
+        "slots",
+        "slots_used",
         "waiting",
     )
 
@@ -63,101 +103,76 @@ class Host:
         self.port = url.port
         self.exempt = self.name in policy.allowed_hosts
         literal = None if self.exempt else literal_address(url.host)
-        # The open-socket callback would refuse it too; but a connection that was opened under another,
-        # allowed spelling of the address must not serve this one.
-        self.forbidden = None if literal is None else forbidden_because(literal)
-        self.running = self._resting = 0
-        self.waiting: deque[Errand] = deque()
-        self._limit = min(_FIRST_PLACES, float(policy.per_host))
-        self._slow_start = True
-        self._best_s = math.inf
-        self._cut_at = -math.inf
-        self._failures = 0
-        self._trouble: Trouble | None = None
-        self._began = self._failing_since = self._dead_until = -math.inf
-        self._heard_at = math.inf
-        self._count_places()
+        # The open-socket callback would block it too, but curl could reuse a connection that was opened for
+        # another, exempt spelling of the same address.
+        self.blocked = None if literal is None else block_reason(literal)
+        self.slots_used = self._in_backoff = 0
+        self.waiting: deque[FetchTask] = deque()
+        self._limit = ConcurrencyLimit(policy.per_host)
+        self._breaker = CircuitBreaker(policy)
+        self._first_request_at = -math.inf
+        self._last_success_at = math.inf
+        self._count_slots()
 
-    def refusal(self, now: float) -> Trouble | None:
-        """Why its errands are not worth a request now; None where they are."""
-        if now < self._dead_until and self._trouble is not None:
-            return self._death_notice(self._trouble, now)
-        if self._began < 0.0:
-            self._began = self._heard_at = now
+    def rejection(self, now: float) -> RequestFailure | None:
+        """Why no request is sent to it now: open circuit, or time budget used up; None if one may be sent."""
+        if now < self._breaker.open_until:
+            return self._breaker.rejection(self.name, now)
+        if self._first_request_at < 0.0:
+            self._first_request_at = self._last_success_at = now
         budget_s = self._policy.host_budget_s
-        if now - self._began > budget_s:
-            detail = f"{self.name} had more images than it gave in {budget_s:g} s; a later run asks again"
-            return Trouble(Reason.TIMEOUT, detail)
+        if now - self._first_request_at > budget_s:
+            detail = f"{self.name} did not return all its images in {budget_s:g} s; a later run tries again"
+            return RequestFailure(Reason.TIMEOUT, detail)
         return None
 
-    def admits(self, errand: Errand) -> bool:
-        """Whether there is a place for an errand; those that come back find what was kept free for them."""
-        return self.running < (int(self._limit) if errand.attempts else self.places)
+    def admits(self, task: FetchTask) -> bool:
+        """Whether there is a slot for a task; one that returns from backoff may use every slot."""
+        return self.slots_used < (int(self._limit.value) if task.failures else self.slots)
 
-    def dead(self, now: float) -> bool:
-        """Whether it has failed so long that its errands are not worth a request now."""
-        return now < self._dead_until
+    def circuit_open(self, now: float) -> bool:
+        """Whether its URLs fail without a request."""
+        return now < self._breaker.open_until
 
-    def lags(self, now: float) -> bool:
-        """Whether it has been asked and not been heard of for a while."""
-        return now - self._heard_at > _LAGS_AFTER_S
+    def stalled(self, now: float) -> bool:
+        """Whether it got requests and has not answered any for half a second."""
+        return now - self._last_success_at > _STALLED_AFTER_S
 
-    def answered(self, started: float, now: float) -> None:
-        """Note a request, begun at `started`, that got what can be expected of a healthy host."""
-        self._failures = 0
-        self._heard_at = now
-        if self._limit >= self._policy.per_host or self.running < self.places:
+    def record_success(self, started_at: float, now: float) -> None:
+        """Count a request, begun at `started_at`, that got the response of a healthy host, also a 404."""
+        if self._breaker.failures:
+            self._breaker.failures = 0
+        self._last_success_at = now
+        # A host that is not asked as much as it may be shows nothing about more requests.
+        if self._limit.value >= self._policy.per_host or self.slots_used < self.slots:
             return
-        took_s = now - started
-        self._best_s = min(self._best_s, took_s)
-        if took_s <= max(2.0 * self._best_s, self._best_s + _SLACK_S):
-            # Doubles with each round trip until the first trouble, then one more with each.
-            more = 1.0 if self._slow_start else 1.0 / self._limit
-            self._limit = min(self._limit + more, float(self._policy.per_host))
-            self._count_places()
+        self._limit.record_success(now - started_at)
+        self._count_slots()
 
-    def failed(self, trouble: Trouble, started: float, now: float) -> None:
-        """Note a request, begun at `started`, that did not."""
-        if not self._failures:
-            self._failing_since = started
-        self._failures += 1
-        self._trouble = trouble
-        # What was under way at the last cut says nothing of the load since.
-        if trouble.overload and started >= self._cut_at:
-            self._limit = max(1.0, self._limit / 2.0)
-            self._slow_start = False
-            self._cut_at = now
-            self._count_places()
-        if self._failures < self._policy.dead_host_failures:
-            return
-        asked_s = trouble.retry_after_s or 0.0
-        if asked_s > self._policy.patience_s:
-            self._dead_until = now + asked_s
-        elif now - self._failing_since >= self._policy.dead_host_after_s:
-            self._dead_until = now + self._policy.dead_host_rest_s
+    def record_failure(self, failure: RequestFailure, started_at: float, now: float) -> None:
+        """Count a request, begun at `started_at`, with a transient failure."""
+        self._breaker.record_failure(failure, started_at, now)
+        if failure.overload:
+            self._limit.record_overload(started_at, now)
+            self._count_slots()
 
-    def rests(self, more: int) -> None:
-        """Note that one errand more, or one less, rests before its next attempt."""
-        self._resting += more
-        self._count_places()
+    def change_backoff(self, change: int) -> None:
+        """Count one task more (1) or less (-1) in backoff."""
+        self._in_backoff += change
+        self._count_slots()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost by forgetting it."""
-        return not (self.running or self._resting or self.waiting or self._failures)
+        """Whether it has no tasks and no state worth keeping."""
+        return not (self.slots_used or self._in_backoff or self.waiting or self._breaker.failures)
 
-    def _count_places(self) -> None:
-        most = int(self._limit)
-        self.places = most - min(self._resting, (most + 1) // 2)
-
-    def _death_notice(self, trouble: Trouble, now: float) -> Trouble:
-        detail = f"{self.name} failed {self._failures} times in a row and is left alone for a while"
-        asked_s = None if trouble.retry_after_s is None else self._dead_until - now
-        return Trouble(trouble.reason, f"{detail}; last: {trouble.detail}"[:200], None, asked_s)
+    def _count_slots(self) -> None:
+        limit = int(self._limit.value)
+        self.slots = limit - min(self._in_backoff, (limit + 1) // 2)
 
 
 class Hosts:
-    """The hosts that one fetch has met.
+    """The hosts of one fetch, by their URLs.
 
     Args:
         policy: the limits.
@@ -168,30 +183,30 @@ class Hosts:
         self._hosts: dict[tuple[str, int], Host] = {}
         self._by_origin: dict[str, Host] = {}
 
-    def of(self, url: str) -> tuple[Host, str]:
-        """The host that a URL leads to, always the same one while it is in use, and the URL as to be sent.
+    def find(self, url: str) -> tuple[Host, str]:
+        """The host of a URL, the same object as long as it is in use, and the URL to request, in ASCII.
 
         Raises:
-            ItemRejected: as `http_url`.
+            ItemRejected: as `parse_http_url`.
         """
         origin = origin_of(url)
         host = self._by_origin.get(origin)
-        if host is not None and follows(origin, url):
+        if host is not None and is_valid_after_origin(url, origin):
             return host, url
-        checked = http_url(url)
-        key = (checked.host, checked.port)
+        parsed = parse_http_url(url)
+        key = (parsed.host, parsed.port)
         host = self._hosts.get(key)
         if host is None:
-            if len(self._hosts) >= _MOST_REMEMBERED:
+            if len(self._hosts) >= _MAX_HOSTS:
                 self._forget_idle()
-            host = self._hosts[key] = Host(checked, self._policy)
-        if len(self._by_origin) < _MOST_REMEMBERED:
-            self._by_origin[checked.origin] = host
-        return host, checked.text
+            host = self._hosts[key] = Host(parsed, self._policy)
+        if len(self._by_origin) < _MAX_HOSTS:
+            self._by_origin[parsed.origin] = host
+        return host, parsed.text
 
-    def lagging(self, now: float) -> Iterator[Host]:
-        """The hosts with errands in wait that have not been heard of for a while."""
-        return (host for host in self._hosts.values() if host.waiting and host.lags(now))
+    def stalled(self, now: float) -> Iterator[Host]:
+        """The hosts that have tasks waiting and have not answered for half a second."""
+        return (host for host in self._hosts.values() if host.waiting and host.stalled(now))
 
     def _forget_idle(self) -> None:
         self._hosts = {key: host for key, host in self._hosts.items() if not host.idle}

@@ -1,4 +1,4 @@
-"""What the end of an HTTP request means for the image that was asked for."""
+"""What the end of an HTTP request means: failures with their reasons, and the headers that matter."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ from mnist_ops.domain.reasons import Reason
 LONGEST_RETRY_AFTER_S = 86_400.0
 LONGEST_DETAIL = 200
 
-# Errors that say more than that the connection failed.
-_REASONS: Mapping[int, Reason] = MappingProxyType(
+# All other errors of curl are `connection_failed`.
+_ERROR_REASONS: Mapping[int, Reason] = MappingProxyType(
     {
         pycurl.E_OPERATION_TIMEDOUT: Reason.TIMEOUT,
         pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
@@ -24,105 +24,108 @@ _REASONS: Mapping[int, Reason] = MappingProxyType(
         pycurl.E_URL_MALFORMAT: Reason.INVALID_URL,
     }
 )
-# The byte cap was met while receiving.
-CUT_OFF = frozenset({pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR})
-# A wrong certificate is as a rule an expired one, which its owner will renew: not permanent, but no
-# second request within seconds will meet another one.
-_NOT_WITHIN_SECONDS = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_ISSUER_ERROR})
+# The body reached the byte cap.
+TOO_LARGE_ERRORS = frozenset({pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR})
+# Most invalid certificates have expired and their owners renew them: transient, but a retry within seconds
+# meets the same certificate.
+_CERTIFICATE_ERRORS = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_ISSUER_ERROR})
 _STATUS_REASONS: Mapping[int, Reason] = MappingProxyType(
     {
         404: Reason.NOT_FOUND,
         410: Reason.NOT_FOUND,
-        # The server gave up waiting for the request; the standard lets the client repeat it.
+        # The server waited too long for the request; RFC 9110 allows the client to repeat it.
         408: Reason.TIMEOUT,
         429: Reason.RATE_LIMITED,
     }
 )
-_OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.TIMEOUT, Reason.CONNECTION_FAILED})
-# A proxy says so for a server behind it.
-_GATEWAYS = frozenset({502, 503, 504})
+_OVERLOAD_REASONS = frozenset({Reason.RATE_LIMITED, Reason.TIMEOUT, Reason.CONNECTION_FAILED})
+# 502 and 504 come from a proxy whose server fails.
+_OVERLOAD_STATUSES = frozenset({502, 503, 504})
 _SECONDS = re.compile(rb"[0-9]+")
 _E, _L = frozenset(b"Ee"), frozenset(b"Ll")
 
 
-class Trouble(NamedTuple):
-    """Why a request brought no image.
+class RequestFailure(NamedTuple):
+    """Why a request returned no image.
 
     Attributes:
         reason: from the closed list.
         detail: one line for people.
         http_status: when a server answered.
-        retry_after_s: how long the server asked us to wait, in seconds.
-        again: whether another request within seconds may do better.
+        retry_after_s: the server's `Retry-After`, in seconds.
+        retryable: whether another request within seconds may succeed.
     """
 
     reason: Reason
     detail: str
     http_status: int | None = None
     retry_after_s: float | None = None
-    again: bool = False
+    retryable: bool = False
 
     @property
     def overload(self) -> bool:
-        """Whether it may come from asking the host too much."""
-        return self.reason in _OVERLOAD or self.http_status in _GATEWAYS
+        """Whether too many requests to the host may have caused it."""
+        return self.reason in _OVERLOAD_REASONS or self.http_status in _OVERLOAD_STATUSES
 
     @property
     def busy(self) -> bool:
-        """Whether the host said that it lives and cannot answer now."""
+        """Whether the host is alive and says that it cannot answer now (429 or 503)."""
         return self.http_status == 503 or self.reason is Reason.RATE_LIMITED
 
 
-def trouble_of_error(code: int, message: str, status: int, max_bytes: int) -> Trouble:
-    """Judge a request that curl ended with an error.
+def failure_from_error(code: int, message: str, status: int, max_bytes: int) -> RequestFailure:
+    """The failure of a request that curl ended with an error.
 
     Args:
         code: curl's error code.
-        message: curl's words for it.
+        message: curl's error message.
         status: the HTTP status, 0 if none was received.
         max_bytes: the byte cap, for the detail.
     """
-    reason = _REASONS.get(code, Reason.CONNECTION_FAILED)
+    reason = _ERROR_REASONS.get(code, Reason.CONNECTION_FAILED)
     if reason is Reason.TOO_LARGE:
         detail = f"the body is larger than {max_bytes} bytes"
     else:
         detail = one_line(message) or f"curl error {code}"
-    again = reason.transient and code not in _NOT_WITHIN_SECONDS
-    return Trouble(reason, detail, status or None, again=again)
+    retryable = reason.transient and code not in _CERTIFICATE_ERRORS
+    return RequestFailure(reason, detail, status or None, retryable=retryable)
 
 
-def trouble_of_status(status: int, head: Sequence[bytes], utcnow: Callable[[], datetime]) -> Trouble:
-    """Judge a complete answer that brought no image.
+def failure_from_status(
+    status: int, header_lines: Sequence[bytes], utcnow: Callable[[], datetime]
+) -> RequestFailure:
+    """The failure of a request with a complete response that has no image.
 
     Args:
         status: the HTTP status.
-        head: the answer's header lines.
-        utcnow: the wall clock, for dates in the header.
+        header_lines: the response's header lines.
+        utcnow: the wall clock, for dates in `Retry-After`.
     """
     if 200 <= status < 300:
-        return Trouble(Reason.NOT_AN_IMAGE, "the body is empty", status)
+        return RequestFailure(Reason.NOT_AN_IMAGE, "the body is empty", status)
     default = Reason.SERVER_ERROR if status >= 500 else Reason.REFUSED_BY_SERVER
     reason = _STATUS_REASONS.get(status, default)
-    wait = retry_after_s(header(head, b"retry-after:"), utcnow) if status in {429, 503} else None
-    return Trouble(reason, f"the server answered {status}", status, wait, again=reason.transient)
+    wait_s = retry_after_s(header(header_lines, b"retry-after:"), utcnow) if status in {429, 503} else None
+    detail = f"the server answered {status}"
+    return RequestFailure(reason, detail, status, wait_s, retryable=reason.transient)
 
 
-def header(head: Sequence[bytes], name: bytes) -> bytes:
-    """The value of a header among header lines, the last one of that name; empty if there is none.
+def header(header_lines: Sequence[bytes], name: bytes) -> bytes:
+    """The value of a header, that of its last line if it comes more than once; empty if there is none.
 
     Args:
-        head: header lines.
+        header_lines: names with values, as received.
         name: lower-case, with its colon.
     """
-    lines = (line for line in reversed(head) if line[: len(name)].lower() == name)
+    lines = (line for line in reversed(header_lines) if line[: len(name)].lower() == name)
     return next(lines, b"")[len(name) :].strip()
 
 
-def validators_of(head: Sequence[bytes]) -> Validators | None:
-    """What an answer's header lines say of its version; None where they say nothing that can be sent back."""
+def validators_of(header_lines: Sequence[bytes]) -> Validators | None:
+    """The validators in a response's header lines; None if none of them can be sent back."""
     etag = last_modified = None
-    for line in head:
-        # The first letter spares most lines the copy.
+    for line in header_lines:
+        # Most lines begin with another letter: looking at it first saves the copy of the name.
         if line[0] in _E and line[:5].lower() == b"etag:":
             etag = line[5:].decode("latin-1").strip()
         elif line[0] in _L and line[:14].lower() == b"last-modified:":
@@ -134,21 +137,21 @@ def validators_of(head: Sequence[bytes]) -> Validators | None:
 
 
 def conditional_headers(validators: Validators) -> list[str]:
-    """The header lines that ask for an answer only if it has another version than this one."""
+    """The header lines of a request for an image only if it differs from the one with these validators."""
     etag, last_modified = validators.sendable
     lines = [f"If-None-Match: {etag}"] if etag else []
     return [*lines, f"If-Modified-Since: {last_modified}"] if last_modified else lines
 
 
 def retry_after_s(value: bytes, utcnow: Callable[[], datetime]) -> float | None:
-    """Read a `Retry-After` header: seconds, or an HTTP date.
+    """Parse the value of a `Retry-After` header: seconds, or an HTTP date.
 
     Returns:
-        Seconds from now, 0 to 86,400; None for what is neither.
+        Seconds from now, 0 to 86,400; None if the value is neither.
     """
     value = value.strip()
     if _SECONDS.fullmatch(value):
-        # Not int() of any length: a server may send a million digits.
+        # A server may send a million digits; twelve are enough to reach the maximum.
         return min(float(value[:12]), LONGEST_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(value[:64].decode("ascii"))
@@ -159,5 +162,5 @@ def retry_after_s(value: bytes, utcnow: Callable[[], datetime]) -> float | None:
 
 
 def one_line(text: str) -> str:
-    """Make what others wrote fit for a record: one printable line of at most 200 characters."""
+    """Make foreign text safe to store in a record: one printable line of at most 200 characters."""
     return "".join(c if c.isprintable() else " " for c in text)[:LONGEST_DETAIL].strip()

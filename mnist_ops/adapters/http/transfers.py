@@ -1,6 +1,6 @@
-"""curl handles that ask for one URL after another and never connect to a forbidden address.
+"""curl handles that request one URL after another and never connect to a blocked address.
 
-Measured over loopback (2 cores): `perform` and `select` cost a third less CPU a request than
+Why `perform` and `select`: over loopback (2 cores) they cost a third less CPU a request than
 `socket_action` under epoll, whose callbacks run in Python for every socket and request.
 """
 
@@ -14,26 +14,26 @@ from typing import Any, Protocol
 
 import pycurl
 
-from mnist_ops.adapters.http.read_ahead import Errand
-from mnist_ops.adapters.http.responses import Trouble, conditional_headers, trouble_of_error
-from mnist_ops.domain.addresses import forbidden_because
+from mnist_ops.adapters.http.hosts import FetchTask
+from mnist_ops.adapters.http.responses import RequestFailure, conditional_headers, failure_from_error
+from mnist_ops.domain.addresses import block_reason
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.domain.reasons import Reason
 
 _USER_AGENT = "mnist-ops-fetch/1"
 _HEADERS = ["Accept-Encoding: identity"]
-# From 8.4.0 on the cap on bodies holds while they are received.
-_CURL_CAPS = pycurl.version_info()[2] >= 0x080400
-# Timers within curl (the next address to try, a slow resolver) are looked at at least so often.
+# From 8.4.0 on curl also checks MAXFILESIZE while it receives a body of unstated length.
+_CURL_CAPS_BODIES = pycurl.version_info()[2] >= 0x080400
+# curl's own timers (the next address to try, a slow resolver) are checked at least this often.
 _LONGEST_WAIT_S = 0.1
-# Transfers that have lasted for so long take no room from others.
-_LONG_S = 1.0
-# `select` cannot watch descriptors from 1,024 on and then returns at once: such waits are slept.
+# A transfer that has lasted this long is slow: it does not count against `concurrency`.
+_SLOW_AFTER_S = 1.0
+# `select` cannot watch descriptors from 1,024 on and returns at once if there are no others: then we sleep.
 _UNWATCHED_WAIT_S = 0.001
 
 
 class SocketAddress(Protocol):
-    """What curl tells of the address it is about to connect to."""
+    """The address that curl is about to connect to."""
 
     family: int
     socktype: int
@@ -42,61 +42,63 @@ class SocketAddress(Protocol):
 
 
 class Transfer:
-    """A reusable curl handle, what it was sent for, and what it has received of its present answer.
+    """A reusable curl handle, its current task, and what it has received of the response.
 
     Args:
         policy: the limits.
-        resolve: answers to use instead of DNS, as curl writes them (`host:port:address[,address]`).
+        resolve: addresses to use instead of DNS, in curl's format (`host:port:address[,address]`).
         ca_file: certificates to trust instead of the system's.
 
     Attributes:
         curl: the handle, to be added to a multi handle.
-        errand: whom it works for.
+        task: whose request this is.
         body: the body so far.
-        head: the header lines so far, interim answers' and trailers' too.
+        header_lines: the header lines so far, also those of interim responses and trailers.
     """
 
     __slots__ = (
+        "_blocked",
         "_conditional",
         "_exempt_port",
         "_max_bytes",
-        "_refused",
         "_sockets",
         "_timeout_ms",
         "body",
         "curl",
-        "errand",
-        "head",
+        "header_lines",
+        "task",
     )
 
-    errand: Errand
+    # Unset while the handle is idle.
+    task: FetchTask
 
     def __init__(self, policy: FetchPolicy, resolve: Sequence[str] = (), ca_file: Path | None = None) -> None:
         self._max_bytes = policy.max_bytes
         self._conditional = False
         self._exempt_port: int | None = None
-        self._refused: str | None = None
+        self._blocked: str | None = None
         self._sockets: list[socket.socket] = []
         self._timeout_ms = 0
-        # One buffer, not a list of pieces: pieces of two bytes would take twenty times their size.
+        # One buffer, not a list of chunks: chunks of two bytes would take twenty times their size.
         self.body = bytearray()
-        self.head: list[bytes] = []
+        self.header_lines: list[bytes] = []
         self.curl = curl = pycurl.Curl()
         for option, value in (
             (pycurl.OPENSOCKETFUNCTION, self._open_socket),
-            # Methods of built-in types: no Python code runs for what is received.
-            (pycurl.WRITEFUNCTION, self.body.extend if _CURL_CAPS else self._received),
-            (pycurl.HEADERFUNCTION, self.head.append),
+            # Methods of built-in types, so that receiving runs no Python code.
+            (pycurl.WRITEFUNCTION, self.body.extend if _CURL_CAPS_BODIES else self._write_capped),
+            (pycurl.HEADERFUNCTION, self.header_lines.append),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            # Redirects are followed by us: each hop is checked like a new URL.
+            # The scheduler follows redirects itself, because each target is checked like a new URL.
             (pycurl.FOLLOWLOCATION, 0),
-            # A proxy would connect in our place, to addresses that we never see.
+            # A proxy would connect for us, to addresses that we could not check.
             (pycurl.PROXY, ""),
             (pycurl.NOPROXY, "*"),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
-            # HTTP/2 where a server offers it within TLS. Curl shares such a connection among requests to
-            # one host and port, never with another name; our limits count requests, not connections.
-            # PIPEWAIT would save the first few connections, but without HTTP/2 it waits for a first answer.
+            # HTTP/2 where a server offers it in TLS. curl shares such a connection between requests to one
+            # host and port, never with another name; our limits count requests, not connections.
+            # No PIPEWAIT: it would save the first few connections, but where a server has no HTTP/2, all
+            # requests would wait for the first response.
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.HTTPHEADER, _HEADERS),
             (pycurl.HTTP_CONTENT_DECODING, 0),
@@ -111,94 +113,95 @@ class Transfer:
         if ca_file is not None:
             curl.setopt(pycurl.CAINFO, str(ca_file))
 
-    def aim(self, errand: Errand, timeout_s: float) -> None:
-        """Prepare for an errand's request.
+    def prepare(self, task: FetchTask, timeout_s: float) -> None:
+        """Set the handle up for a task's request.
 
         Args:
-            errand: whom to work for.
-            timeout_s: seconds until it is ended, whatever it is doing.
+            task: its `target` is requested.
+            timeout_s: total seconds for the request.
         """
-        self.errand = errand
-        host = errand.host
+        self.task = task
+        host = task.host
         self._exempt_port = host.port if host.exempt else None
-        self._refused = None
-        # To a hundredth: most requests then need no other setting than the last.
+        self._blocked = None
+        # Rounded to hundredths of a second: most requests then have the same timeout as the last one.
         timeout_ms = max(1, int(timeout_s * 100) * 10)
         if timeout_ms != self._timeout_ms:
             self._timeout_ms = timeout_ms
             self.curl.setopt(pycurl.TIMEOUT_MS, timeout_ms)
-        if errand.known is not None or self._conditional:
-            # What one URL said of its version means nothing at another.
-            lines = [] if errand.known is None or errand.hops else conditional_headers(errand.known)
+        if task.validators is not None or self._conditional:
+            # Validators belong to the original URL, not to the target of a redirect.
+            validators = None if task.redirects else task.validators
+            lines = [] if validators is None else conditional_headers(validators)
             self.curl.setopt(pycurl.HTTPHEADER, _HEADERS + lines)
             self._conditional = bool(lines)
-        self.curl.setopt(pycurl.URL, errand.target)
+        self.curl.setopt(pycurl.URL, task.target)
 
     @property
     def status(self) -> int:
-        """The HTTP status of the answer; 0 if there was none."""
+        """The HTTP status of the response; 0 if there was none."""
         code: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
         return code
 
     @property
     def location(self) -> str | None:
-        """Where the answer redirects to, made absolute by curl."""
-        found: str | None = self.curl.getinfo(pycurl.REDIRECT_URL)
-        return found
+        """The URL that the response redirects to, made absolute by curl."""
+        url: str | None = self.curl.getinfo(pycurl.REDIRECT_URL)
+        return url
 
     @property
     def conditional(self) -> bool:
-        """Whether the request asked for an answer only if it has changed."""
+        """Whether the request had validators, so that a 304 means that the image has not changed."""
         return self._conditional
 
-    def drop(self) -> None:
-        """Forget the answer, and close what is not curl's."""
-        # Curl works with a duplicate of each descriptor that it was given.
+    def reset(self) -> None:
+        """Clear the response and close our sockets."""
+        # curl keeps a duplicate of each descriptor.
         while self._sockets:
             self._sockets.pop().close()
         self.body.clear()
-        self.head.clear()
+        self.header_lines.clear()
 
-    def trouble(self, code: int, message: str) -> Trouble:
-        """Judge the error that curl ended the request with."""
-        # Where some of a name's addresses were allowed, it is they that did not answer.
-        if self._refused is not None and not self._sockets:
-            return Trouble(Reason.BLOCKED_ADDRESS, self._refused)
-        return trouble_of_error(code, message, self.status, self._max_bytes)
+    def failure(self, code: int, message: str) -> RequestFailure:
+        """Why the request failed, from curl's error code and message."""
+        # A socket means that some address of the host was allowed: then that one failed.
+        if self._blocked is not None and not self._sockets:
+            return RequestFailure(Reason.BLOCKED_ADDRESS, self._blocked)
+        return failure_from_error(code, message, self.status, self._max_bytes)
 
     def _open_socket(self, purpose: int, address: SocketAddress) -> socket.socket | int:
-        """Called by curl with every address that it is about to connect to, redirects included."""
+        """Check an address and open its socket. curl calls this before it connects, for every address."""
         del purpose
         bad: int = pycurl.SOCKET_BAD
         if address.family not in (socket.AF_INET, socket.AF_INET6):
-            self._refused = "the address is neither IPv4 nor IPv6"
+            self._blocked = "the address is neither IPv4 nor IPv6"
             return bad
         host, port = str(address.addr[0]), address.addr[1]
-        why = forbidden_because(host)
-        if why is not None and port != self._exempt_port:
-            self._refused = why
+        blocked = block_reason(host)
+        if blocked is not None and port != self._exempt_port:
+            self._blocked = blocked
             return bad
         opened = socket.socket(address.family, address.socktype, address.protocol)
         self._sockets.append(opened)
         return opened
 
-    def _received(self, chunk: bytes) -> int | None:
-        """Called by versions of curl that look at their own cap only before they receive."""
+    def _write_capped(self, chunk: bytes) -> int | None:
+        """Append to the body; 0 above the byte cap, at which curl stops. For curl before 8.4.0."""
         self.body += chunk
         return 0 if len(self.body) > self._max_bytes else None
 
 
-class Transfers:
-    """The curl handles of one fetcher, and the connections they share.
+class TransferPool:
+    """The curl handles of one fetcher, and the connections that they share.
 
     Args:
         policy: the limits.
-        resolve: answers to use instead of DNS.
+        resolve: addresses to use instead of DNS.
         ca_file: certificates to trust instead of the system's.
 
     Attributes:
         policy: the limits.
-        active: the transfers under way by their handles, the oldest first.
+        active: the transfers in progress by their handles, the oldest first.
     """
 
     def __init__(self, policy: FetchPolicy, resolve: Sequence[str] = (), ca_file: Path | None = None) -> None:
@@ -209,46 +212,50 @@ class Transfers:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * policy.concurrency)
         self._idle: list[Transfer] = []
-        self._long = 0
-        self._counted_at = -math.inf
+        self._slow = 0
+        self._slow_counted_at = -math.inf
 
-    def spare(self, now: float) -> bool:
-        """Whether there may be more than `concurrency` transfers, as so many of them are long ones."""
-        most = self.policy.concurrency
-        if not 0.0 <= now - self._counted_at < _LONGEST_WAIT_S:
-            self._counted_at = now
-            started = (transfer.errand.started for transfer in self.active.values())
-            self._long = sum(1 for _ in itertools.takewhile(lambda when: now - when > _LONG_S, started))
-        return len(self.active) < most + min(self._long, most)
+    def has_capacity(self, now: float) -> bool:
+        """Whether one more may start; slow transfers do not count, up to `concurrency` of them."""
+        concurrency = self.policy.concurrency
+        if not 0.0 <= now - self._slow_counted_at < _LONGEST_WAIT_S:
+            self._slow_counted_at = now
+            ages_s = (now - transfer.task.started_at for transfer in self.active.values())
+            self._slow = sum(1 for _ in itertools.takewhile(lambda age_s: age_s > _SLOW_AFTER_S, ages_s))
+        return len(self.active) < concurrency + min(self._slow, concurrency)
 
-    def start(self, errand: Errand, timeout_s: float) -> None:
-        """Begin an errand's request, which is ended after `timeout_s` seconds whatever it is doing."""
+    def start(self, task: FetchTask, timeout_s: float) -> None:
+        """Start a task's request, with `timeout_s` seconds in total."""
         idle = self._idle
         transfer = idle.pop() if idle else Transfer(self.policy, self._resolve, self._ca_file)
-        transfer.aim(errand, timeout_s)
+        transfer.prepare(task, timeout_s)
         self.active[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
 
     def end(self, transfer: Transfer) -> None:
-        """Take a request out, ended or not, and keep its handle for another one."""
-        del self.active[transfer.curl], transfer.errand
+        """Remove a transfer, finished or not, and keep its handle for the next one."""
+        del self.active[transfer.curl], transfer.task
         self._multi.remove_handle(transfer.curl)
-        transfer.drop()
+        transfer.reset()
         self._idle.append(transfer)
 
     def end_all(self) -> None:
-        """Take all requests out."""
+        """Remove all transfers."""
         for transfer in list(self.active.values()):
             self.end(transfer)
 
     def advance(self) -> tuple[list[pycurl.Curl], list[tuple[pycurl.Curl, int, str]]]:
-        """Let all requests advance; returns those that ended well, and badly: handle, error code, message."""
+        """Let all transfers advance once.
+
+        Returns:
+            The handles with a complete response; and those with an error: handle, error code, message.
+        """
         self._multi.perform()
         _, done, failed = self._multi.info_read()
         return done, failed
 
     def wait(self, longest_s: float) -> None:
-        """Wait until a request can advance, at most `longest_s` seconds."""
+        """Wait until a transfer can advance, at most `longest_s` seconds."""
         timer_ms = self._multi.timeout()
         timer_s = timer_ms / 1000 if timer_ms >= 0 else _LONGEST_WAIT_S
         wait_s = max(0.0, min(longest_s, timer_s, _LONGEST_WAIT_S))

@@ -5,7 +5,7 @@ from itertools import cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ops.adapters.image_router import Images
+from mnist_ops.adapters.image_router import ImageRouter
 from mnist_ops.adapters.memory.stores import InMemoryImages
 from mnist_ops.domain.images import UnchangedImage, Validators
 
@@ -19,23 +19,23 @@ class ReadingAhead:
         self.closed = 0
 
     def fetch(self, urls, known=None):
-        source, window = iter(urls), []
+        source, buffer = iter(urls), []
         try:
             while True:
-                while len(window) < self.ahead and (url := next(source, None)) is not None:
-                    window.append(url)
-                if not window:
+                while len(buffer) < self.ahead and (url := next(source, None)) is not None:
+                    buffer.append(url)
+                if not buffer:
                     return
-                yield from self.inner.fetch([window.pop(0)], known)
+                yield from self.inner.fetch([buffer.pop(0)], known)
         finally:
             self.closed += 1
 
 
 def test_each_url_goes_to_the_fetcher_of_its_scheme():
-    """What is not s3 goes to the HTTP fetcher, which knows how to refuse it."""
+    """All others go to the HTTP fetcher, which rejects unknown schemes."""
     http, s3 = InMemoryImages(), InMemoryImages()
     urls = ["http://a/1", "S3://b/1", "ftp://c/1", "https://a/2", "", "s3://b/2"]
-    assert [outcome.url for outcome in Images(http, s3).fetch(urls)] == urls
+    assert [outcome.url for outcome in ImageRouter(http, s3).fetch(urls)] == urls
     assert http.fetched == ["http://a/1", "ftp://c/1", "https://a/2", ""]
     assert s3.fetched == ["S3://b/1", "s3://b/2"]
 
@@ -47,7 +47,7 @@ def test_each_url_goes_to_the_fetcher_of_its_scheme():
     st.integers(1, 10),
 )
 def test_the_order_holds_however_schemes_and_read_aheads_mix(kinds, http_ahead, s3_ahead, limit):
-    """Exactly one outcome a URL, in order, and never more URLs read than the limits allow together."""
+    """Exactly one outcome a URL, in order, and no more URLs read than the sum of the limits."""
     read = 0
 
     def urls():
@@ -56,7 +56,7 @@ def test_the_order_holds_however_schemes_and_read_aheads_mix(kinds, http_ahead, 
             read += 1
             yield f"{'s3' if is_s3 else 'http'}://a/{number}"
 
-    images = Images(
+    images = ImageRouter(
         ReadingAhead(InMemoryImages(), http_ahead),
         ReadingAhead(InMemoryImages(), s3_ahead),
         read_ahead_count=limit,
@@ -69,27 +69,28 @@ def test_the_order_holds_however_schemes_and_read_aheads_mix(kinds, http_ahead, 
 
 
 def test_what_is_known_reaches_the_fetcher_of_each_scheme():
-    """Both can ask for what has changed."""
+    """Both can send conditional requests."""
     http, s3 = InMemoryImages({"http://a/1": b"1"}), InMemoryImages({"s3://b/1": b"1"})
     known = {"http://a/1": Validators('"1"', None), "s3://b/1": Validators('"2"', None)}
     http.validators = s3.validators = known
-    outcomes = list(Images(http, s3).fetch(["http://a/1", "s3://b/1"], known))
+    outcomes = list(ImageRouter(http, s3).fetch(["http://a/1", "s3://b/1"], known))
     assert outcomes == [UnchangedImage("http://a/1", 304), UnchangedImage("s3://b/1", 304)]
 
 
 def test_a_slow_fetcher_does_not_keep_the_others_urls_from_being_read():
-    """What a fetcher has taken is bounded by itself: only what nobody took counts here."""
+    """A fetcher bounds the URLs that it has taken; only those that no fetcher has taken count here."""
     http = ReadingAhead(InMemoryImages(), 500)
-    answers = Images(http, InMemoryImages(), read_ahead_count=10).fetch(f"http://a/{n}" for n in range(500))
+    images = ImageRouter(http, InMemoryImages(), read_ahead_count=10)
+    answers = images.fetch(f"http://a/{n}" for n in range(500))
     next(answers)
     assert next(answers).url == "http://a/1"
     answers.close()
 
 
 def test_an_endless_stream_is_read_only_so_far_ahead():
-    """A fetcher without work does not read the stream to its end in search of some."""
+    """A fetcher without URLs does not read the whole stream to find one."""
     kinds = cycle(["http", *["s3"] * 50])
-    images = Images(InMemoryImages(), InMemoryImages(), read_ahead_count=10)
+    images = ImageRouter(InMemoryImages(), InMemoryImages(), read_ahead_count=10)
     answers = images.fetch(f"{kind}://a/b" for kind in kinds)
     assert len([next(answers) for _ in range(500)]) == 500
     answers.close()
@@ -98,7 +99,7 @@ def test_an_endless_stream_is_read_only_so_far_ahead():
 def test_closing_early_closes_both_fetchers():
     """Handles and threads are freed, not left to the garbage collector."""
     http, s3 = ReadingAhead(InMemoryImages(), 3), ReadingAhead(InMemoryImages(), 3)
-    answers = Images(http, s3).fetch(["http://a/1", "s3://b/1", *["http://a/2"] * 10])
+    answers = ImageRouter(http, s3).fetch(["http://a/1", "s3://b/1", *["http://a/2"] * 10])
     next(answers)
     next(answers)
     answers.close()

@@ -1,11 +1,11 @@
-"""Which addresses may be connected to."""
+"""Which addresses are blocked."""
 
 import pytest
 
-from mnist_ops.domain.addresses import forbidden_because, literal_address
+from mnist_ops.domain.addresses import block_reason, literal_address
 
-FORBIDDEN = [
-    ("0.0.0.0", "this network"),  # noqa: S104 - judged, not listened on
+BLOCKED = [
+    ("0.0.0.0", "this network"),  # noqa: S104 - not listened on
     ("0.1.2.3", "this network"),
     ("10.0.0.1", "private"),
     ("10.255.255.255", "private"),
@@ -80,25 +80,25 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.parametrize(("address", "why"), FORBIDDEN)
-def test_addresses_that_are_not_on_the_public_internet_are_forbidden(address, why):
-    """Each forbidden network is named in the reason."""
-    reason = forbidden_because(address)
+@pytest.mark.parametrize(("address", "why"), BLOCKED)
+def test_addresses_that_are_not_on_the_public_internet_are_blocked(address, why):
+    """The reason names the kind of network."""
+    reason = block_reason(address)
     assert reason is not None
     assert why in reason
     assert address in reason
 
 
 @pytest.mark.parametrize("address", ALLOWED)
-def test_public_addresses_are_allowed_up_to_the_edges_of_the_forbidden_networks(address):
-    """The neighbours of the forbidden networks are public."""
-    assert forbidden_because(address) is None
+def test_public_addresses_are_allowed_up_to_the_edges_of_the_blocked_networks(address):
+    """The neighbours of the blocked networks are public."""
+    assert block_reason(address) is None
 
 
 @pytest.mark.parametrize("text", ["", "example.org", "1.2.3", "0x7f.1", "1.2.3.4.5", ":::", "/run/socket"])
-def test_what_is_no_address_is_forbidden(text):
-    """An address that cannot be judged is not connected to."""
-    assert "is no IP address" in (forbidden_because(text) or "")
+def test_a_string_that_is_not_an_address_is_blocked(text):
+    """Nothing is connected to unless it can be checked."""
+    assert "is no IP address" in (block_reason(text) or "")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_no_address_is_forbidden(text):
         ("0177.0.0.01", "127.0.0.1"),
         ("127.1", "127.0.0.1"),
         ("127.0.0.1.", "127.0.0.1"),
-        ("0", "0.0.0.0"),  # noqa: S104 - judged, not listened on
+        ("0", "0.0.0.0"),  # noqa: S104 - not listened on
         ("[::1]", "::1"),
         ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1"),
         ("[fe80::1%25lo]", "fe80::1"),
@@ -121,5 +121,5 @@ def test_what_is_no_address_is_forbidden(text):
     ],
 )
 def test_every_spelling_of_an_address_is_recognised(host, address):
-    """Decimal, octal, hexadecimal and shortened literals mean what the C library reads in them."""
+    """Decimal, octal, hexadecimal and shortened literals are parsed as the C library parses them."""
     assert literal_address(host) == address

@@ -1,4 +1,4 @@
-"""Which strings are URLs that may be asked for."""
+"""Which strings are URLs that may be requested."""
 
 from contextlib import suppress
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_ops.domain.errors import ItemRejected
-from mnist_ops.domain.image_urls import follows, http_url, origin_of, scheme_of
+from mnist_ops.domain.image_urls import is_valid_after_origin, origin_of, parse_http_url, scheme_of
 from mnist_ops.domain.reasons import Reason
 
 
@@ -24,9 +24,9 @@ from mnist_ops.domain.reasons import Reason
         ("http://127。0。0。1:99/", "http://127.0.0.1:99/", "127.0.0.1", 99),
     ],
 )
-def test_a_url_is_taken_apart(url, text, host, port):
-    """Host and port are those that the client will see; other alphabets are spelled in ASCII."""
-    parsed = http_url(url)
+def test_a_url_is_parsed(url, text, host, port):
+    """Host and port are those that the client will see; other alphabets are encoded in ASCII."""
+    parsed = parse_http_url(url)
     assert (parsed.text, parsed.port) == (text, port)
     assert host is None or parsed.host == host
 
@@ -60,10 +60,10 @@ def test_a_url_is_taken_apart(url, text, host, port):
         "http://a.example/" + "b" * 2048,
     ],
 )
-def test_what_is_no_clean_url_is_invalid(url):
-    """Two parsers must never see two hosts in one URL, so only the plain forms pass."""
+def test_a_url_in_an_unusual_form_is_invalid(url):
+    """Two parsers must never find two hosts in one URL, so only the common forms pass."""
     with pytest.raises(ItemRejected) as caught:
-        http_url(url)
+        parse_http_url(url)
     assert caught.value.reason is Reason.INVALID_URL
 
 
@@ -71,9 +71,9 @@ def test_what_is_no_clean_url_is_invalid(url):
     "url", ["file:///etc/passwd", "gopher://a/", "data:image/png;base64,", "ftp://a/b", "s3://a/b", "JAR:x"]
 )
 def test_other_schemes_are_not_allowed(url):
-    """Only http and https are asked over HTTP."""
+    """Only http and https are fetched over HTTP."""
     with pytest.raises(ItemRejected) as caught:
-        http_url(url)
+        parse_http_url(url)
     assert caught.value.reason is Reason.SCHEME_NOT_ALLOWED
 
 
@@ -83,9 +83,9 @@ def test_other_schemes_are_not_allowed(url):
     | st.text("ab:/@[]%\\.?#1", max_size=20).map("http://{}".format)
 )
 def test_no_string_raises_anything_but_a_rejection(url):
-    """What passes is printable ASCII without a user, whatever came in."""
+    """A URL that passes is printable ASCII without a user."""
     with suppress(ItemRejected):
-        parsed = http_url(url)
+        parsed = parse_http_url(url)
         assert parsed.text.isascii()
         assert parsed.text.isprintable()
         assert "\\" not in parsed.text
@@ -93,7 +93,7 @@ def test_no_string_raises_anything_but_a_rejection(url):
 
 
 def test_the_scheme_is_found_in_any_case():
-    """Routing goes by the scheme alone."""
+    """The scheme alone decides which fetcher gets a URL."""
     assert [scheme_of(url) for url in ("S3://a/b", "https://a", "no", "")] == ["s3", "https", "", ""]
 
 
@@ -107,14 +107,14 @@ ORIGINS = ["http://a.example", "https://a.example:8443", "http://[::1]:80", "HTT
     | st.text("ab:/@[]%\\.?#1 \t\x80", max_size=20).map("/{}".format)
     | st.integers(2000, 2060).map(lambda count: "/" + "b" * count),
 )
-def test_the_short_check_of_a_known_origin_accepts_what_the_long_one_does(origin, rest):
-    """Only URLs with a slash after the authority take the short way, and it is no laxer and no stricter."""
-    assert http_url(origin + "/").origin == origin
+def test_the_fast_check_with_a_known_origin_accepts_what_the_full_check_does(origin, rest):
+    """It is used only for URLs with a slash after the authority, and there both accept the same URLs."""
+    assert parse_http_url(origin + "/").origin == origin
     url = origin + rest
     try:
-        http_url(url)
+        parse_http_url(url)
         accepted = url.isascii()
     except ItemRejected:
         accepted = False
-    taken = origin_of(url) == origin and follows(origin, url)
-    assert taken == (accepted and rest.startswith("/"))
+    fast = origin_of(url) == origin and is_valid_after_origin(url, origin)
+    assert fast == (accepted and rest.startswith("/"))

@@ -1,4 +1,4 @@
-"""A record whose image could not be fetched is tried again, later and later, and not for ever."""
+"""A failed record is tried again after growing delays, at most five times."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -62,19 +62,19 @@ def test_the_delays_grow_fourfold() -> None:
 
 @pytest.mark.parametrize("reason", PERMANENT)
 def test_a_permanent_failure_is_not_tried_again(reason: Reason) -> None:
-    """Whatever the server asked for."""
+    """Not even with a `Retry-After`."""
     assert attempt(reason=reason, retry_after_s=1).next_attempt_at is None
 
 
-def test_an_edited_url_starts_anew() -> None:
+def test_an_edited_url_starts_again_at_one_attempt() -> None:
     """Attempts are counted per URL."""
-    edited = replace(carrying(history(4)[-1]), image_url="https://images.example/mended.png")
+    edited = replace(carrying(history(4)[-1]), image_url="https://images.example/fixed.png")
     failure = attempt(edited, at=AT + timedelta(days=9))
     assert (failure.attempts, failure.first_at) == (1, AT + timedelta(days=9))
 
 
-def test_the_first_attempts_time_is_kept() -> None:
-    """People see since when an image has been failing."""
+def test_the_time_of_the_first_attempt_is_kept() -> None:
+    """It says since when the image has been failing."""
     assert {failure.first_at for failure in history(3)} == {AT}
 
 
@@ -91,10 +91,8 @@ def test_the_first_attempts_time_is_kept() -> None:
         (None, timedelta(minutes=15)),
     ],
 )
-def test_a_server_may_ask_for_more_patience_but_for_a_day_at_most(
-    asked_s: float | None, waits: timedelta
-) -> None:
-    """Retry-After never shortens our own delay, and ten years are a day."""
+def test_a_longer_retry_after_is_respected_up_to_a_day(asked_s: float | None, waits: timedelta) -> None:
+    """It never shortens our own delay, and ten years count as one day."""
     assert attempt(retry_after_s=asked_s).next_attempt_at == AT + waits
 
 
@@ -105,10 +103,10 @@ def test_a_server_may_ask_for_more_patience_but_for_a_day_at_most(
     st.none() | st.text() | st.datetimes(timezones=st.just(UTC)),
 )
 @example(0, -1e14, Reason.TIMEOUT, None)
-def test_the_next_attempt_is_bounded_whatever_the_record_carries(
+def test_the_next_attempt_is_bounded_with_any_earlier_failure_in_the_record(
     attempts: int, asked_s: float | None, reason: Reason, first_at: object
 ) -> None:
-    """Anybody may have written the failure that a record carries."""
+    """Other software may have written the failure in a record."""
     stamp = FailureStamp(attempts=attempts, image_url=HEAD.image_url, first_at=first_at)
     failure = attempt(replace(HEAD, failure=stamp), reason, retry_after_s=asked_s)
     assert isinstance(failure.first_at, datetime)
@@ -118,12 +116,12 @@ def test_the_next_attempt_is_bounded_whatever_the_record_carries(
         assert timedelta(0) < failure.next_attempt_at - AT <= timedelta(days=1)
 
 
-def test_a_retry_after_that_is_no_number_is_ignored() -> None:
-    """NaN compares with nothing, so it must not decide."""
+def test_a_retry_after_that_is_not_a_number_is_ignored() -> None:
+    """Every comparison with NaN is false, so it must not take part in one."""
     assert attempt(retry_after_s=float("nan")).next_attempt_at == AT + timedelta(minutes=15)
 
 
 def test_a_failure_names_its_run_and_url() -> None:
-    """A person can find the log of the run that wrote it."""
+    """So that a person finds the log of the run that wrote it."""
     failure = attempt()
     assert (failure.run, failure.image_url, failure.last_at) == ("dag/run", HEAD.image_url, AT)

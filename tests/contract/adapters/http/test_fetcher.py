@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from mnist_ops.adapters.http import transfers as http_transfers
 from mnist_ops.adapters.http.fetcher import HttpImages
-from mnist_ops.domain.addresses import forbidden_because
+from mnist_ops.domain.addresses import block_reason
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.domain.images import FetchedImage, FetchFailure
 from mnist_ops.domain.reasons import Reason
@@ -198,7 +198,7 @@ def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
         ("empty/204", Reason.NOT_AN_IMAGE, 204, 1),
         ("cuts", Reason.CONNECTION_FAILED, None, 3),
         ("no_http", Reason.CONNECTION_FAILED, None, 3),
-        ("lies_more", Reason.CONNECTION_FAILED, 200, 3),
+        ("overstates_length", Reason.CONNECTION_FAILED, 200, 3),
         ("claims_huge", Reason.TOO_LARGE, 200, 1),
         ("big/100001", Reason.TOO_LARGE, 200, 1),
         ("loop", Reason.TOO_MANY_REDIRECTS, None, 4),
@@ -346,14 +346,14 @@ def test_an_endless_body_is_stopped_at_the_byte_cap(server, images, path, reason
 def test_the_cap_holds_without_the_help_of_curl():
     """Versions of curl that look at sizes only beforehand are stopped by our own count."""
     transfer = http_transfers.Transfer(FetchPolicy(max_bytes=10))
-    assert transfer._received(b"x" * 10) is None
-    assert transfer._received(b"x") == 0
+    assert transfer._write_capped(b"x" * 10) is None
+    assert transfer._write_capped(b"x") == 0
     transfer.curl.close()
 
 
 def test_a_body_longer_than_its_stated_length_ends_there(server, images):
     """What follows is not the image."""
-    assert one(images(), server.url("lies_less")).payload == b"x" * 10
+    assert one(images(), server.url("understates_length")).payload == b"x" * 10
 
 
 def test_compressed_answers_are_handed_over_as_they_are(server, images):
@@ -493,8 +493,8 @@ def test_a_name_with_a_forbidden_address_among_others_reaches_only_the_allowed_o
         # No public server can be asked here: one loopback address stands for one.
         monkeypatch.setattr(
             http_transfers,
-            "forbidden_because",
-            lambda address: None if address == "127.0.0.3" else forbidden_because(address),
+            "block_reason",
+            lambda address: None if address == "127.0.0.3" else block_reason(address),
         )
         fetcher = images(resolve=[f"mixed.example:{public.port}:127.0.0.2,127.0.0.3"])
         outcome = one(fetcher, f"http://mixed.example:{public.port}/ok/1")
@@ -509,9 +509,9 @@ def test_a_name_that_changes_its_address_is_judged_at_every_connection(images, m
 
         def first_time_public(address):
             judged.append(address)
-            return None if len(judged) == 1 else forbidden_because(address)
+            return None if len(judged) == 1 else block_reason(address)
 
-        monkeypatch.setattr(http_transfers, "forbidden_because", first_time_public)
+        monkeypatch.setattr(http_transfers, "block_reason", first_time_public)
         fetcher = images(resolve=[f"rebinding.example:{public.port}:127.0.0.1"])
         assert isinstance(one(fetcher, f"http://rebinding.example:{public.port}/ok/1"), FetchedImage)
         outcome = one(fetcher, f"http://rebinding.example:{public.port}/ok/2")
@@ -553,8 +553,8 @@ def test_a_dead_host_is_given_up_while_others_are_served(server, images):
         port = closed.getsockname()[1]
     fetcher = images(
         allowed_hosts=frozenset({server.host_port, f"127.0.0.1:{port}"}),
-        dead_host_failures=4,
-        dead_host_after_s=0.2,
+        circuit_breaker_failures=4,
+        circuit_breaker_failing_s=0.2,
         backoff_s=0.15,
         per_host=4,
     )
@@ -563,7 +563,7 @@ def test_a_dead_host_is_given_up_while_others_are_served(server, images):
     outcomes = list(fetcher.fetch([*urls, *(server.url(f"ok/{number}") for number in range(20))]))
     assert time.monotonic() - began < 3
     assert {outcome.reason for outcome in outcomes[:500]} == {Reason.CONNECTION_FAILED}
-    assert "left alone" in outcomes[400].detail
+    assert "circuit is open" in outcomes[400].detail
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[500:])
 
 

@@ -109,12 +109,12 @@ def test_five_503s_in_a_hundred_lose_nothing(server):
 @pytest.mark.parametrize("route", ["silent", "slow_body", "slow_head", "status/503", "status/502"])
 def test_a_host_that_gives_no_image_for_long_is_left_alone(server, route):
     """Silence, a byte now and then, and errors without end cost some seconds and few requests."""
-    with fetcher_for(server, total_timeout_s=1.0, dead_host_after_s=0.9, backoff_s=0.3) as images:
+    with fetcher_for(server, total_timeout_s=1.0, circuit_breaker_failing_s=0.9, backoff_s=0.3) as images:
         began = time.monotonic()
         outcomes = list(images.fetch(server.url(f"{route}/{number}") for number in range(500)))
     assert time.monotonic() - began < 4.0
     assert all(isinstance(outcome, FetchFailure) and outcome.reason.transient for outcome in outcomes)
-    assert "left alone" in outcomes[-1].detail
+    assert "circuit is open" in outcomes[-1].detail
     assert sum(server.requests.values()) < 40
 
 
@@ -128,12 +128,17 @@ def test_a_host_that_was_left_alone_is_tried_again(server, other):
             exchange.hang_up()
 
     server.routes["back"] = comes_back
-    limits = {"dead_host_after_s": 0.0, "dead_host_rest_s": 1.0, "read_ahead_count": 4, "attempts": 1}
+    limits = {
+        "circuit_breaker_failing_s": 0.0,
+        "circuit_breaker_open_s": 1.0,
+        "read_ahead_count": 4,
+        "attempts": 1,
+    }
     urls = [server.url(f"back/{number}") for number in range(8)]
     urls += [other.url(f"slow/{number}") for number in range(24)]  # 0.3 s each, four at a time
     with fetcher_for(server, other, **limits) as images:
         outcomes = list(images.fetch([*urls, server.url("back/again")]))
-    assert "left alone" in outcomes[7].detail
+    assert "circuit is open" in outcomes[7].detail
     assert isinstance(outcomes[-1], FetchedImage)
 
 
@@ -193,7 +198,9 @@ def test_long_transfers_take_no_room_from_others(server, other):
     """All places are held by a host that says nothing; after a second others go on."""
     urls = [server.url(f"silent/{number}") for number in range(8)]
     urls += [other.url(f"ok/{number}") for number in range(100)]
-    with fetcher_for(server, other, concurrency=4, total_timeout_s=3.0, dead_host_after_s=1.0) as images:
+    with fetcher_for(
+        server, other, concurrency=4, total_timeout_s=3.0, circuit_breaker_failing_s=1.0
+    ) as images:
         assert wait_for(images, urls, other, 100, 2.0)
 
 
@@ -201,7 +208,7 @@ def test_the_window_passes_a_host_that_lags(server, other):
     """More URLs of a silent host than may be undecided do not keep those behind them from being asked for."""
     urls = [server.url(f"silent/{number}") for number in range(200)]
     urls += [other.url(f"ok/{number}") for number in range(100)]
-    limits = {"read_ahead_count": 20, "total_timeout_s": 3.0, "dead_host_after_s": 1.0}
+    limits = {"read_ahead_count": 20, "total_timeout_s": 3.0, "circuit_breaker_failing_s": 1.0}
     with fetcher_for(server, other, **limits) as images:
         assert wait_for(images, urls, other, 100, 2.0)
 
@@ -265,7 +272,7 @@ def test_fifty_good_hosts_hardly_notice_a_dead_one_and_one_at_a_byte_a_second():
 
         def seconds(urls):
             answered.clear()
-            limits = {"total_timeout_s": 4.0, "connect_timeout_s": 2.0, "dead_host_after_s": 3.0}
+            limits = {"total_timeout_s": 4.0, "connect_timeout_s": 2.0, "circuit_breaker_failing_s": 3.0}
             with fetcher_for(*hosts, hole, refuses, **limits) as images:
                 began = time.monotonic()
                 outcomes = list(images.fetch(urls))

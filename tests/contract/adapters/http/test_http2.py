@@ -185,13 +185,13 @@ def test_the_byte_cap_and_missing_images_are_the_same_over_http2(nginx):
 def test_a_connection_serves_one_name_only(nginx, monkeypatch):
     """Two names, one address, one certificate that is valid for both: still two connections, each judged."""
     judged = []
-    forbidden_because = http_transfers.forbidden_because
+    block_reason = http_transfers.block_reason
 
     def judge(address):
         judged.append(address)
-        return forbidden_because(address)
+        return block_reason(address)
 
-    monkeypatch.setattr(http_transfers, "forbidden_because", judge)
+    monkeypatch.setattr(http_transfers, "block_reason", judge)
     a, b = f"a.example:{nginx.port}", f"b.example:{nginx.port}"
     resolve = [f"{name}:127.0.0.1" for name in (a, b)]
     nginx.log()

@@ -115,7 +115,7 @@ def test_every_bad_url_has_its_reason(bucket, url, reason):
         ("status/500", Reason.SERVER_ERROR, 500),
         ("status/503", Reason.SERVER_ERROR, 503),
         ("cuts/off", Reason.CONNECTION_FAILED, None),
-        ("lies_more/1", Reason.CONNECTION_FAILED, None),
+        ("overstates_length/1", Reason.CONNECTION_FAILED, None),
         ("endless/200", Reason.TOO_LARGE, None),
         ("silent/1", Reason.TIMEOUT, None),
         ("steady/1", Reason.TIMEOUT, None),
