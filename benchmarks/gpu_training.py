@@ -26,14 +26,14 @@ from mnist_ops.vision.inference.classifier import softmax
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.trainer import pick_device, train
 
 PARITY = 1e-3  # of probabilities, between the card and the CPU, both in float32
 SAME_DIGITS = 0.998  # the share of test digits on which bfloat16 and float32 weights' forward passes agree
 
 
-class Pace(Watcher):
+class Pace(TrainingCallback):
     """Notes when which accuracy was reached, and how fast."""
 
     def __init__(self, test: Digits) -> None:
@@ -51,7 +51,7 @@ class Pace(Watcher):
         self.examples_per_s.append(metrics.examples_per_s)
 
     @torch.inference_mode()
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
         """Look at the test digits, without counting the time that takes."""
         torch.cuda.synchronize()
         self._seconds += time.perf_counter() - self._since
@@ -90,7 +90,7 @@ def survives_a_full_card(training: Digits, config: TrainingConfig) -> int:
     examples = Examples(images[:20_000], labels[:20_000])
     sizes: list[int] = []
 
-    class Sizes(Watcher):
+    class Sizes(TrainingCallback):
         def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
             def note(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
                 sizes.append(len(inputs[0]))

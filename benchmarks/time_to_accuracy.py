@@ -26,7 +26,7 @@ from mnist_ops.vision.config.files import load_config
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.trainer import pick_device, train
 
 ACCURACY = 0.99
@@ -41,7 +41,7 @@ class Reached(Exception):
     """The accuracy is reached: the training may end."""
 
 
-class Clock(Watcher):
+class Clock(TrainingCallback):
     """Looks at the test split after every validation, and stops for it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Clock(Watcher):
         self._since = time.perf_counter()
 
     @torch.inference_mode()
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
         """Look, and count on afterwards."""
         self.seconds += time.perf_counter() - self._since
         model.eval()

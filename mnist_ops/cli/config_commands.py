@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from mnist_ops.cli.options import Changes, ConfigName, written_config
+from mnist_ops.cli.options import Changes, ConfigName, raw_config
 
 app = typer.Typer(help="Training configurations.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def schema() -> None:
 @app.command()
 def show(config: ConfigName = None, changes: Changes = None) -> None:
     """Print a configuration with everything that it extends and the defaults, as one JSON object."""
-    written = written_config(config, changes)
+    written = raw_config(config, changes)
     first, *_ = written.trials()
     document: dict[str, object] = first.model_dump(mode="json", exclude=set(written.sweep))
     typer.echo(json.dumps(document | ({"sweep": written.sweep} if written.sweep else {}), indent=2))

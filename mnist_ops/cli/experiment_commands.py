@@ -16,7 +16,7 @@ import typer
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.adapters.tracking.sqlite_reader import Experiments, Noted, Validation
+    from mnist_ops.adapters.tracking.sqlite_reader import ExperimentRecord, Experiments, Validation
 
 app = typer.Typer(help="Tracked trainings: what was tried, and what came out.", no_args_is_help=True)
 
@@ -35,14 +35,14 @@ def list_experiments() -> None:
     header = ("name", "started", "status", "device", "config", "best accuracy")
     rows = [
         (
-            noted.experiment.name,
-            _moment(noted.experiment.started_at),
-            noted.status,
-            noted.experiment.device,
-            noted.experiment.config_digest.removeprefix("sha256:")[:_DIGEST],
-            _text(noted.best_accuracy),
+            record.experiment.name,
+            _moment(record.experiment.started_at),
+            record.status,
+            record.experiment.device,
+            record.experiment.config_digest.removeprefix("sha256:")[:_DIGEST],
+            _text(record.best_accuracy),
         )
-        for noted in _experiments().all()
+        for record in _experiments().all()
     ]
     _print_columns(header, rows)
 
@@ -50,12 +50,12 @@ def list_experiments() -> None:
 @app.command()
 def info(name: Name) -> None:
     """Show an experiment: its config, its metrics, and what it ran on."""
-    noted = _experiments().find(name)
+    record = _experiments().find(name)
     for title, values in (
-        (noted.experiment.name, _facts(noted)),
-        ("config", noted.experiment.config),
-        ("metrics", noted.metrics),
-        ("environment", noted.experiment.environment),
+        (record.experiment.name, _facts(record)),
+        ("config", record.experiment.config),
+        ("metrics", record.metrics),
+        ("environment", record.experiment.environment),
     ):
         typer.echo(f"{title}:")
         width = max(map(len, values), default=0)
@@ -105,18 +105,18 @@ def _experiments() -> "Experiments":
     return Experiments(settings_of(os.environ).experiments_file)
 
 
-def _facts(noted: "Noted") -> dict[str, object]:
-    ended = noted.finished_at
+def _facts(record: "ExperimentRecord") -> dict[str, object]:
+    ended = record.finished_at
     facts: dict[str, object] = {
-        "started": _moment(noted.experiment.started_at),
+        "started": _moment(record.experiment.started_at),
         "ended": _moment(ended) if ended else None,
-        "status": str(noted.status),
-        "why": noted.why,
-        "device": noted.experiment.device,
-        "dataset": noted.experiment.dataset,
-        "config digest": noted.experiment.config_digest,
-        "best epoch": noted.best_epoch,
-        "best accuracy": noted.best_accuracy,
+        "status": str(record.status),
+        "why": record.why,
+        "device": record.experiment.device,
+        "dataset": record.experiment.dataset,
+        "config digest": record.experiment.config_digest,
+        "best epoch": record.best_epoch,
+        "best accuracy": record.best_accuracy,
     }
     return {name: value for name, value in facts.items() if name != "why" or value}
 
@@ -132,7 +132,7 @@ def _line(validation: "Validation") -> tuple[str, ...]:
     )
 
 
-def _compared(one: "Noted", two: "Noted") -> Iterator[tuple[str, object, object]]:
+def _compared(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[str, object, object]]:
     """What is compared, of the first and of the second."""
     for title, of_one, of_two in (
         ("", _identity(one), _identity(two)),
@@ -143,11 +143,11 @@ def _compared(one: "Noted", two: "Noted") -> Iterator[tuple[str, object, object]
             yield f"{title}{name}", of_one.get(name), of_two.get(name)
 
 
-def _identity(noted: "Noted") -> Mapping[str, object]:
+def _identity(record: "ExperimentRecord") -> Mapping[str, object]:
     return {
-        "dataset": noted.experiment.dataset.removeprefix("sha256:")[:_DIGEST],
-        "device": noted.experiment.device,
-        "status": str(noted.status),
+        "dataset": record.experiment.dataset.removeprefix("sha256:")[:_DIGEST],
+        "device": record.experiment.device,
+        "status": str(record.status),
     }
 
 

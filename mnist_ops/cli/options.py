@@ -34,7 +34,7 @@ def now() -> datetime:
     return whole_milliseconds(datetime.now(UTC))
 
 
-def written_config(
+def raw_config(
     config: str | None, changes: Sequence[str] | None, config_json: str | None = None
 ) -> "Written":
     """The training configuration that `--config` (or `--config-json`) and `--set` ask for."""

@@ -15,8 +15,8 @@ from mnist_ops.cli.options import (
     Since,
     Until,
     now,
+    raw_config,
     selection,
-    written_config,
 )
 from mnist_ops.cli.snapshots import Progress, progress_of, take_snapshot
 from mnist_ops.domain.errors import Damaged, ObjectMissing
@@ -139,7 +139,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
     from mnist_ops.steps.fetch import fetch
     from mnist_ops.wiring import adapters_of_environment
 
-    trials = written_config(config, changes).trials()
+    trials = raw_config(config, changes).trials()
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
     records, objects, settings = adapters.records, adapters.objects, adapters.settings
     manifest, parts = take_snapshot(adapters, Selection(at=now(), labelled=True))

@@ -16,8 +16,8 @@ from mnist_ops.cli.options import (
     Since,
     Until,
     now,
+    raw_config,
     selection,
-    written_config,
 )
 from mnist_ops.cli.snapshots import take_snapshot
 from mnist_ops.domain.selection import Reclassify, Selection
@@ -171,7 +171,7 @@ def dataset_report(
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
     from mnist_ops.steps.dataset_report import dataset_report as report_dataset
-    from mnist_ops.vision.training.label_errors import JUDGE
+    from mnist_ops.vision.training.label_errors import OUT_OF_FOLD_CONFIG
     from mnist_ops.wiring import objects_of_environment
 
     settings = settings_of(os.environ)
@@ -179,7 +179,7 @@ def dataset_report(
         report_dataset(
             dataset,
             objects=objects_of_environment(settings, os.environ),
-            config=JUDGE.model_copy(update={"epochs": epochs}),
+            config=OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": epochs}),
             device=settings.device,
         )
     )
@@ -202,7 +202,7 @@ def train(
 
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    chosen = written_config(config, changes, config_json).config()
+    chosen = raw_config(config, changes, config_json).config()
     settings = settings_of(os.environ)
     uri = train_with_progress(dataset, objects_of_environment(settings, os.environ), chosen, settings)
     typer.echo(uri)

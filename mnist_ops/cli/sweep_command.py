@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import Changes, ConfigName, written_config
+from mnist_ops.cli.options import Changes, ConfigName, raw_config
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.settings import settings_of
 
@@ -38,7 +38,7 @@ def sweep(
     from mnist_ops.steps.choose import read_choice
     from mnist_ops.wiring import objects_of_environment
 
-    trials = written_config(config, changes).trials()
+    trials = raw_config(config, changes).trials()
     settings = settings_of(os.environ)
     objects = objects_of_environment(settings, os.environ)
     uri = train_trials(dataset, objects, trials, settings)

@@ -1,37 +1,41 @@
-"""Training with its progress shown, a bar on a terminal, a line an epoch in a log, and tracked."""
+"""Train with progress: a bar on a terminal, a line per validation in a log; every training is tracked."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mnist_ops.domain.ports import ObjectStore
-    from mnist_ops.settings import Settings
-    from mnist_ops.vision.config.schema import TrainingConfig
-    from mnist_ops.vision.training.callbacks import Watcher
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.settings import Settings
+from mnist_ops.steps.artifacts.datasets import dataset_digest
+from mnist_ops.steps.train import train
+from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.models.digit_classifier import DigitClassifier
+from mnist_ops.vision.models.trained_model import EpochMetrics
+from mnist_ops.vision.training.callbacks import TrainingCallback, TrainingCallbacks
+from mnist_ops.vision.training.tracking import Experiment, experiment_name
+from mnist_ops.vision.training.tracking_callback import environment_of, tracked
+from mnist_ops.vision.training.trainer import pick_device
+from mnist_ops.wiring import tracker_of
+
+_log = logging.getLogger(__name__)
 
 
 def train_with_progress(
-    dataset_uri: str, objects: "ObjectStore", config: "TrainingConfig", settings: "Settings"
+    dataset_uri: str, objects: ObjectStore, config: TrainingConfig, settings: Settings
 ) -> str:
     """Train on a data set; returns the training's URI.
 
     Args:
         dataset_uri: the data set's manifest.
-        objects: where it lies.
+        objects: the store that holds it.
         config: the hyperparameters.
-        settings: name the device, the trackers, and where checkpoints lie.
+        settings: the device, the trackers, and the folder of checkpoints.
     """
-    from mnist_ops.steps.artifacts.datasets import dataset_digest
-    from mnist_ops.steps.train import train
-    from mnist_ops.vision.training.callbacks import Watchers
-    from mnist_ops.vision.training.tracking import Experiment, experiment_name
-    from mnist_ops.vision.training.tracking_callback import environment_of, tracked
-    from mnist_ops.vision.training.trainer import pick_device
-    from mnist_ops.wiring import tracker_of
-
     device, values = pick_device(settings.device), config.model_dump(mode="json")
     experiment = Experiment(
         name=experiment_name(config.network, dataset_uri, values),
@@ -41,27 +45,74 @@ def train_with_progress(
         device=device.type,
         environment=environment_of(device),
     )
-    with _shown(config.epochs) as shown, tracked(tracker_of(settings), experiment, _now) as tracking:
+    with (
+        _progress(config.epochs) as progress,
+        tracked(tracker_of(settings), experiment, _now) as tracking,
+    ):
         return train(
             dataset_uri,
             objects=objects,
             config=config,
             device=device.type,
-            watcher=Watchers([shown, tracking]),
+            callback=TrainingCallbacks([progress, tracking]),
             folder=settings.training_dir,
         )
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class TrainingBar(TrainingCallback):
+    """Updates a progress bar after every validation."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:  # noqa: ARG002
+        """Update the bar and the numbers beside it."""
+        self._progress.update(self._task, completed=metrics.epoch, description=_summary(metrics))
+
+
+class TrainingLog(TrainingCallback):
+    """Writes a log line after every validation."""
+
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:  # noqa: ARG002
+        """Write the line."""
+        _log.info("%s", _summary(metrics))
 
 
 @contextmanager
-def _shown(epochs: int) -> Iterator["Watcher"]:
-    from mnist_ops.cli.progress_bar import TrainingLog, training_bar
+def training_bar(epochs: int, console: Console | None = None) -> Iterator[TrainingBar]:
+    """Show a progress bar; yields the callback that updates it.
 
+    Args:
+        epochs: how many the training has.
+        console: where to draw; standard error by default, so that results can be piped.
+    """
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console or Console(stderr=True)) as progress:
+        yield TrainingBar(progress, progress.add_task("", total=epochs))
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[TrainingCallback]:
     if sys.stderr.isatty():
         with training_bar(epochs) as bar:
             yield bar
     else:
         yield TrainingLog()
+
+
+def _summary(metrics: EpochMetrics) -> str:
+    """One validation in one line."""
+    return (
+        f"epoch {metrics.epoch}: loss {metrics.train_loss:.4f}, "
+        f"validation accuracy {metrics.validation_accuracy:.2%}, nll {metrics.validation_nll:.4f}"
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -39,7 +39,7 @@ class Trial:
     parameters: int
 
     @property
-    def merit(self) -> tuple[float, float, int]:
+    def selection_key(self) -> tuple[float, float, int]:
         """The higher, the better: the lower NLL, among equals the accuracy, then the smaller network."""
         return -self.validation_nll, self.validation_accuracy, -self.parameters
 
@@ -82,7 +82,7 @@ def choose(training_uris: Sequence[str], *, objects: ObjectStore) -> str:
     if len(datasets) > 1:
         raise Permanent(f"trainings on {len(datasets)} data sets cannot be compared: {', '.join(datasets)}")
     trials = _table(trainings)
-    best = max(trials, key=lambda trial: trial.merit)
+    best = max(trials, key=lambda trial: trial.selection_key)
     _log.info(
         "of %d trials, %s validates best: accuracy %.4f, NLL %.4f",
         len(trials),

@@ -44,7 +44,7 @@ def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingCo
     Args:
         dataset_uri: the data set's manifest.
         objects: where everything lies.
-        config: of the classifiers that judge, such as `JUDGE`; they need not be good.
+        config: of the classifiers that judge, such as `OUT_OF_FOLD_CONFIG`; they need not be good.
         device: auto, cpu or cuda.
 
     Returns:

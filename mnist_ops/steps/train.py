@@ -17,7 +17,7 @@ from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.models.trained_model import EpochMetrics, TrainedModel
 from mnist_ops.vision.models.weights import weights_of
 from mnist_ops.vision.training import trainer as training
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.checkpoint import checkpoint_of
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def train(
     objects: ObjectStore,
     config: TrainingConfig,
     device: str,
-    watcher: Watcher | None = None,
+    callback: TrainingCallback | None = None,
     folder: Path | None = None,
 ) -> str:
     """Train a network on a data set's train fold, keeping the weights that validate best.
@@ -64,7 +64,7 @@ def train(
         objects: where everything lies.
         config: the hyperparameters.
         device: auto, cpu or cuda.
-        watcher: is told of every step.
+        callback: called at every event of the training.
         folder: on this disk, for checkpoints; None to keep them in the object store alone.
 
     Returns:
@@ -85,7 +85,7 @@ def train(
         if chosen.type == "cuda":
             watch.gpu_taken()
         _log.info("training %s on %s with %d digits", config.network, chosen, len(examples))
-        model = training.train(examples, held_out, config, chosen, watcher, checkpoints)
+        model = training.train(examples, held_out, config, chosen, callback, checkpoints)
     uri = _put(objects, generation, dataset_uri, model, str(chosen), checkpoints.uris())
     checkpoints.leave_the_disk()
     watch.report(len(examples) * model.history[-1].epoch)

@@ -259,7 +259,7 @@ def test_the_winner_of_a_sweep_was_picked_on_validation(trained, first_model):
     objects = trained.deployment.adapters.objects
     (key,) = [key for key in objects.keys("trainings/") if "/sweep-" in key]
     choice = read_choice(objects, objects.uri(key))
-    best = max(choice.trials, key=lambda trial: trial.merit)
+    best = max(choice.trials, key=lambda trial: trial.selection_key)
     assert len(choice.trials) == 4
     assert choice.winner == best.training == first_model.training
 

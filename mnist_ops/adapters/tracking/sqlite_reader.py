@@ -34,7 +34,7 @@ _VALIDATIONS = """
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class ExperimentRecord:
     """An experiment as it was noted.
 
     Attributes:
@@ -89,7 +89,7 @@ class Experiments:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def all(self) -> tuple[Noted, ...]:
+    def all(self) -> tuple[ExperimentRecord, ...]:
         """All of them, the newest first."""
         with reading(self._path) as connection:
             metrics: dict[str, dict[str, float]] = {}
@@ -97,7 +97,7 @@ class Experiments:
                 metrics.setdefault(row["experiment"], {})[row["name"]] = _number(row["value"])
             return tuple(_noted(row, metrics) for row in connection.execute(_EXPERIMENTS))
 
-    def find(self, name: str) -> Noted:
+    def find(self, name: str) -> ExperimentRecord:
         """One of them by its name, by how its name begins, or by any part that no other name has.
 
         Raises:
@@ -135,8 +135,8 @@ class Experiments:
             )
 
 
-def _noted(row: sqlite3.Row, metrics: Mapping[str, Mapping[str, float]]) -> Noted:
-    return Noted(
+def _noted(row: sqlite3.Row, metrics: Mapping[str, Mapping[str, float]]) -> ExperimentRecord:
+    return ExperimentRecord(
         experiment=Experiment(
             name=row["name"],
             started_at=datetime.fromisoformat(row["started_at"]),

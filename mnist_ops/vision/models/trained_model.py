@@ -41,7 +41,7 @@ class EpochMetrics:
     validation_nll: float
 
     @property
-    def merit(self) -> tuple[float, float]:
+    def selection_key(self) -> tuple[float, float]:
         """The higher, the better: the lower NLL, and among equals the accuracy.
 
         NLL first: every example moves it, while on a small fold the highest accuracy of many epochs is luck.

@@ -1,4 +1,4 @@
-"""Whoever follows a training: a progress bar, a log, a tracker of experiments."""
+"""Callbacks of a training: a progress bar, a log, an experiment tracker."""
 
 from collections.abc import Sequence
 
@@ -7,56 +7,56 @@ from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 
 
-class Watcher:
-    """Is told of a training as it goes; each method does nothing until a subclass makes it."""
+class TrainingCallback:
+    """Follows a training. Every method does nothing; a subclass overrides the ones that it needs."""
 
     def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
-        """Before the first step, of a resumed training too."""
+        """Called before the first step, also when a training resumes."""
 
     def on_steps(self, step: int, metrics: StepMetrics) -> None:
-        """After every so many steps and the last of each epoch; `step` counts from 1 over all epochs."""
+        """Called every `LOG_EVERY` steps and at the end of each epoch; `step` counts from 1."""
 
     def on_gradients(self, step: int, model: DigitClassifier) -> None:
-        """Once an epoch, right after the backward pass: `grad` of the weights is set."""
+        """Called at the end of each epoch, right after the backward pass: the weights' `grad` is set."""
 
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
-        """After every validation, with the averaged weights that were validated."""
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+        """Called after each validation; `model` holds the averaged weights that were validated."""
 
     def on_end(self, trained: TrainedModel) -> None:
-        """After the last epoch."""
+        """Called after the last epoch."""
 
 
-class Watchers(Watcher):
-    """Several of them, told one after the other.
+class TrainingCallbacks(TrainingCallback):
+    """Calls several callbacks in order.
 
     Args:
-        watchers: all of them.
+        callbacks: the callbacks to call.
     """
 
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._watchers = tuple(watchers)
+    def __init__(self, callbacks: Sequence[TrainingCallback]) -> None:
+        self._callbacks = tuple(callbacks)
 
     def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
-        """Tell all."""
-        for watcher in self._watchers:
-            watcher.on_start(model, training, validation)
+        """Call each callback."""
+        for callback in self._callbacks:
+            callback.on_start(model, training, validation)
 
     def on_steps(self, step: int, metrics: StepMetrics) -> None:
-        """Tell all."""
-        for watcher in self._watchers:
-            watcher.on_steps(step, metrics)
+        """Call each callback."""
+        for callback in self._callbacks:
+            callback.on_steps(step, metrics)
 
     def on_gradients(self, step: int, model: DigitClassifier) -> None:
-        """Tell all."""
-        for watcher in self._watchers:
-            watcher.on_gradients(step, model)
+        """Call each callback."""
+        for callback in self._callbacks:
+            callback.on_gradients(step, model)
 
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
-        """Tell all."""
-        for watcher in self._watchers:
-            watcher.on_epoch(metrics, model)
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+        """Call each callback."""
+        for callback in self._callbacks:
+            callback.on_validation(metrics, model)
 
     def on_end(self, trained: TrainedModel) -> None:
-        """Tell all."""
-        for watcher in self._watchers:
-            watcher.on_end(trained)
+        """Call each callback."""
+        for callback in self._callbacks:
+            callback.on_end(trained)

@@ -21,7 +21,7 @@ from mnist_ops.vision.training.trainer import train
 
 FOLDS = 4
 # Good on hundreds of digits as on many thousands, and quick: the usual defaults are for large data sets.
-JUDGE = TrainingConfig(
+OUT_OF_FOLD_CONFIG = TrainingConfig(
     epochs=12,
     batch_size=32,
     learning_rate=0.01,
@@ -114,7 +114,7 @@ def out_of_fold_probabilities(
 
     Args:
         examples: all labelled digits.
-        config: of each classifier, such as `JUDGE`; they need not be good.
+        config: of each classifier, such as `OUT_OF_FOLD_CONFIG`; they need not be good.
         device: to train on.
         folds: parts, at least 2.
 

@@ -1,4 +1,4 @@
-"""One step of a training after the other: optimizer, learning rate, and the average of the weights.
+"""Update the weights after each batch: optimizer, learning rate schedule, moving average of the weights.
 
 Sources: L. N. Smith and N. Topin, "Super-convergence", 2018 (one-cycle); B. T. Polyak and A. B. Juditsky,
 "Acceleration of stochastic approximation by averaging", 1992.
@@ -9,25 +9,26 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnist_ops.vision.config.schema import Optimizer, Schedule, TrainingConfig
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 
-_RISE = 0.3  # of a one-cycle training: the share in which the learning rate rises
-_START = 1 / 25  # of the peak: where a one-cycle learning rate begins
+_WARMUP = 0.3  # share of a one-cycle training in which the learning rate rises
+_INITIAL_FACTOR = 1 / 25  # of the peak: where a one-cycle learning rate begins
 
 
-class Descent:
-    """Takes the weights downhill.
+class WeightUpdater:
+    """Updates the weights of a model, and their exponential moving average (EMA).
 
     Args:
-        model: what is trained.
+        model: the model to train.
         config: the hyperparameters.
 
     Attributes:
-        average: the model with the running average of the trained weights.
-        optimizer: torch's.
-        learning_rate: of the last step.
+        average: a copy of the model that holds the EMA of its weights and batch statistics.
+        optimizer: torch's optimizer.
+        learning_rate: the learning rate of the last step.
     """
 
     def __init__(self, model: DigitClassifier, config: TrainingConfig) -> None:
@@ -35,52 +36,58 @@ class Descent:
         self.optimizer = _optimizer(model, config)
         self.learning_rate = 0.0
         self._config = config
-        self._pair = (_state(self.average), _state(model))
+        self._averaged, self._trained = _float_tensors(self.average), _float_tensors(model)
 
-    def step(self, loss: Tensor, steps: int, progress: float) -> None:
-        """Step against the gradient of a loss.
+    def step(self, loss: Tensor, steps_done: int, progress: float) -> None:
+        """Update the weights by the gradient of a loss, then their average.
 
         Args:
-            loss: mean over the batch.
-            steps: how many are done.
+            loss: scalar, the mean over the batch.
+            steps_done: how many steps came before this one.
             progress: the share of the training that is done, 0 to 1.
         """
-        self.learning_rate = self._config.learning_rate * rate(self._config, progress)
+        self.learning_rate = self._config.learning_rate * learning_rate_factor(self._config, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        # Over few steps at first: the average must not remember the random weights it began with.
-        share = min(self._config.averaging, (1 + steps) / (10 + steps))
-        average, trained = self._pair
-        with torch.no_grad():
-            torch._foreach_lerp_(average, trained, 1 - share)
+        # The decay grows with the first steps, so that the average forgets the random initial weights.
+        decay = min(self._config.averaging, (1 + steps_done) / (10 + steps_done))
+        # `AveragedModel` would call this function too, but its first step copies the weights, and each step
+        # reads a counter from the device.
+        update_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update_average(self._averaged, self._trained, steps_done)
 
 
-def rate(config: TrainingConfig, progress: float) -> float:
-    """The learning rate as a share of its peak, for the share of the training that is done, 0 to 1."""
+def learning_rate_factor(config: TrainingConfig, progress: float) -> float:
+    """Return the learning rate divided by its peak.
+
+    Args:
+        config: the schedule.
+        progress: the share of the training that is done, 0 to 1.
+    """
     match config.schedule:
         case Schedule.CONSTANT:
             return 1.0
         case Schedule.COSINE:
             return _cosine(1, 0, progress)
         case Schedule.STEP:
-            # The tolerance: an epoch's first step may come out a rounding error before it.
+            # The tolerance: rounding may put the first step of an epoch just before that epoch.
             return config.step_factor ** int(progress * config.epochs / config.step_epochs + 1e-9)
-        case Schedule.ONE_CYCLE if progress < _RISE:
-            return _cosine(_START, 1, progress / _RISE)
+        case Schedule.ONE_CYCLE if progress < _WARMUP:
+            return _cosine(_INITIAL_FACTOR, 1, progress / _WARMUP)
         case Schedule.ONE_CYCLE:
-            return _cosine(1, 0, (progress - _RISE) / (1 - _RISE))
+            return _cosine(1, 0, (progress - _WARMUP) / (1 - _WARMUP))
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    """From `start` to `end` along half a cosine."""
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Interpolate from `start` to `end` along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _state(model: DigitClassifier) -> list[Tensor]:
-    """The weights and batch statistics themselves, not copies of them."""
+def _float_tensors(model: DigitClassifier) -> list[Tensor]:
+    """The weights and batch statistics, by reference."""
     return [tensor for tensor in model.network.state_dict().values() if tensor.is_floating_point()]
 
 

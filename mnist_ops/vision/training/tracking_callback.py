@@ -20,7 +20,7 @@ from mnist_ops.vision.models.architectures import INPUT_SIDE
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import network_from
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.tracking import Experiment, Outcome, Queue, Status, Tracker
 
 WINDOW = 20  # losses in the queue: of the last 2,000 steps, where every hundredth is told
@@ -31,7 +31,7 @@ SAMPLES_A_CLASS = 8
 @contextmanager
 def tracked(
     tracker: Tracker, experiment: Experiment, now: Callable[[], datetime]
-) -> Iterator["TrackedTraining"]:
+) -> Iterator["TrackingCallback"]:
     """Track the one training that is run inside; gives what has to watch it.
 
     An error inside is noted as the training's outcome, and goes on.
@@ -43,14 +43,14 @@ def tracked(
     """
     tracker.begin(experiment)
     try:
-        yield TrackedTraining(tracker, now)
+        yield TrackingCallback(tracker, now)
     except BaseException as error:
         status = Status.FAILED if isinstance(error, Exception) else Status.INTERRUPTED
         tracker.finish(Outcome(status, now(), why=f"{type(error).__name__}: {error}"))
         raise
 
 
-class TrackedTraining(Watcher):
+class TrackingCallback(TrainingCallback):
     """Tells a tracker of a training: numbers, distributions, the graph, digits and their embedding.
 
     Args:
@@ -97,7 +97,7 @@ class TrackedTraining(Watcher):
         self._tracker.histograms(step, gradients)
         self._weights_due = True
 
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
         """Note a validation, and at the end of an epoch the weights of each layer."""
         self._tracker.scalars(
             metrics.step,

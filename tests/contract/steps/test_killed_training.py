@@ -115,7 +115,7 @@ def test_a_trainer_killed_at_three_random_points_gives_the_same_weights(
         killed.kill_in_epoch(dataset, epoch, chance.random())
     uri, lines = killed.finish(dataset)
     training = get_json(objects, uri)
-    assert any("going on after epoch" in line for line in lines)
+    assert any("training resumes after epoch" in line for line in lines)
     assert str(training["weights"]).rpartition("/")[2] == str(expected["weights"]).rpartition("/")[2]
     assert training["history"] == expected["history"]
     assert len(training["checkpoints"]) == EPOCHS
@@ -130,4 +130,4 @@ def test_a_trainer_that_lost_its_disk_goes_on_from_the_object_store(tmp_path, en
         trainer.folder.mkdir()
     first.kill_in_epoch(dataset, 3, 0.5)
     _, lines = second.finish(dataset)
-    assert any("going on after epoch" in line for line in lines)
+    assert any("training resumes after epoch" in line for line in lines)

@@ -6,7 +6,7 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.steps.artifacts.datasets import read_dataset
 from mnist_ops.steps.artifacts.objects import get_json
 from mnist_ops.steps.dataset_report import dataset_report
-from mnist_ops.vision.training.label_errors import JUDGE
+from mnist_ops.vision.training.label_errors import OUT_OF_FOLD_CONFIG
 from tests.support.pipeline_in_memory import Loader, Pipeline, label_of, png_of, url_of
 
 RECORDS, FLIPPED = 600, (10, 110, 210, 310, 410, 510)
@@ -41,7 +41,7 @@ def dataset(pipeline: Pipeline) -> str:
 @pytest.fixture(scope="module")
 def report(pipeline: Pipeline, dataset: str) -> dict[str, object]:
     """The report of it."""
-    uri = dataset_report(dataset, objects=pipeline.objects, config=JUDGE, device="cpu")
+    uri = dataset_report(dataset, objects=pipeline.objects, config=OUT_OF_FOLD_CONFIG, device="cpu")
     return get_json(pipeline.objects, uri)
 
 
@@ -80,7 +80,7 @@ def test_an_error_says_what_was_given_and_in_which_fold(report: dict[str, object
 
 def test_a_report_is_repeated_to_the_byte(pipeline: Pipeline, dataset: str) -> None:
     """Its name is its digest."""
-    config = JUDGE.model_copy(update={"epochs": 1})
+    config = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": 1})
     once, twice = (
         dataset_report(dataset, objects=pipeline.objects, config=config, device="cpu") for _ in range(2)
     )

@@ -20,7 +20,7 @@ from mnist_ops.vision.inference.bundle import load_card
 from mnist_ops.vision.inference.classifier import Classifier
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from tests.support.miscalibrated import miscalibrated
 from tests.support.pipeline_in_memory import AT, MODEL, Pipeline, Trained
 
@@ -67,8 +67,8 @@ def test_every_epoch_is_told(trained: Trained) -> None:
     """For a progress bar or a log."""
     told: list[EpochMetrics] = []
 
-    class Listener(Watcher):
-        def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+    class Listener(TrainingCallback):
+        def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
             told.append(metrics)
 
     train(
@@ -76,7 +76,7 @@ def test_every_epoch_is_told(trained: Trained) -> None:
         objects=trained.pipeline.copy().objects,
         config=TrainingConfig(epochs=2, batch_size=640),
         device="cpu",
-        watcher=Listener(),
+        callback=Listener(),
     )
     assert [metrics.epoch for metrics in told] == [1, 2]
 

@@ -50,13 +50,13 @@ def trained(folder: Path) -> TrainedModel:
     images, labels = load("train")
     config = TrainingConfig(network="mnistnet", epochs=1, batch_size=16)
     experiment = Experiment(RUN, AT, config.model_dump(mode="json"), "sha256:" + "a" * 64, "cpu")
-    with tracked(tracker_of(Settings(training_dir=folder)), experiment, lambda: AT) as watcher:
+    with tracked(tracker_of(Settings(training_dir=folder)), experiment, lambda: AT) as callback:
         return train(
             Examples(images[:1600], labels[:1600]),
             Examples(images[-DIGITS_SHOWN:], labels[-DIGITS_SHOWN:]),
             config,
             torch.device("cpu"),
-            watcher,
+            callback,
         )
 
 

@@ -1,4 +1,4 @@
-"""A training that is killed goes on as if nothing had been."""
+"""A training that was killed resumes from its last checkpoint and gives the same result."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
-from mnist_ops.vision.training.callbacks import Watcher
+from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.checkpoint import Checkpoint, NoCheckpoints, checkpoint_of
 from mnist_ops.vision.training.trainer import train
 
@@ -16,7 +16,7 @@ FEW_STEPS = {"epochs": 3, "batch_size": 40}
 
 
 class Kept(NoCheckpoints):
-    """Checkpoints as bytes, which is all that a killed process leaves."""
+    """Keeps checkpoints as bytes, as a killed process leaves them."""
 
     def __init__(self) -> None:
         self.all: list[bytes] = []
@@ -32,8 +32,8 @@ class Killed(Exception):
     """The process ends here."""
 
 
-class KillAt(Watcher):
-    """Ends the training at its n-th forward pass."""
+class KillAt(TrainingCallback):
+    """Raises `Killed` at the n-th forward pass of the training."""
 
     def __init__(self, step: int) -> None:
         self._left = step
@@ -49,7 +49,7 @@ class KillAt(Watcher):
 
 @pytest.fixture(scope="module")
 def folds(training: Examples, validation: Examples) -> tuple[Examples, Examples]:
-    """400 digits to train on: 10 steps an epoch, or 20 once memory ran out."""
+    """400 digits to train on: 10 steps an epoch, or 20 with half the batch size."""
     return (
         Examples(training.images[:400], training.labels[:400]),
         Examples(validation.images[:100], validation.labels[:100]),
@@ -82,16 +82,16 @@ def test_a_killed_training_ends_with_the_same_weights(
 
 
 def test_a_finished_training_is_not_trained_again(folds: tuple[Examples, Examples]) -> None:
-    """A retry after the last checkpoint only gives the result."""
+    """A retry after the last checkpoint returns the result without a step."""
     kept, config = Kept(), TrainingConfig(**FEW_STEPS)
     whole = train(*folds, config, CPU, checkpoints=kept)
     assert train(*folds, config, CPU, KillAt(0), kept).weights == whole.weights
 
 
 def test_a_smaller_batch_stays_small_after_a_kill(folds: tuple[Examples, Examples]) -> None:
-    """What memory allowed is part of the state."""
+    """The reduced batch size is part of the state."""
 
-    class SmallMemory(Watcher):
+    class SmallMemory(TrainingCallback):
         def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
             def allocate(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
                 if len(inputs[0]) > 20:
@@ -108,30 +108,30 @@ def test_a_smaller_batch_stays_small_after_a_kill(folds: tuple[Examples, Example
 def test_a_checkpoint_of_another_config_is_refused(
     folds: tuple[Examples, Examples], other: dict[str, int]
 ) -> None:
-    """Its state would be of no use."""
+    """Its state does not fit the new hyperparameters."""
     kept = Kept()
     train(*folds, TrainingConfig(**FEW_STEPS), CPU, checkpoints=kept)
-    with pytest.raises(Permanent, match="another config"):
+    with pytest.raises(Permanent, match="another training: its config"):
         train(*folds, TrainingConfig(**(FEW_STEPS | other)), CPU, checkpoints=kept)
 
 
 def test_a_checkpoint_of_other_data_is_refused(folds: tuple[Examples, Examples]) -> None:
-    """Nothing would say that the model saw both."""
+    """The weights would come from both data sets, and no record would say so."""
     kept, config = Kept(), TrainingConfig(**FEW_STEPS)
     train(*folds, config, CPU, checkpoints=kept)
-    with pytest.raises(Permanent, match="another data"):
+    with pytest.raises(Permanent, match="another training: its data"):
         train(folds[0], folds[0], config, CPU, checkpoints=kept)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04N.", b"\0" * 100])
-def test_other_bytes_are_no_checkpoint(data: bytes) -> None:
-    """A pickle is refused like any junk."""
-    with pytest.raises(Permanent, match="no checkpoint"):
+def test_other_bytes_are_not_a_checkpoint(data: bytes) -> None:
+    """A pickle is refused like any other bytes."""
+    with pytest.raises(Permanent, match="not a checkpoint"):
         checkpoint_of(data)
 
 
-def test_a_checkpoint_comes_back_from_its_bytes(folds: tuple[Examples, Examples]) -> None:
-    """Nothing is lost on the way."""
+def test_a_checkpoint_survives_a_round_trip_through_bytes(folds: tuple[Examples, Examples]) -> None:
+    """No tensor and no field is lost."""
     kept = Kept()
     train(*folds, TrainingConfig(**FEW_STEPS), CPU, checkpoints=kept)
     assert checkpoint_of(kept.all[1]).to_bytes() == kept.all[1]

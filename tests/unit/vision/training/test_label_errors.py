@@ -9,14 +9,14 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.local.sample_digits import load
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.training.label_errors import (
-    JUDGE,
+    OUT_OF_FOLD_CONFIG,
     class_balance,
     likely_label_errors,
     out_of_fold_probabilities,
 )
 
 CPU = torch.device("cpu")
-QUICK = JUDGE.model_copy(update={"epochs": 1})
+QUICK = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": 1})
 
 
 def flipped(labels: NDArray[np.uint8], share: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -32,7 +32,7 @@ def test_planted_errors_rank_at_the_top() -> None:
     """2 % of 1,200 labels are flipped; at least 80 % of them are among the first twice as many."""
     images, labels = load("train")
     wrong, planted = flipped(labels[:1200], 0.02)
-    probabilities = out_of_fold_probabilities(Examples(images[:1200], wrong), JUDGE, CPU)
+    probabilities = out_of_fold_probabilities(Examples(images[:1200], wrong), OUT_OF_FOLD_CONFIG, CPU)
     top = likely_label_errors(probabilities, wrong)[: 2 * len(planted)]
     found = {error.index for error in top} & set(planted.tolist())
     assert len(found) >= 0.8 * len(planted)

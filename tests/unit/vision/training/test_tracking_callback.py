@@ -28,7 +28,7 @@ from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.training.tracking import Experiment, Outcome, Status, Trackers
 from mnist_ops.vision.training.tracking_callback import (
     EMBEDDED,
-    TrackedTraining,
+    TrackingCallback,
     environment_of,
     samples,
     spread,
@@ -71,8 +71,8 @@ def noted(training: Examples, validation: Examples, tmp_path_factory: pytest.Tem
     """Two epochs of 125 steps each, tracked twice."""
     root, memory = tmp_path_factory.mktemp("tensorboard"), InMemoryTracker()
     trackers = Trackers([memory, TensorBoardTracker(root)])
-    with tracked(trackers, experiment(), now) as watcher:
-        trained = train(training, validation, CONFIG, torch.device("cpu"), watcher)
+    with tracked(trackers, experiment(), now) as callback:
+        trained = train(training, validation, CONFIG, torch.device("cpu"), callback)
     assert trackers.names == ("in memory", "tensorboard")
     folder = root / "mnistnet-one"
     events = EventAccumulator(str(folder), size_guidance={"histograms": 0, "scalars": 0, "tensors": 0})
@@ -236,11 +236,11 @@ def test_weights_are_shown_at_the_end_of_an_epoch_and_not_at_each_validation() -
     """They are many numbers."""
     memory = InMemoryTracker()
     memory.begin(experiment())
-    watcher, model = TrackedTraining(memory, now), DigitClassifier(build_network("mnistnet"))
-    watcher.on_epoch(EpochMetrics(1, 50, 0.5, 0.9, 0.3), model)
-    watcher.on_gradients(100, model)
-    watcher.on_epoch(EpochMetrics(1, 100, 0.4, 0.95, 0.2), model)
-    watcher.on_epoch(EpochMetrics(2, 150, 0.3, 0.96, 0.2), model)
+    callback, model = TrackingCallback(memory, now), DigitClassifier(build_network("mnistnet"))
+    callback.on_validation(EpochMetrics(1, 50, 0.5, 0.9, 0.3), model)
+    callback.on_gradients(100, model)
+    callback.on_validation(EpochMetrics(1, 100, 0.4, 0.95, 0.2), model)
+    callback.on_validation(EpochMetrics(2, 150, 0.3, 0.96, 0.2), model)
     assert {step for step, tag, _ in memory.distributions if tag.startswith("weights/")} == {100}
 
 

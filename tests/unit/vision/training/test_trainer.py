@@ -1,4 +1,4 @@
-"""Networks, their preprocessing and their training."""
+"""Training of networks, and the values that it takes and returns."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
 
-from mnist_ops.cli.progress_bar import training_bar
+from mnist_ops.cli.training_progress import training_bar
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
@@ -18,7 +18,7 @@ from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import network_from, weights_of
-from mnist_ops.vision.training.callbacks import Watcher, Watchers
+from mnist_ops.vision.training.callbacks import TrainingCallback, TrainingCallbacks
 from mnist_ops.vision.training.checkpoint import Checkpoint, NoCheckpoints
 from mnist_ops.vision.training.trainer import LOG_EVERY, pick_device, train
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def few(examples: Examples, count: int) -> Examples:
-    """The first of some examples."""
+    """The first `count` examples."""
     return Examples(examples.images[:count], examples.labels[:count])
 
 
@@ -42,7 +42,7 @@ def few(examples: Examples, count: int) -> Examples:
     ],
 )
 def test_a_bad_config_is_refused_with_the_fields_name(field: str, value: object) -> None:
-    """People see what to change."""
+    """The message tells people what to change."""
     with pytest.raises(ValidationError, match=field):
         TrainingConfig(**{field: value})
 
@@ -57,8 +57,8 @@ def test_two_thousand_digits_and_three_epochs_teach_the_network(
 
 def test_the_best_epoch_is_kept(trained: TrainedModel, validation: Examples) -> None:
     """The weights are those of the lowest validation NLL."""
-    merits = [metrics.merit for metrics in trained.history]
-    assert trained.best_epoch == 1 + merits.index(max(merits))
+    keys = [metrics.selection_key for metrics in trained.history]
+    assert trained.best_epoch == 1 + keys.index(max(keys))
     assert trained.best.validation_nll == min(metrics.validation_nll for metrics in trained.history)
     logits = torch_forward("lenet5", trained.weights, "cpu")(validation.images)
     assert (logits.argmax(axis=1) == validation.labels).mean() == trained.best.validation_accuracy
@@ -68,7 +68,7 @@ def test_the_best_epoch_is_kept(trained: TrainedModel, validation: Examples) -> 
 def test_the_same_training_gives_the_same_weights(
     training: Examples, validation: Examples, optimizer: str
 ) -> None:
-    """Only the seed makes a difference, and the process's own random numbers and threads stay put."""
+    """Only the seed makes a difference. The process's random state and thread count are unchanged."""
     config = TrainingConfig(epochs=1, optimizer=optimizer, learning_rate=0.02, seed=3)
     before = torch.get_rng_state(), torch.get_num_threads()
     first, again, other = (
@@ -82,11 +82,11 @@ def test_the_same_training_gives_the_same_weights(
     assert before[1] == torch.get_num_threads()
 
 
-class Diary(Watcher):
-    """Writes down what it is told."""
+class EventLog(TrainingCallback):
+    """Records the events of a training."""
 
     def __init__(self) -> None:
-        self.epochs: list[EpochMetrics] = []
+        self.validations: list[EpochMetrics] = []
         self.steps: list[tuple[int, StepMetrics]] = []
         self.events: list[str] = []
 
@@ -100,29 +100,29 @@ class Diary(Watcher):
         assert all(weights.grad is not None for weights in model.parameters())
         self.events.append("gradients")
 
-    def on_epoch(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
-        self.epochs.append(metrics)
-        self.events.append("epoch")
+    def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
+        self.validations.append(metrics)
+        self.events.append("validation")
 
     def on_end(self, trained: TrainedModel) -> None:
         self.events.append("end")
 
 
-def test_every_event_is_told_to_every_watcher(training: Examples, validation: Examples) -> None:
+def test_every_event_reaches_every_callback(training: Examples, validation: Examples) -> None:
     """A progress bar and a tracker follow the same training."""
-    diary = Diary()
+    log = EventLog()
     config = TrainingConfig(epochs=2, batch_size=2)
     with training_bar(2, Console(file=None, quiet=True)) as bar:
-        model = train(few(training, 260), few(validation, 50), config, CPU, Watchers([bar, diary]))
-    assert tuple(diary.epochs) == model.history
-    assert diary.events == ["start", "gradients", "epoch", "gradients", "epoch", "end"]
-    assert [step for step, _ in diary.steps] == [LOG_EVERY, 130, 2 * LOG_EVERY, 260]
-    assert diary.steps[-1][1].learning_rate < diary.steps[0][1].learning_rate
-    assert all(metrics.gradient_norm > 0 < metrics.examples_per_s for _, metrics in diary.steps)
+        model = train(few(training, 260), few(validation, 50), config, CPU, TrainingCallbacks([bar, log]))
+    assert tuple(log.validations) == model.history
+    assert log.events == ["start", "gradients", "validation", "gradients", "validation", "end"]
+    assert [step for step, _ in log.steps] == [LOG_EVERY, 130, 2 * LOG_EVERY, 260]
+    assert log.steps[-1][1].learning_rate < log.steps[0][1].learning_rate
+    assert all(metrics.gradient_norm > 0 < metrics.examples_per_s for _, metrics in log.steps)
 
 
-def test_validation_comes_every_so_many_steps(training: Examples, validation: Examples) -> None:
-    """In the middle of an epoch as well, and at its end once."""
+def test_validate_every_validates_in_the_middle_of_an_epoch(training: Examples, validation: Examples) -> None:
+    """Every 2 steps, and once at the end of the epoch."""
     config = TrainingConfig(epochs=2, batch_size=50, validate_every=2)
     model = train(few(training, 250), few(validation, 50), config, CPU)
     assert [(metrics.epoch, metrics.step) for metrics in model.history] == [
@@ -130,8 +130,8 @@ def test_validation_comes_every_so_many_steps(training: Examples, validation: Ex
     ]  # fmt: skip
 
 
-def test_a_training_that_gets_no_better_stops_early(training: Examples, validation: Examples) -> None:
-    """At the end of the epoch in which patience ran out."""
+def test_a_training_without_improvement_stops_early(training: Examples, validation: Examples) -> None:
+    """At the end of the epoch in which `patience` is exhausted."""
     config = TrainingConfig(epochs=50, patience=2, learning_rate=1e-9, averaging=0)
     model = train(few(training, 100), few(validation, 50), config, CPU)
     assert len(model.history) < 50
@@ -141,9 +141,9 @@ def test_a_training_that_gets_no_better_stops_early(training: Examples, validati
 def test_running_out_of_memory_halves_the_batch_and_finishes(
     training: Examples, validation: Examples
 ) -> None:
-    """The epoch begins anew; the result is that of the smaller batch from its start."""
+    """The epoch starts again; the result equals that of a training with the smaller batch size."""
 
-    class SmallMemory(Watcher):
+    class SmallMemory(TrainingCallback):
         def __init__(self) -> None:
             self.sizes: list[int] = []
 
@@ -163,8 +163,8 @@ def test_running_out_of_memory_halves_the_batch_and_finishes(
     assert model.weights == train(*folds, TrainingConfig(epochs=2, batch_size=32), CPU).weights
 
 
-class Shrinking(Watcher):
-    """Memory for 128 digits; after each of two steps of the second epoch, of two steps each, for half."""
+class ShrinkingMemory(TrainingCallback):
+    """Memory for batches of 128 digits; half of it after the third step and again after the fourth."""
 
     def __init__(self) -> None:
         self._limit, self._passes = 128, 0
@@ -181,7 +181,7 @@ class Shrinking(Watcher):
 
 
 class Kept(NoCheckpoints):
-    """Checkpoints, in a list; the newest is the one it was given."""
+    """Keeps saved checkpoints in a list; `newest` is the one given to it."""
 
     def __init__(self, newest: Checkpoint | None = None) -> None:
         self.all: list[Checkpoint] = []
@@ -194,22 +194,22 @@ class Kept(NoCheckpoints):
         self.all.append(checkpoint)
 
 
-def test_running_out_of_memory_twice_in_a_later_epoch_begins_that_epoch_anew(
+def test_running_out_of_memory_twice_in_a_later_epoch_starts_that_epoch_again(
     training: Examples, validation: Examples
 ) -> None:
-    """With the optimizer as it was: what the two failed attempts did to it is gone."""
+    """With the optimizer's state at the start of the epoch: the two failed attempts leave no trace."""
     config, kept = TrainingConfig(epochs=2, batch_size=128), Kept()
     folds = few(training, 256), few(validation, 50)
-    shrunk = train(*folds, config, CPU, Shrinking(), kept)
+    shrunk = train(*folds, config, CPU, ShrinkingMemory(), kept)
     assert kept.all[1].batch_size == 32
     halved = dataclasses.replace(kept.all[0], batch_size=32)
     assert shrunk.weights == train(*folds, config, CPU, None, Kept(halved)).weights
 
 
 def test_one_example_that_does_not_fit_is_an_error(training: Examples, validation: Examples) -> None:
-    """There is nothing left to halve."""
+    """A batch of one cannot be halved."""
 
-    class NoMemory(Watcher):
+    class NoMemory(TrainingCallback):
         def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
             def allocate(*_: object) -> None:
                 raise torch.OutOfMemoryError
@@ -221,23 +221,23 @@ def test_one_example_that_does_not_fit_is_an_error(training: Examples, validatio
 
 
 def test_bfloat16_trains_weights_of_float32(training: Examples, validation: Examples) -> None:
-    """Only the network's arithmetic is coarse, and its answers stay close to those of float32."""
+    """Only the forward pass is in bfloat16, and the accuracy stays close to that of float32."""
     config = TrainingConfig(epochs=2, precision="bfloat16")
     model = train(few(training, 1000), validation, config, CPU)
     weights = network_from("lenet5", model.weights).state_dict().values()
     assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
-    fine = train(few(training, 1000), validation, TrainingConfig(epochs=2, precision="float32"), CPU)
-    assert model.best.validation_accuracy == pytest.approx(fine.best.validation_accuracy, abs=0.06)
+    float32 = train(few(training, 1000), validation, TrainingConfig(epochs=2, precision="float32"), CPU)
+    assert model.best.validation_accuracy == pytest.approx(float32.best.validation_accuracy, abs=0.06)
 
 
 def test_an_empty_fold_is_refused(training: Examples, validation: Examples) -> None:
-    """There is nothing to learn from, or to choose by."""
+    """Without examples there is no gradient and no validation."""
     with pytest.raises(Permanent, match="validation fold is empty"):
         train(training, few(validation, 0), TrainingConfig(), CPU)
 
 
 def test_a_diverged_training_is_refused(training: Examples, validation: Examples) -> None:
-    """A loss that is not finite is no model."""
+    """A loss that is not finite gives no usable model."""
     config = TrainingConfig(epochs=3, optimizer="sgd", learning_rate=10, momentum=0.99)
     with pytest.raises(Permanent, match="learning_rate"):
         train(few(training, 300), few(validation, 50), config, CPU)
@@ -252,34 +252,34 @@ def test_a_diverged_training_is_refused(training: Examples, validation: Examples
         (np.zeros((2, 28, 28), np.uint8), np.full(2, 10, np.uint8)),
     ],
 )
-def test_arrays_of_another_shape_are_no_examples(
+def test_arrays_of_another_shape_are_refused_as_examples(
     images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> None:
-    """They are refused where they enter."""
+    """They are refused when the examples are made."""
     with pytest.raises(Permanent):
         Examples(images, labels)
 
 
-def test_weights_come_back_from_their_bytes(trained: TrainedModel) -> None:
+def test_weights_survive_a_round_trip_through_bytes(trained: TrainedModel) -> None:
     """Batch statistics included."""
     assert weights_of(network_from("lenet5", trained.weights).state_dict()) == trained.weights
 
 
 @pytest.mark.parametrize("weights", [b"", b"\x80\x04N.", b"\0" * 100])
-def test_other_bytes_are_no_weights(weights: bytes) -> None:
-    """A pickle is refused like any junk."""
+def test_other_bytes_are_not_weights(weights: bytes) -> None:
+    """A pickle is refused like any other bytes."""
     with pytest.raises(Permanent, match="not weights of lenet5"):
         network_from("lenet5", weights)
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    """They belong to a network with other classes."""
+    """Such as those of a network with 7 classes."""
     with pytest.raises(Permanent, match="not weights of lenet5"):
         network_from("lenet5", weights_of(build_network("lenet5", classes=7).state_dict()))
 
 
 def test_only_known_devices_are_picked() -> None:
-    """`auto` ends on a device that is there."""
+    """`auto` picks a device that the machine has."""
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type in ("cpu", "cuda")
     with pytest.raises(Permanent, match="tpu"):
@@ -287,7 +287,7 @@ def test_only_known_devices_are_picked() -> None:
 
 
 def test_a_config_cannot_be_changed(trained: TrainedModel) -> None:
-    """What is noted in the bundle is what was used."""
+    """The bundle records the values that were used."""
     with pytest.raises(ValidationError):
         trained.config.epochs = 5  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -295,6 +295,6 @@ def test_a_config_cannot_be_changed(trained: TrainedModel) -> None:
 
 
 def test_the_classifier_takes_any_number_of_digits() -> None:
-    """A batch of one is a batch."""
+    """Also one."""
     model = DigitClassifier(build_network("lenet5")).eval()
     assert model(torch.zeros((1, 28, 28), dtype=torch.uint8)).shape == (1, 10)
