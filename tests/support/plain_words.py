@@ -22,7 +22,14 @@ FETCHING = (
     "docs/fetching.md",
     "tests/contract/adapters/http/*",
 )
-PICTURES = ("mnist_ops/vision/preprocessing/*", "docs/harmoniser.md", "tests/unit/vision/preprocessing/*")
+PICTURES = (
+    "mnist_ops/vision/preprocessing/*",
+    "docs/harmoniser.md",
+    "benchmarks/harmoniser.py",
+    "tests/support/digit_drawings.py",
+    "tests/support/non_digits.py",
+    "tests/unit/vision/preprocessing/*",
+)
 GARBAGE = (
     "mnist_ops/adapters/s3/*",
     "mnist_ops/domain/retention.py",

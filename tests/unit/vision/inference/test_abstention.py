@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import non_digits
-from benchmarks.abstention import Detector, make_detector
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.local.sample_digits import load
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -15,6 +13,8 @@ from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
+from tests.support import non_digits
+from tests.support.detector import Detector, make_detector
 
 # Small batches move far in few epochs; chosen on the development set of non-digits.
 QUICK = TrainingConfig(

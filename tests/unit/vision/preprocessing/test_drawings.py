@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.harmoniser import GROUNDS, Forward, compare, draw, drawings, encoded, right
 from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import TrainedModel
@@ -17,6 +16,7 @@ from mnist_ops.vision.preprocessing.components import find_digit
 from mnist_ops.vision.preprocessing.decode import decode
 from mnist_ops.vision.preprocessing.grayscale import grey_of
 from mnist_ops.vision.preprocessing.normalize import harmonise
+from tests.support.digit_drawings import BACKGROUNDS, Forward, compare, correct, draw, drawings, encoded
 
 DIGITS = st.integers(0, 199).map(lambda index: load("test")[0][index])
 SEEDS = st.integers(0, 10_000).map(np.random.default_rng)
@@ -41,13 +41,13 @@ def forward(trained: TrainedModel) -> Forward:
 def test_drawings_gain_ten_points_on_every_ground(forward: Forward) -> None:
     """Beside plain resizing; and they come within three points of the same digits as MNIST has them."""
     images, labels = load("test")
-    outcomes = compare(forward, list(drawings(images, labels, 33 * len(GROUNDS))))
-    for ground in GROUNDS:
-        group = [outcome for outcome in outcomes if outcome.drawing.ground == ground]
+    outcomes = compare(forward, list(drawings(images, labels, 33 * len(BACKGROUNDS))))
+    for background in BACKGROUNDS:
+        group = [outcome for outcome in outcomes if outcome.drawing.background == background]
         assert len(group) == 33
         gain = np.mean([outcome.harmonised for outcome in group]) - np.mean([each.plain for each in group])
-        assert gain >= 0.1, ground
-    clean = right(forward, images, labels).mean()
+        assert gain >= 0.1, background
+    clean = correct(forward, images, labels).mean()
     assert np.mean([outcome.harmonised for outcome in outcomes]) >= clean - 0.03
 
 
@@ -77,12 +77,12 @@ def test_the_size_does_not_matter(digit: NDArray[np.uint8], times: int) -> None:
     assert np.abs(small - large).mean() < 4
 
 
-@given(DIGITS, st.sampled_from(list(GROUNDS)), st.integers(20, 120), SEEDS)
+@given(DIGITS, st.sampled_from(list(BACKGROUNDS)), st.integers(20, 120), SEEDS)
 def test_a_drawing_and_its_negative_give_the_same_digit(
-    digit: NDArray[np.uint8], ground: str, size: int, random: np.random.Generator
+    digit: NDArray[np.uint8], background: str, size: int, random: np.random.Generator
 ) -> None:
     """Pen or chalk: what stands out is the ink."""
-    grey = np.asarray(Image.fromarray(draw(digit, size, ground, random)).convert("L"))
+    grey = np.asarray(Image.fromarray(draw(digit, size, background, random)).convert("L"))
     np.testing.assert_array_equal(harmonise(grey), harmonise(np.invert(grey)))
 
 

@@ -1,11 +1,12 @@
-"""Pictures that are no digits, drawn anew from a seed; and, beside them, digits drawn in the same ways.
+"""Draw pictures that are not digits from a seed, and digits in the same styles for comparison.
 
-Every picture goes the way of a record's image: it is encoded as PNG, mostly in another size than 28 by 28,
-dark on light or light on dark, and decoded again. Letters that look exactly like a digit (O, o, I, l, Z, S
-and such) stay in the set: nothing was picked.
+Each picture is treated like a record's image: it is encoded as PNG, dark on light or light on dark, mostly
+in another size than 28 by 28, and then decoded. Letters that look exactly like a digit (O, o, I, l, Z, S and
+similar ones) stay in the set, so that the set is not selected in favour of the score.
 
-Two sets of sources share no font, and only the test set has photographs and letters of pen strokes. The score
-was chosen by looking at the development set alone. The fonts and photographs come with matplotlib.
+There are two sets, `TEST` and `DEVELOPMENT`. They share no font, and only the test set has photographs and
+letters drawn with a pen. The score was chosen on the development set alone. The fonts and photographs come
+with matplotlib.
 """
 
 import gzip
@@ -24,11 +25,11 @@ from mnist_ops.vision.preprocessing.decode import decode
 
 Draw = Callable[[np.random.Generator], Image.Image]
 
-SIDE = 96  # pixels of a drawing's side, before it becomes a picture of any size
+SIDE = 96  # pixels; the side of a drawing before it is resized
 _FONTS = Path(mpl.get_data_path()) / "fonts" / "ttf"
 _PHOTOGRAPHS = Path(mpl.get_data_path()) / "sample_data"
 
-# Strokes of a pen: points on a grid, x 0 to 4 and y 0 to 8 from the top, letters on 0 to 6.
+# Pen strokes as points "xy" on a grid: x 0 to 4; y from the top, 0 to 6, and 8 for descenders.
 LETTERS = {
     "A": "06 20 46|14 34", "B": "00 06|00 20 41 22 03|03 33 45 36 06", "C": "41 30 10 01 05 16 36 45",
     "D": "00 06 26 44 42 20 00", "E": "40 00 06 46|03 33", "F": "40 00 06|03 33",
@@ -58,48 +59,48 @@ def pictures(draw: Draw, count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def typed(characters: str, fonts: Sequence[str]) -> Draw:
-    """Draws one of the characters in one of matplotlib's fonts, turned and bent a little."""
+    """Draw one of the characters in one of matplotlib's fonts, slightly rotated and distorted."""
 
     def draw(rng: np.random.Generator) -> Image.Image:
         font = ImageFont.truetype(_FONTS / fonts[int(rng.integers(len(fonts)))], 56)
         ink = Image.new("L", (SIDE, SIDE))
         middle = (SIDE / 2, SIDE / 2)
         ImageDraw.Draw(ink).text(middle, characters[rng.integers(len(characters))], 255, font, "mm")
-        return on_paper(_bent(ink, rng), rng)
+        return _resized(_distorted(ink, rng), rng)
 
     return draw
 
 
 def written(alphabet: Mapping[str, str]) -> Draw:
-    """Draws one of the characters with a pen: every point a little off, corners sharp or round."""
+    """Draw one of the characters with a pen: points slightly displaced, corners sharp or round."""
 
     def draw(rng: np.random.Generator) -> Image.Image:
         strokes = list(alphabet.values())[rng.integers(len(alphabet))].split("|")
-        scale, rounds = np.array([rng.uniform(8, 12), 8.5]), int(rng.integers(3))
+        scale, passes = np.array([rng.uniform(8, 12), 8.5]), int(rng.integers(3))
         lines = []
         for stroke in strokes:
             points = np.array([[int(point[0]), int(point[1])] for point in stroke.split()], np.float64)
             points += rng.normal(0, 0.22, points.shape)
-            lines.append(_rounded((points - (2, 3.5)) * scale + SIDE / 2, rounds))
-        return on_paper(_bent(_inked(lines, rng), rng), rng)
+            lines.append(_smoothed((points - (2, 3.5)) * scale + SIDE / 2, passes))
+        return _resized(_distorted(_stroked(lines, rng), rng), rng)
 
     return draw
 
 
 def pasted(digits: NDArray[np.uint8]) -> Draw:
-    """Draws one of the digits uint8 (N, 28, 28) in another size, dark on light or light on dark."""
-    return lambda rng: on_paper(Image.fromarray(digits[rng.integers(len(digits))]), rng)
+    """Paste one of the digits uint8 (N, 28, 28) in another size, dark on light or light on dark."""
+    return lambda rng: _resized(Image.fromarray(digits[rng.integers(len(digits))]), rng)
 
 
 def scribble(rng: np.random.Generator) -> Image.Image:
-    """One or two curves through points anywhere."""
+    """One or two curves through random points."""
     counts = rng.integers(3, 8, rng.integers(1, 3))
-    lines = [_rounded(rng.uniform(14, SIDE - 14, (count, 2)), 3) for count in counts]
-    return on_paper(_inked(lines, rng), rng)
+    lines = [_smoothed(rng.uniform(14, SIDE - 14, (count, 2)), 3) for count in counts]
+    return _resized(_stroked(lines, rng), rng)
 
 
 def texture(rng: np.random.Generator) -> Image.Image:
-    """Stripes, checks, dots or clouds, in any direction, size and contrast."""
+    """Stripes, checks, dots or clouds of random direction, size and contrast."""
     side = int(rng.choice([28, 64, 120]))
     down, across = np.mgrid[:side, :side] / side
     angle, waves = rng.uniform(0, math.pi), 2 * math.pi * rng.uniform(2, 10)
@@ -113,7 +114,7 @@ def texture(rng: np.random.Generator) -> Image.Image:
 
 
 def blank(rng: np.random.Generator) -> Image.Image:
-    """One grey, or nearly: a scanner's noise, or light from one side."""
+    """One grey level, alone, with a scanner's noise, or with light from one side."""
     side, level = int(rng.choice([28, 50, 100])), rng.uniform(0, 255)
     down, across = np.mgrid[:side, :side] / side
     shade = rng.uniform(5, 120) * (across * rng.normal() + down * rng.normal())
@@ -121,7 +122,7 @@ def blank(rng: np.random.Generator) -> Image.Image:
 
 
 def noise(rng: np.random.Generator) -> Image.Image:
-    """Every pixel by itself: any grey, a bell curve, or black and white."""
+    """Independent pixels: uniform, normally distributed, or black and white."""
     shape = (int(rng.choice([28, 40, 90])),) * 2
     specks = 255.0 * (rng.random(shape) < rng.uniform(0.02, 0.5))
     bell = rng.normal(128, rng.uniform(5, 60), shape)
@@ -129,7 +130,7 @@ def noise(rng: np.random.Generator) -> Image.Image:
 
 
 def scene(rng: np.random.Generator) -> Image.Image:
-    """Some overlapping boxes and discs: what the development set has instead of photographs."""
+    """Overlapping boxes and discs: the development set has them instead of photographs."""
     image = Image.new("L", (SIDE, SIDE), int(rng.integers(256)))
     pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(3, 9)):
@@ -139,7 +140,7 @@ def scene(rng: np.random.Generator) -> Image.Image:
 
 
 def photograph(rng: np.random.Generator) -> Image.Image:
-    """A square out of a portrait, or out of a slice of a head as a scanner sees it; half of them 28 wide."""
+    """A random square of a portrait or of a scan of a head; half of them 28 pixels wide."""
     whole = (portrait, head_scan)[rng.integers(2)]()
     side = int(rng.integers(28, min(whole.size) // 2))
     left, top = (int(rng.integers(0, length - side + 1)) for length in whole.size)
@@ -154,39 +155,40 @@ def portrait() -> Image.Image:
 
 
 def head_scan() -> Image.Image:
-    """A magnetic resonance image, 256 by 256."""
+    """A magnetic resonance image of a head, 256 by 256."""
     raw = np.frombuffer(gzip.decompress((_PHOTOGRAPHS / "s1045.ima.gz").read_bytes()), np.uint16)
     return _grey(raw.reshape(256, 256) * (255 / raw.max()))
 
 
-def on_paper(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Ink 255 on 0 as somebody would send it: 40 to 159 pixels wide, half of it dark on light."""
+def _resized(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A drawing with ink 255 on 0, resized to 40 to 159 pixels; half of them inverted."""
     side = int(rng.integers(40, 160))
     sized = ink.resize((side, side), Image.Resampling.BICUBIC)
     return sized if rng.random() < 0.5 else sized.point(lambda level: 255 - level)
 
 
-def _bent(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Turned by some degrees, its corners moved, a little out of focus."""
+def _distorted(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A drawing rotated by some degrees, with moved corners, slightly blurred."""
     angle = math.radians(rng.normal(0, 8))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * SIDE / 2 @ turn + SIDE / 2
     corners += rng.normal(0, 0.06, (4, 2)).clip(-0.15, 0.15) * SIDE
     shape = corners.ravel().tolist()
-    bent = ink.transform(ink.size, Image.Transform.QUAD, shape, Image.Resampling.BILINEAR)
-    return bent.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2)))
+    distorted = ink.transform(ink.size, Image.Transform.QUAD, shape, Image.Resampling.BILINEAR)
+    return distorted.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2)))
 
 
-def _rounded(points: NDArray[np.float64], rounds: int) -> NDArray[np.float64]:
-    """Cut the corners of a line, again and again. Source: G. Chaikin, 1974."""
-    for _ in range(rounds):
+def _smoothed(points: NDArray[np.float64], passes: int) -> NDArray[np.float64]:
+    """Round the corners of a line by cutting them repeatedly. Source: G. Chaikin, 1974."""
+    for _ in range(passes):
         here, there = points[:-1], points[1:]
         cut = np.stack([0.75 * here + 0.25 * there, 0.25 * here + 0.75 * there], axis=1).reshape(-1, 2)
         points = np.concatenate([points[:1], cut, points[-1:]])
     return points
 
 
-def _inked(lines: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> Image.Image:
+def _stroked(lines: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> Image.Image:
+    """Lines drawn with a round pen of a random width."""
     ink, width = Image.new("L", (SIDE, SIDE)), int(rng.integers(4, 10))
     pen = ImageDraw.Draw(ink)
     for line in lines:
@@ -215,7 +217,7 @@ DEVELOPMENT_FONTS = (
     "STIXGeneral.ttf", "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf",
 )  # fmt: skip
 
-# By kind: how to draw one, and how many of every hundred pictures are of it.
+# By kind: how to draw one, and its share of all pictures in per cent.
 TEST: Mapping[str, tuple[Draw, int]] = {
     "letters, typed": (typed(string.ascii_letters, TEST_FONTS), 30),
     "letters, written": (written(LETTERS), 30),
@@ -237,8 +239,8 @@ TEST_SEED, DEVELOPMENT_SEED = 20_261_121, 1
 
 
 def draw_set(kinds: Mapping[str, tuple[Draw, int]], count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
-    """About `count` pictures in all, by kind: uint8 (n, 28, 28)."""
+    """Draw about `count` pictures in all; by kind: uint8 (n, 28, 28)."""
     return {
-        kind: pictures(draw, count * share // 100, seed + place)
-        for place, (kind, (draw, share)) in enumerate(kinds.items())
+        kind: pictures(draw, count * share // 100, seed + position)
+        for position, (kind, (draw, share)) in enumerate(kinds.items())
     }
