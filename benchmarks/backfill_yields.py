@@ -23,6 +23,7 @@ from benchmarks.airflow_runs import CLASSIFY, all_free_ports, gaps_s, spread, ta
 from benchmarks.measuring import machine
 from benchmarks.setting import enthrone, picture_name, store_pictures, train_model
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest, Json
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.local import stack
 from mnist_ops.local.airflow_server import WORKERS, Project
 from mnist_ops.local.layout import Layout
@@ -243,7 +244,7 @@ def main() -> None:
         }
         options = dict(option.split("=", 1) for option in given.option)
         project = Project(ROOT / "dags", ROOT / "plugins", settings, options)
-        running = stack.up(layout, ports, project=project, tell=print)
+        running = stack.up(layout, ports, mongo_answers=mongo_answers, project=project, report_progress=print)
         try:
             table = measure(running, layout, given.runs)
         finally:

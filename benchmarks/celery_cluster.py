@@ -33,6 +33,7 @@ from benchmarks.airflow_runs import CLASSIFY, Task, all_free_ports, free_port, g
 from benchmarks.measuring import machine
 from benchmarks.setting import enthrone, picture_name, store_pictures, train_model
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.keys import run_key
 from mnist_ops.local import airflow_server, postgres, processes, stack
 from mnist_ops.local.airflow_server import Project
@@ -103,7 +104,7 @@ class Cluster:
             if not processes.is_alive(self.running[name]):
                 raise RuntimeError(f"{name} ended:\n{processes.last_lines(self.layout.log(name), 40)}")
 
-        wait_until_ready(name, missing, patience=300.0, check=alive, tell=say)
+        wait_until_ready(name, missing, timeout_s=300.0, check=alive, report_progress=say)
 
     def kill(self, name: str) -> int:
         """Kill a worker and all that it has started, as the kernel would; how many processes."""
@@ -135,7 +136,7 @@ def cluster(layout: Layout, redis: str, given: argparse.Namespace) -> Iterator[t
         "MNIST_OPS_RECORDS_PER_PART": str(given.part),
         "MNIST_OPS_THREADS": "1",
     }
-    running = stack.up(layout, ports, parts=_PARTS, tell=say)
+    running = stack.up(layout, ports, mongo_answers=mongo_answers, parts=_PARTS, report_progress=say)
     metadata = postgres.start(layout)
     broker = f"redis://{HOST}:{redis_port}/0"
     project = Project(ROOT / "dags", ROOT / "plugins", settings, options_of(metadata, broker))
@@ -165,7 +166,7 @@ def cluster(layout: Layout, redis: str, given: argparse.Namespace) -> Iterator[t
         # The broker last: workers that lose it wait for it.
         made.stop(*[name for name in made.running if name != "redis"])
         made.stop(*made.running)
-        stack.down(layout, tell=say)
+        stack.down(layout, report_progress=say)
 
 
 def options_of(metadata_uri: str, broker: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
@@ -185,7 +186,13 @@ def setting(pictures: int, data_dir: Path | None = None) -> Iterator[Setting]:
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
         folder, ports = Path(name), free_ports()
         layout = Layout(folder / "stack")
-        running = stack.up(layout, ports, parts=("mongo", "s3"), tell=print)
+        running = stack.up(
+            layout,
+            ports,
+            mongo_answers=mongo_answers,
+            parts=("mongo", "s3"),
+            report_progress=print,
+        )
         try:
             store_pictures(folder / "pictures", pictures, data_dir)
             folder.chmod(0o755)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.setting import free_ports
-from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
+from mnist_ops.adapters.mongo.connection import Mongo, mongo_answers, mongo_client
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import stack
@@ -24,7 +24,13 @@ def stores() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
         layout = Layout(Path(name))
         try:
-            stack.up(layout, free_ports(), parts=("mongo", "s3"), tell=print)
+            stack.up(
+                layout,
+                free_ports(),
+                mongo_answers=mongo_answers,
+                parts=("mongo", "s3"),
+                report_progress=print,
+            )
             yield layout.root
         finally:
             stack.down(layout)

@@ -24,7 +24,7 @@ def _layout() -> Layout:
     return Layout(Settings().local_dir)
 
 
-def _tell(line: str) -> None:
+def _report_progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
@@ -46,12 +46,24 @@ def up() -> None:
     """Start the stack, or what is missing of it, and wait until all of it answers."""
     ports = Ports.from_environment(os.environ)
     layout = _layout()
-    running = stack.up(layout, ports, project=_project(ports, layout), tell=_tell)
+    running = _up(layout, ports)
     _prepare(layout)
     typer.echo(f"Airflow    {running.airflow_url} (user {running.airflow_user})")
     typer.echo(f"S3         {_s3_endpoint(running)}")
     typer.echo(f"MongoDB    {HOST}:{running.connections['mongo_default']['port']}")
     typer.echo(f"images     {running.images_url}")
+
+
+def _up(layout: Layout, ports: Ports) -> stack.Stack:
+    from mnist_ops.adapters.mongo.connection import mongo_answers
+
+    return stack.up(
+        layout,
+        ports,
+        mongo_answers=mongo_answers,
+        project=_project(ports, layout),
+        report_progress=_report_progress,
+    )
 
 
 def _s3_endpoint(running: stack.Stack) -> str:
@@ -77,14 +89,17 @@ def down() -> None:
     """Stop the stack, and a demo's that was kept; nothing else. Data and logs stay."""
     layout = _layout()
     layouts = [each for each in (layout, _demo_layout(layout)) if each.root.exists()]
-    stopped = [part for each in layouts for part in stack.down(each, tell=_tell)]
+    stopped = [part for each in layouts for part in stack.down(each, report_progress=_report_progress)]
     typer.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
 def status() -> None:
     """Say how every part of the stack does. Exits with 1 unless all answer."""
-    parts = stack.status(_layout(), Ports.from_environment(os.environ))
+    from mnist_ops.adapters.mongo.connection import mongo_answers
+
+    ports = Ports.from_environment(os.environ)
+    parts = stack.status(_layout(), ports, mongo_answers=mongo_answers)
     for part in parts:
         words = part.missing or f"answers, pid {part.pid}, {part.memory_bytes >> 20} MiB"
         typer.echo(f"{part.name:<10} {words}")
@@ -104,17 +119,17 @@ def demo(
             raise Permanent(
                 f"{layout.root}: not the folder of a demo; move it away, or set MNIST_OPS_LOCAL_DIR"
             )
-        stack.down(layout, tell=_tell)
+        stack.down(layout, report_progress=_report_progress)
         shutil.rmtree(layout.root)
     layout.images.mkdir(parents=True)
     write_images(layout.images)
     ports = Ports.from_environment(os.environ)
     try:
-        running = stack.up(layout, ports, project=_project(ports, layout), tell=_tell)
+        running = _up(layout, ports)
         right = _run_demo(running, layout)
     finally:
         if not keep:
-            stack.down(layout, tell=_tell)
+            stack.down(layout, report_progress=_report_progress)
     if keep:
         typer.echo(
             f"The stack is up. Use it with MNIST_OPS_LOCAL_DIR={layout.root}; stop it with `make down`."

@@ -78,7 +78,7 @@ def service(
         **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(values) for name, values in connections.items()},
         **project.settings,
     }
-    return Service(NAME, (str(command), "standalone"), environment, probe(ports), patience=300.0)
+    return Service(NAME, (str(command), "standalone"), environment, probe(ports), start_timeout_s=300.0)
 
 
 def _options(

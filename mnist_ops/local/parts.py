@@ -1,4 +1,4 @@
-"""The parts of the embedded stack one by one: starting, stopping and asking them."""
+"""Starts, stops and probes single parts of the embedded stack."""
 
 import threading
 import time
@@ -9,32 +9,34 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.local import airflow_server, database, image_server, object_store, postgres, processes
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.credentials import Credentials
+from mnist_ops.local.database import MongoAnswers
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import Ports
-from mnist_ops.local.readiness import Probe, Tell, wait_until_ready
+from mnist_ops.local.readiness import Probe, ReportProgress, wait_until_ready
 from mnist_ops.local.service import Service
 from mnist_ops.local.state import Stack
 
 PARTS = (database.NAME, object_store.NAME, image_server.NAME, postgres.NAME, airflow_server.NAME)
 
-# Training needs the GPU for itself; a task in a pool that does not exist is never scheduled. Backfills have
-# fewer slots than Airflow has workers, so that a live run always finds one; one, to leave it a core as well.
+# A training has the GPU to itself; a task in a pool that does not exist is never scheduled. Backfills have
+# fewer slots than Airflow has workers, so that a live run always finds a worker: one slot, which leaves a
+# second core to live runs.
 POOLS = MappingProxyType({"gpu": 1, "backfill": 1})
 
-# Seconds between the request to end and the kill.
+# From the first signal to the kill.
 _GRACE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
-    """How one part does.
+    """The state of one part.
 
     Attributes:
         name: which part.
         pid: of its first process; None where it does not run.
         answers: whether it answers in its own protocol.
-        memory_bytes: the sum of the resident memory of its processes; pages they share count several times.
-        missing: what it lacks, in words; None where it answers.
+        memory_bytes: the sum of its processes' resident memory; shared pages count once a process.
+        missing: what is missing, in words; None where it answers.
     """
 
     name: str
@@ -53,16 +55,18 @@ class Starter:
         stack: how it will be reached.
         credentials: its secrets.
         project: what Airflow runs; None where Airflow is not wanted.
-        tell: shows a line of progress.
-        given_up: set when waiting has become pointless because another part failed.
+        mongo_answers: whether a MongoDB server answers.
+        report_progress: shows a line of progress.
+        cancelled: set when another part failed, so that waiting has become pointless.
     """
 
     layout: Layout
     stack: Stack
     credentials: Credentials
     project: Project | None
-    tell: Tell
-    given_up: threading.Event = field(default_factory=threading.Event)
+    mongo_answers: MongoAnswers
+    report_progress: ReportProgress
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
     def start(self, part: str) -> None:
         """Start a part unless it runs, and wait until it answers.
@@ -70,14 +74,14 @@ class Starter:
         Raises:
             Permanent: it ended or did not answer; with the last lines of its log.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         if part == airflow_server.NAME:
             self._start_airflow()
         elif part == postgres.NAME:
             postgres.start(self.layout)
         else:
             self._run(self._service(part))
-        self.tell(f"{part}: ready after {time.monotonic() - began:.1f} s")
+        self.report_progress(f"{part}: ready after {time.monotonic() - started:.1f} s")
 
     def _start_airflow(self) -> None:
         if self.project is None:
@@ -95,7 +99,7 @@ class Starter:
         airflow_server.create_pools(stack.ports, self.credentials, POOLS)
         shown = self.layout.airflow_passwords_shown_file
         if not shown.exists():
-            self.tell(
+            self.report_progress(
                 f"airflow: sign in at {stack.airflow_url} as {stack.airflow_user} with the password "
                 f"{stack.airflow_password} (shown this once, kept in {self.layout.airflow_passwords_file})"
             )
@@ -104,7 +108,7 @@ class Starter:
     def _service(self, part: str) -> Service:
         layout, ports = self.layout, self.stack.ports
         if part == database.NAME:
-            return database.service(layout, ports)
+            return database.service(layout, ports, self.mongo_answers)
         if part == object_store.NAME:
             return object_store.service(layout, ports, self.credentials, self.stack.bucket)
         return image_server.service(layout, ports)
@@ -124,16 +128,16 @@ class Starter:
             wait_until_ready(
                 part,
                 service.probe,
-                patience=service.patience,
+                timeout_s=service.start_timeout_s,
                 check=lambda: self._check(part),
-                tell=self.tell,
+                report_progress=self.report_progress,
             )
         except Permanent as error:
             raise Permanent(f"{error}\n{processes.last_lines(log)}\n  log: {log}") from None
 
     def _check(self, part: str) -> None:
-        if self.given_up.is_set():
-            raise Permanent(f"{part} was not waited for, because another part failed")
+        if self.cancelled.is_set():
+            raise Permanent(f"stopped waiting for {part}, because another part failed")
         if not runs(self.layout, self.stack.ports, part):
             raise Permanent(f"{part} ended instead of starting")
 
@@ -155,36 +159,36 @@ def runs(layout: Layout, ports: Ports, part: str) -> bool:
     return True
 
 
-def stop_part(layout: Layout, part: str, tell: Tell) -> bool:
-    """Stop a part, or what its process left behind; return whether there was anything."""
+def stop_part(layout: Layout, part: str, report_progress: ReportProgress) -> bool:
+    """Stop a part, or what its first process left behind; return whether anything ran."""
     running = processes.recall(layout.pid_file(part))
     if running is None:
         return False
-    began = time.monotonic()
+    started = time.monotonic()
     how = postgres.STOP_SIGNAL if part == postgres.NAME else processes.STOP_SIGNAL
     was_running = processes.stop(running, home=layout.root, grace=_GRACE_S, how=how)
     layout.pid_file(part).unlink(missing_ok=True)
     if was_running:
-        tell(f"{part}: stopped after {time.monotonic() - began:.1f} s")
+        report_progress(f"{part}: stopped after {time.monotonic() - started:.1f} s")
     return was_running
 
 
-def part_status(layout: Layout, ports: Ports, part: str) -> PartStatus:
-    """Ask a part how it does."""
+def part_status(layout: Layout, ports: Ports, part: str, mongo_answers: MongoAnswers) -> PartStatus:
+    """Probe a part and measure its memory."""
     running = processes.recall(layout.pid_file(part))
     if running is None or not processes.is_alive(running):
         return PartStatus(part, None, answers=False, memory_bytes=0, missing="it does not run")
-    missing = _probe(ports, part)()
+    missing = _probe(ports, part, mongo_answers)()
     memory = processes.memory_bytes(running, home=layout.root)
     return PartStatus(part, running.pid, answers=missing is None, memory_bytes=memory, missing=missing)
 
 
-def _probe(ports: Ports, part: str) -> Probe:
+def _probe(ports: Ports, part: str, mongo_answers: MongoAnswers) -> Probe:
     probes: dict[str, Probe] = {
-        database.NAME: database.probe(ports),
+        database.NAME: database.probe(ports, mongo_answers),
         object_store.NAME: object_store.probe(ports),
         image_server.NAME: image_server.probe(ports),
         airflow_server.NAME: airflow_server.probe(ports),
     }
-    # PostgreSQL's process ends where it does not answer.
+    # PostgreSQL has no probe: it answers as long as its process runs.
     return probes.get(part, lambda: None)

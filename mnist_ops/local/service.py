@@ -1,4 +1,4 @@
-"""What it takes to run one part of the embedded stack as a process, and where its program lies."""
+"""How one part of the embedded stack runs as a process, and where its program is installed."""
 
 import os
 import shutil
@@ -13,21 +13,21 @@ from mnist_ops.local.readiness import Probe
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One part: how to start it and how to see that it answers.
+    """The process of one part.
 
     Attributes:
-        name: the part's name, which names its folder, log and pid file too.
+        name: of the part, and of its folder, log and pid file.
         command: the program and its arguments.
-        environment: all environment variables that it gets.
+        environment: all its environment variables.
         probe: asks once whether it answers.
-        patience: seconds that it may take until it does.
+        start_timeout_s: seconds that it may take until it answers.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     probe: Probe
-    patience: float = 60.0
+    start_timeout_s: float = 60.0
 
 
 def program(name: str) -> str:
@@ -43,15 +43,15 @@ def program(name: str) -> str:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment without what would steer the parts from outside.
+    """Return this process's environment without what would configure the parts from outside.
 
-    Programs need PATH, HOME and the like; but AIRFLOW or AWS variables of the user's shell belong to another
-    Airflow and another S3, and a proxy must not stand between the parts.
+    Programs need PATH, HOME and the like. AIRFLOW or AWS variables of the user's shell belong to another
+    Airflow and another S3, and requests between the parts must not go through a proxy.
     """
     foreign = ("AIRFLOW", "_AIRFLOW", "AWS_", "S3_", "WEED_", "PG", "MNIST_OPS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1,localhost"]))
-    # The parts import the very package that runs here, installed or not.
+    # The parts import the same package as this process, installed or not.
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
     return {**kept, "NO_PROXY": direct, "no_proxy": direct, "PYTHONPATH": path}

@@ -1,6 +1,6 @@
 """The embedded stack: up, down, status.
 
-`up` may be called on a stack that runs, wholly or in part: it starts what is missing.
+`up` also works on a stack that runs already, wholly or in part: it starts the missing parts.
 """
 
 import threading
@@ -11,10 +11,11 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.local import airflow_server, postgres
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.credentials import load_or_create
+from mnist_ops.local.database import MongoAnswers
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.parts import PARTS, PartStatus, Starter, part_status, runs, stop_part
 from mnist_ops.local.ports import Ports, require_free
-from mnist_ops.local.readiness import Tell
+from mnist_ops.local.readiness import ReportProgress
 from mnist_ops.local.state import Stack, describe, load, save
 
 __all__ = ["PARTS", "PartStatus", "Project", "Stack", "down", "load", "status", "up"]
@@ -24,72 +25,76 @@ def up(
     layout: Layout,
     ports: Ports,
     *,
+    mongo_answers: MongoAnswers,
     parts: Collection[str] = PARTS,
     project: Project | None = None,
-    tell: Tell = lambda _: None,
+    report_progress: ReportProgress = lambda _: None,
 ) -> Stack:
     """Start the parts that do not run yet, and wait until each answers.
 
     Args:
-        layout: where the stack lives.
-        ports: where it listens; parts that run already must be running there.
-        parts: which ones; `airflow` brings `postgres` along.
-        project: DAGs, plugins and settings; Airflow needs it.
-        tell: shows a line of progress; called from other threads, one at a time.
+        layout: where the stack keeps its files.
+        ports: where it listens; parts that run already must listen there.
+        mongo_answers: whether a MongoDB server answers, such as that of `adapters.mongo.connection`.
+        parts: which ones; `airflow` includes `postgres`.
+        project: DAGs, plugins and settings; required for `airflow`.
+        report_progress: shows a line of progress; called from other threads, one at a time.
 
     Raises:
         Permanent: a port is taken, a program is missing, or a part ended or did not answer; the message
             holds the last lines of its log. What this call had started is stopped again.
         Transient: another command is starting or stopping this stack.
     """
-    wanted, tell = _in_order(parts, project), _one_at_a_time(tell)
+    wanted, report_progress = _in_order(parts, project), _one_at_a_time(report_progress)
     with layout.exclusively():
         layout.make_folders(wanted)
         running = [part for part in PARTS if runs(layout, ports, part)]
         missing = tuple(part for part in wanted if part not in running)
-        # What a part that died has left behind would hold its ports.
-        _stop(layout, missing, tell)
+        # Processes that a dead part left behind may still hold its ports.
+        _stop(layout, missing, report_progress)
         require_free(ports, missing)
         credentials = load_or_create(layout)
         before = load(layout)
         settings = project.settings if project else before.settings if before else {}
         stack = describe(ports, credentials, settings)
         try:
-            _start(Starter(layout, stack, credentials, project, tell), wanted)
+            starter = Starter(layout, stack, credentials, project, mongo_answers, report_progress)
+            _start(starter, wanted)
         except BaseException:
-            # Also when it is interrupted from the keyboard: nothing half started stays behind.
-            _stop(layout, missing, tell)
+            # Also after an interrupt from the keyboard: no half-started part stays behind.
+            _stop(layout, missing, report_progress)
             raise
         save(layout, stack)
     return stack
 
 
-def down(layout: Layout, *, tell: Tell = lambda _: None) -> tuple[str, ...]:
-    """Stop the parts that run, and nothing else; return their names. Data and logs stay.
+def down(layout: Layout, *, report_progress: ReportProgress = lambda _: None) -> tuple[str, ...]:
+    """Stop the parts that run, and no other process; return their names. Data and logs stay.
 
     Raises:
         Transient: another command is starting or stopping this stack.
     """
     with layout.exclusively():
-        stopped = _stop(layout, PARTS, _one_at_a_time(tell))
+        stopped = _stop(layout, PARTS, _one_at_a_time(report_progress))
         layout.state_file.unlink(missing_ok=True)
     return stopped
 
 
-def status(layout: Layout, ports: Ports) -> tuple[PartStatus, ...]:
-    """Ask every part how it does; `ports` counts where no stack was started."""
+def status(layout: Layout, ports: Ports, *, mongo_answers: MongoAnswers) -> tuple[PartStatus, ...]:
+    """Probe every part; `ports` is used only where no stack was started."""
     stack = load(layout)
-    return tuple(part_status(layout, stack.ports if stack else ports, part) for part in PARTS)
+    used = stack.ports if stack else ports
+    return tuple(part_status(layout, used, part, mongo_answers) for part in PARTS)
 
 
-def _one_at_a_time(tell: Tell) -> Tell:
+def _one_at_a_time(report_progress: ReportProgress) -> ReportProgress:
     lock = threading.Lock()
 
-    def told(line: str) -> None:
+    def report(line: str) -> None:
         with lock:
-            tell(line)
+            report_progress(line)
 
-    return told
+    return report
 
 
 def _in_order(parts: Collection[str], project: Project | None) -> tuple[str, ...]:
@@ -103,7 +108,7 @@ def _in_order(parts: Collection[str], project: Project | None) -> tuple[str, ...
 
 
 def _start(starter: Starter, wanted: tuple[str, ...]) -> None:
-    """Start the parts side by side; Airflow, which takes longest, only waits for PostgreSQL."""
+    """Start the parts in parallel; Airflow, which takes longest, waits for PostgreSQL only."""
     chains: list[tuple[str, ...]] = [
         (part,) for part in wanted if part not in {postgres.NAME, airflow_server.NAME}
     ]
@@ -118,16 +123,19 @@ def _start(starter: Starter, wanted: tuple[str, ...]) -> None:
             for future in as_completed([pool.submit(run, chain) for chain in chains]):
                 future.result()
         except BaseException:
-            # The pool waits for its threads: tell them that there is nothing to wait for.
-            starter.given_up.set()
+            # The pool waits for its threads: this ends them early.
+            starter.cancelled.set()
             raise
 
 
-def _stop(layout: Layout, which: tuple[str, ...], tell: Tell) -> tuple[str, ...]:
-    # Airflow first, so that its tasks lose nothing they are using; the others do not depend on each other.
-    stopped = {part for part in which if part == airflow_server.NAME and stop_part(layout, part, tell)}
+def _stop(layout: Layout, which: tuple[str, ...], report_progress: ReportProgress) -> tuple[str, ...]:
+    def stop(part: str) -> bool:
+        return stop_part(layout, part, report_progress)
+
+    # Airflow first: its tasks use the other parts, which do not depend on each other.
+    stopped = {part for part in which if part == airflow_server.NAME and stop(part)}
     others = [part for part in which if part != airflow_server.NAME]
     with ThreadPoolExecutor(len(PARTS)) as pool:
-        ended = pool.map(lambda part: stop_part(layout, part, tell), others)
+        ended = pool.map(stop, others)
         stopped.update(part for part, was_running in zip(others, ended, strict=True) if was_running)
     return tuple(part for part in PARTS if part in stopped)

@@ -25,6 +25,7 @@ from botocore.config import Config
 from PIL import Image
 from pymongo import MongoClient
 
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
 from mnist_ops.domain.labels import DIGITS
@@ -180,7 +181,7 @@ def deployment(tmp_path_factory) -> Iterator[Deployment]:
         images=_free_ports(1),
     )
     try:
-        running = stack.up(layout, ports, parts=("mongo", "s3", "images"))
+        running = stack.up(layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3", "images"))
         password = f"canary-{secrets.token_hex(16)}"
         mongo_connection = dict(running.connections["mongo_default"]) | {
             "login": MONGO_USER,

@@ -31,6 +31,7 @@ from mnist_ops.adapters.memory.stores import (
     InMemoryRuns,
 )
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.objects import CLIENT_CONFIG, S3Objects
@@ -76,7 +77,7 @@ def embedded(tmp_path_factory) -> Iterator[stack.Stack]:
     first = _free_ports(2 + S3_INTERNAL_PORTS)
     ports = Ports(mongo=first, s3=first + 1, s3_internal=first + 2)
     try:
-        yield stack.up(layout, ports, parts=("mongo", "s3"))
+        yield stack.up(layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3"))
     finally:
         stack.down(layout)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mnist_ops.adapters.airflow_rest import AirflowRest
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.local import stack
 from mnist_ops.local.airflow_server import Project
@@ -76,7 +77,7 @@ def running(layout, ports) -> Iterator[stack.Stack]:
     }
     project = Project(ROOT / "dags", ROOT / "plugins", settings)
     try:
-        yield stack.up(layout, ports, project=project)
+        yield stack.up(layout, ports, mongo_answers=mongo_answers, project=project)
     finally:
         stack.down(layout)
 

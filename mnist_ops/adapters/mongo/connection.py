@@ -1,4 +1,4 @@
-"""A connection becomes a MongoDB client."""
+"""Makes a MongoDB client of a connection."""
 
 from typing import Any
 from urllib.parse import quote_plus
@@ -12,9 +12,11 @@ from mnist_ops.domain.errors import Permanent
 
 Mongo = MongoClient[Document]
 
+_PING_TIMEOUT_MS = 3_000
+
 
 def mongo_client(where: Connection) -> Mongo:
-    """A client for a connection, its options as Airflow's MongoDB hook reads them.
+    """Make a client of a connection, whose options are read as Airflow's MongoDB hook reads them.
 
     Raises:
         Permanent: the client refuses the connection.
@@ -29,8 +31,26 @@ def mongo_client(where: Connection) -> Mongo:
     try:
         return MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options)
     except (PyMongoError, ValueError, TypeError, OSError) as error:
-        # Not chained and not quoted: such an error may hold the password.
+        # Neither chained nor quoted: such an error may hold the password.
         names = ", ".join(sorted(options)) or "none"
         raise Permanent(
             f"mongo_default: {type(error).__name__}; its host, port or one of its options ({names}) is wrong"
         ) from None
+
+
+def mongo_answers(host: str, port: int) -> bool:
+    """Whether a MongoDB server at an address answers `ping` within 3 s."""
+    client: Mongo
+    with MongoClient(
+        host,
+        port,
+        directConnection=True,
+        serverSelectionTimeoutMS=_PING_TIMEOUT_MS,
+        connectTimeoutMS=_PING_TIMEOUT_MS,
+        socketTimeoutMS=_PING_TIMEOUT_MS,
+    ) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True

@@ -1,5 +1,6 @@
 """The embedded stack with real parts: SecantusDB, SeaweedFS and the image server on free ports."""
 
+import functools
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pymongo import MongoClient
 
+from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.local import processes, stack
 from mnist_ops.local.layout import Layout
@@ -25,11 +27,14 @@ from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
 
 PARTS = ("mongo", "s3", "images")
 
+up = functools.partial(stack.up, mongo_answers=mongo_answers)
+status = functools.partial(stack.status, mongo_answers=mongo_answers)
+
 
 def free_run(count):
-    """Return the first of `count` consecutive free ports, below those that the kernel gives to clients."""
+    """Return the first of `count` consecutive free ports, below those that clients get."""
     while True:
-        # By chance, so that tests that run side by side do not choose the same ones.
+        # At random, so that tests that run in parallel do not choose the same ones.
         first = 10_000 + secrets.randbelow(20_000)
         sockets = [socket.socket() for _ in range(count)]
         try:
@@ -53,7 +58,7 @@ def ports():
 
 @pytest.fixture
 def layout(tmp_path):
-    """A stack of the test's own; whatever runs of it is stopped afterwards."""
+    """A stack for one test, stopped afterwards."""
     layout = Layout(tmp_path / "stack")
     yield layout
     stack.down(layout)
@@ -73,18 +78,18 @@ def s3_client(connection, **changes):
 
 
 def members(layout, part):
-    """Return the processes of a part that runs."""
+    """Return the processes of a running part."""
     return processes.members(processes.recall(layout.pid_file(part)), home=layout.root)
 
 
 def test_the_parts_answer_keep_their_data_and_end(layout, ports):
     """The whole life of a stack: up, use, up again, down, up, use."""
-    said = []
-    running = stack.up(layout, ports, parts=PARTS, tell=said.append)
+    reported = []
+    running = up(layout, ports, parts=PARTS, report_progress=reported.append)
     assert stack.load(layout) == running
-    assert [part.name for part in stack.status(layout, Ports()) if part.answers] == list(PARTS)
+    assert [part.name for part in status(layout, Ports()) if part.answers] == list(PARTS)
     for part in PARTS:
-        assert any(line.startswith(f"{part}: ready after") for line in said)
+        assert any(line.startswith(f"{part}: ready after") for line in reported)
     (layout.images / "7.png").write_bytes(b"PNG")
     with urllib.request.urlopen(f"{running.images_url}/7.png", timeout=5) as answer:
         assert answer.read() == b"PNG"
@@ -92,9 +97,9 @@ def test_the_parts_answer_keep_their_data_and_end(layout, ports):
         client["mnist"]["records"].insert_one({"_id": 1, "kept": True})
     s3_client(running.connections["aws_default"]).put_object(Bucket=running.bucket, Key="a/b", Body=b"kept")
 
-    before = {part.name: part.pid for part in stack.status(layout, ports)}
-    assert stack.up(layout, ports, parts=PARTS) == running
-    assert {part.name: part.pid for part in stack.status(layout, ports)} == before
+    before = {part.name: part.pid for part in status(layout, ports)}
+    assert up(layout, ports, parts=PARTS) == running
+    assert {part.name: part.pid for part in status(layout, ports)} == before
 
     ended = [process for part in PARTS for process in members(layout, part)]
     assert stack.down(layout) == PARTS
@@ -102,7 +107,7 @@ def test_the_parts_answer_keep_their_data_and_end(layout, ports):
     assert stack.load(layout) is None
     assert stack.down(layout) == ()
 
-    again = stack.up(layout, ports, parts=PARTS)
+    again = up(layout, ports, parts=PARTS)
     assert again == running
     with MongoClient(HOST, ports.mongo) as client:
         assert client["mnist"]["records"].find_one() == {"_id": 1, "kept": True}
@@ -112,8 +117,8 @@ def test_the_parts_answer_keep_their_data_and_end(layout, ports):
 
 
 def test_everything_listens_on_this_machine_only(layout, ports):
-    """Nobody on the network may read or write records or objects, and the store wants its keys."""
-    running = stack.up(layout, ports, parts=PARTS)
+    """The network must not reach records or objects, and the store requires its keys."""
+    running = up(layout, ports, parts=PARTS)
     listening = [
         connection.laddr
         for part in PARTS
@@ -133,7 +138,7 @@ def test_a_taken_port_gives_one_clear_line_before_anything_is_started(layout, po
     """With the port, the part and the variable that changes it."""
     port = getattr(ports, name) + (3 if name == "s3_internal" else 0)
     with socket.create_server((HOST, port)), pytest.raises(Permanent) as refused:
-        stack.up(layout, ports, parts=PARTS)
+        up(layout, ports, parts=PARTS)
     part = name.removesuffix("_internal")
     assert str(refused.value) == (
         f"port {port}, which {part} needs, is taken by another program: "
@@ -143,45 +148,45 @@ def test_a_taken_port_gives_one_clear_line_before_anything_is_started(layout, po
 
 
 def test_a_part_that_ends_early_is_reported_with_its_log_and_the_others_are_stopped(layout, ports):
-    """Nothing half started stays behind."""
+    """No half-started part stays behind."""
     layout.make_folders(PARTS)
     layout.data("mongo").rmdir()
     layout.data("mongo").mkdir()
     (layout.data("mongo") / "WiredTiger").mkdir()
     with pytest.raises(Permanent, match="mongo ended instead of starting") as failed:
-        stack.up(layout, ports, parts=PARTS)
+        up(layout, ports, parts=PARTS)
     assert f"log: {layout.log('mongo')}" in str(failed.value)
     assert "Error" in str(failed.value)
-    assert not [part for part in stack.status(layout, ports) if part.pid]
+    assert not [part for part in status(layout, ports) if part.pid]
 
 
 def test_parts_that_run_elsewhere_are_not_started_twice(layout, ports):
     """Two servers on one folder of data would damage it."""
-    stack.up(layout, ports, parts={"images"})
+    up(layout, ports, parts={"images"})
     other = Ports(images=free_run(1))
     with pytest.raises(
         Permanent, match=rf"images runs on other ports \({ports.images}\): stop the stack first"
     ):
-        stack.up(layout, other, parts={"images"})
+        up(layout, other, parts={"images"})
 
 
 def test_a_part_that_was_killed_is_started_again(layout, ports):
     """`up` is how people repair a stack."""
-    stack.up(layout, ports, parts={"images"})
+    up(layout, ports, parts={"images"})
     first = processes.recall(layout.pid_file("images"))
     killed = psutil.Process(first.pid)
     killed.send_signal(signal.SIGKILL)
     killed.wait(timeout=10)
-    stack.up(layout, ports, parts={"images"})
+    up(layout, ports, parts={"images"})
     assert processes.recall(layout.pid_file("images")).pid != first.pid
 
 
 def test_down_ends_only_its_own_processes(layout, ports, tmp_path):
-    """A second stack, and a pid file that names somebody else's process."""
-    stack.up(layout, ports, parts={"images"})
+    """Neither those of a second stack, nor a foreign process that a pid file names."""
+    up(layout, ports, parts={"images"})
     other = Layout(tmp_path / "other")
     try:
-        stack.up(other, Ports(images=free_run(1)), parts={"images"})
+        up(other, Ports(images=free_run(1)), parts={"images"})
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
             layout.pid_file("mongo").write_text(
                 json.dumps({"pid": stranger.pid, "started": 1.0, "ports": []})
@@ -189,7 +194,7 @@ def test_down_ends_only_its_own_processes(layout, ports, tmp_path):
             assert stack.down(layout) == ("images",)
             assert stranger.poll() is None
             stranger.communicate(b"\n")
-        assert [part.name for part in stack.status(other, Ports()) if part.answers] == ["images"]
+        assert [part.name for part in status(other, Ports()) if part.answers] == ["images"]
     finally:
         stack.down(other)
 
@@ -199,7 +204,8 @@ def test_a_stack_outlives_the_command_that_started_it_and_another_ends_it(layout
     code = (
         "import sys; from pathlib import Path; from mnist_ops.local import stack; "
         "from mnist_ops.local.layout import Layout; from mnist_ops.local.ports import Ports; "
-        "stack.up(Layout(Path(sys.argv[1])), Ports(images=int(sys.argv[2])), parts={'images'})"
+        "layout, ports = Layout(Path(sys.argv[1])), Ports(images=int(sys.argv[2])); "
+        "stack.up(layout, ports, parts={'images'}, mongo_answers=lambda *_: False)"
     )
     root = Path(stack.__file__).parents[2]
     command = [sys.executable, "-c", code, str(layout.root), str(ports.images)]
@@ -212,6 +218,6 @@ def test_a_stack_outlives_the_command_that_started_it_and_another_ends_it(layout
 
 
 def test_two_commands_at_once_do_not_start_a_part_twice(layout, ports):
-    """The second is told so."""
+    """The second one fails with a clear message."""
     with layout.exclusively(), pytest.raises(Transient, match="another command"):
-        stack.up(layout, ports, parts={"images"})
+        up(layout, ports, parts={"images"})

@@ -38,13 +38,13 @@ def airflow(layout, tmp_path, monkeypatch):
 def test_an_unknown_part_is_refused_with_the_known_ones(layout):
     """Typing errors happen."""
     with pytest.raises(Permanent, match=r"unknown parts mongodb: there are mongo, s3"):
-        stack.up(layout, Ports(), parts={"mongodb"})
+        stack.up(layout, Ports(), mongo_answers=lambda *_: False, parts={"mongodb"})
 
 
 def test_airflow_is_refused_without_a_project(layout):
     """It would have no DAGs."""
     with pytest.raises(Permanent, match="needs a project"):
-        stack.up(layout, Ports(), parts={"airflow"})
+        stack.up(layout, Ports(), mongo_answers=lambda *_: False, parts={"airflow"})
 
 
 def test_down_on_a_stack_that_never_was_stops_nothing(layout):
@@ -54,7 +54,7 @@ def test_down_on_a_stack_that_never_was_stops_nothing(layout):
 
 def test_status_of_a_stack_that_never_was_names_every_part(layout):
     """None of them runs."""
-    states = stack.status(layout, Ports())
+    states = stack.status(layout, Ports(), mongo_answers=lambda *_: False)
     assert [state.name for state in states] == list(stack.PARTS)
     assert all(state.pid is None and not state.answers for state in states)
 
@@ -96,12 +96,24 @@ def test_the_users_own_airflow_and_aws_settings_do_not_reach_the_parts(monkeypat
 
 def test_waiting_says_what_is_missing_whenever_that_changes():
     """And only then."""
-    said, answers = [], iter(["a socket", "a socket", "a bucket", None])
-    wait_until_ready("s3", lambda: next(answers), patience=5, check=lambda: None, tell=said.append)
-    assert said == ["s3: waiting for a socket", "s3: waiting for a bucket"]
+    reported, answers = [], iter(["a socket", "a socket", "a bucket", None])
+    wait_until_ready(
+        "s3",
+        lambda: next(answers),
+        timeout_s=5,
+        check=lambda: None,
+        report_progress=reported.append,
+    )
+    assert reported == ["s3: waiting for a socket", "s3: waiting for a bucket"]
 
 
-def test_waiting_ends_when_patience_does():
-    """With what was still missing."""
+def test_waiting_ends_after_the_timeout():
+    """The error says what was still missing."""
     with pytest.raises(Permanent, match="s3 did not answer within 0 s: still waiting for a socket"):
-        wait_until_ready("s3", lambda: "a socket", patience=0, check=lambda: None, tell=lambda _: None)
+        wait_until_ready(
+            "s3",
+            lambda: "a socket",
+            timeout_s=0,
+            check=lambda: None,
+            report_progress=lambda _: None,
+        )
