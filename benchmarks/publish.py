@@ -24,13 +24,12 @@ from benchmarks.snapshot import take
 from benchmarks.stores import adapters_of, client_of, stores, timed
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.domain.labels import DIGITS
-from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.records import Change, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection, whole_milliseconds
+from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter
-from mnist_ops.steps.assess import assess
 from mnist_ops.steps.publish import publish
 from mnist_ops.wiring import Adapters
 
@@ -87,8 +86,7 @@ def predicted(adapters: Adapters) -> tuple[str, str]:
             )
         header = ShardHeader("predictions", manifest_uri, 0, shard.records, {}, {}, labels=DIGITS.names)
         uri = shard.store(adapters.objects, manifest.generation, header)
-    budget = FailureBudget(share=1.0)
-    return uri, assess(manifest_uri, [uri], objects=adapters.objects, runs=adapters.runs, budget=budget)
+    return uri, Pipeline(adapters).assess(manifest_uri, [uri])
 
 
 def one_round(folder: Path, number: int) -> Round:
@@ -112,7 +110,7 @@ def one_round(folder: Path, number: int) -> Round:
                 raise RuntimeError("the copies differ")
 
     def write_step() -> None:
-        publish(*uris, records=step.records, objects=step.objects)
+        Pipeline(step).publish(*uris)
 
     # The updates that lie ready are the raw way's: collecting garbage among them is no cost of the step.
     gc.collect()

@@ -29,8 +29,8 @@ from benchmarks.setting import store_large_records
 from benchmarks.stores import adapters_of, client_of, stores, timed
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Selection, whole_milliseconds
+from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.parts import GZIP_LEVEL
-from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 from mnist_ops.wiring import Adapters
 
 RECORDS, MILLION, ROUNDS = 200_000, 1_000_000, 3
@@ -84,16 +84,7 @@ def _drain(batches: Iterable[object], scratch: Path) -> None:
 
 def take(adapters: Adapters, selection: Selection) -> str:
     """Take a snapshot of a run of its own; returns the manifest's URI."""
-    request = SnapshotRequest(
-        Generation(f"bench/{secrets.token_hex(4)}"), selection, secrets.token_hex(4), "lenet5"
-    )
-    return snapshot(
-        request,
-        records=adapters.records,
-        objects=adapters.objects,
-        runs=adapters.runs,
-        models=adapters.models,
-    )
+    return Pipeline(adapters).snapshot(Generation(f"bench/{secrets.token_hex(4)}"), selection)
 
 
 def process(folder: Path, database: str) -> Measurement:

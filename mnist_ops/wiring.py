@@ -1,20 +1,22 @@
-"""Clients and settings become adapters: the one place where they are put together."""
+"""Connections and settings become adapters: the one place where they are put together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_ops.adapters.http.fetcher import HttpImages
 from mnist_ops.adapters.image_router import ImageRouter
-from mnist_ops.adapters.mongo.connection import Mongo, mongo_client
+from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, mongo_client
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
+from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.settings import Settings, connection
@@ -26,18 +28,59 @@ if TYPE_CHECKING:
     from mnist_ops.vision.training.tracking import Tracker, Trackers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Adapters:
-    """Every port, wired to its real adapter."""
+    """Every port, connected to its real adapter the first time it is asked for.
+
+    Training asks for the object store alone, so a training machine needs no connection to MongoDB.
+
+    Attributes:
+        settings: bucket, database, collection and the rest.
+        mongo: connects to MongoDB.
+        s3: connects to S3.
+    """
 
     settings: Settings
-    s3_client: "S3Client"
-    records: MongoRecords
-    runs: MongoRuns
-    models: MongoModels
-    datasets: MongoDatasets
-    objects: S3Objects
-    garbage: S3GarbageStore
+    mongo: Callable[[], Mongo]
+    s3: Callable[[], "S3Client"]
+
+    @cached_property
+    def _database(self) -> MongoDatabase:
+        return self.mongo()[self.settings.mongo_database]
+
+    @cached_property
+    def _s3_client(self) -> "S3Client":
+        return self.s3()
+
+    @cached_property
+    def records(self) -> MongoRecords:
+        """The user's records."""
+        return MongoRecords(self._database[self.settings.mongo_collection], self.settings.fields)
+
+    @cached_property
+    def runs(self) -> MongoRuns:
+        """Commits and ledgers."""
+        return MongoRuns(self._database)
+
+    @cached_property
+    def models(self) -> MongoModels:
+        """Released models."""
+        return MongoModels(self._database)
+
+    @cached_property
+    def datasets(self) -> MongoDatasets:
+        """Built data sets."""
+        return MongoDatasets(self._database)
+
+    @cached_property
+    def objects(self) -> S3Objects:
+        """Where every object is stored."""
+        return S3Objects(self._s3_client, self.settings.s3_bucket, self.settings.s3_prefix)
+
+    @cached_property
+    def garbage(self) -> S3GarbageStore:
+        """Lists and deletes objects."""
+        return S3GarbageStore(self._s3_client, self.settings.s3_bucket, self.settings.s3_prefix)
 
     @contextmanager
     def images(self) -> Iterator[ImageRouter]:
@@ -50,7 +93,7 @@ class Adapters:
             allowed_hosts=settings.allowed_hosts,
             buckets=settings.image_buckets,
         )
-        with HttpImages(policy) as http, S3Images(self.s3_client, policy) as s3:
+        with HttpImages(policy) as http, S3Images(self._s3_client, policy) as s3:
             yield ImageRouter(http, s3)
 
     def load_classifier(self, folder: Path, digest: str) -> "Classifier":
@@ -60,32 +103,17 @@ class Adapters:
         return load_classifier(folder, digest, device=self.settings.device)
 
 
-def assemble(settings: Settings, mongo: Mongo, s3: "S3Client") -> Adapters:
-    """Put the adapters of one deployment together."""
-    database = mongo[settings.mongo_database]
-    return Adapters(
-        settings=settings,
-        s3_client=s3,
-        records=MongoRecords(database[settings.mongo_collection], settings.fields),
-        runs=MongoRuns(database),
-        models=MongoModels(database),
-        datasets=MongoDatasets(database),
-        objects=S3Objects(s3, settings.s3_bucket, settings.s3_prefix),
-        garbage=S3GarbageStore(s3, settings.s3_bucket, settings.s3_prefix),
-    )
-
-
 def adapters_of_environment(settings: Settings, environment: Mapping[str, str]) -> Adapters:
     """The adapters that the environment's connections, or the embedded stack's, lead to."""
-    local_dir: Path = settings.local_dir
-    mongo = mongo_client(connection("mongo_default", environment, local_dir))
-    return assemble(settings, mongo, s3_client(connection("aws_default", environment, local_dir)))
 
+    def named(name: str) -> Connection:
+        return connection(name, environment, settings.local_dir)
 
-def objects_of_environment(settings: Settings, environment: Mapping[str, str]) -> S3Objects:
-    """The object store alone, for what needs no database."""
-    client = s3_client(connection("aws_default", environment, settings.local_dir))
-    return S3Objects(client, settings.s3_bucket, settings.s3_prefix)
+    return Adapters(
+        settings,
+        mongo=lambda: mongo_client(named("mongo_default")),
+        s3=lambda: s3_client(named("aws_default")),
+    )
 
 
 def tracker_of(settings: Settings) -> "Trackers":

@@ -2,22 +2,20 @@
 
 import getpass
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import now
+from mnist_ops.cli.options import now, pipeline
 from mnist_ops.domain.champions import ChampionChange, Promotion
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
-from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.wiring import Adapters
+    from mnist_ops.pipeline import Ports
 
 app = typer.Typer(help="Released models, and which of them is in production.", no_args_is_help=True)
 
@@ -30,16 +28,10 @@ _RIGHT = frozenset({"version", "ECE", "digits"})
 _SHOWN_OF_CARD = ("architecture", "hyperparameters", "temperature", "dataset_digest")
 
 
-def _adapters() -> "Adapters":
-    from mnist_ops.wiring import adapters_of_environment
-
-    return adapters_of_environment(settings_of(os.environ), os.environ)
-
-
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """List all versions, oldest first; in JSON one object a line."""
-    adapters = _adapters()
+    adapters = pipeline().adapters
     name = adapters.settings.model_name
     history = adapters.models.history(name)
     registered = adapters.models.models(name)
@@ -55,7 +47,7 @@ def show(version: Version, as_json: Json = False) -> None:
     """Show a version: where it comes from, what it measured, and its history as champion."""
     from mnist_ops.steps.artifacts.bundles import read_card
 
-    adapters = _adapters()
+    adapters = pipeline().adapters
     model = _model(adapters, version)
     history = adapters.models.history(model.bundle.name)
     card = read_card(adapters.objects, model.bundle)
@@ -82,12 +74,9 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion; only with --force where the gate did not let it pass."""
-    from mnist_ops.steps.promote import promote_version
-
-    adapters = _adapters()
-    promotion = Promotion(now(), getpass.getuser(), why)
-    model = _model(adapters, version)
-    changed = promote_version(model, models=adapters.models, promotion=promotion, force=force)
+    steps = pipeline()
+    model = _model(steps.adapters, version)
+    changed = steps.promote_version(model, Promotion(now(), getpass.getuser(), why), force=force)
     word = "is the champion" if changed else "was the champion already"
     _told(model.bundle.name, version, word, as_json=as_json)
 
@@ -95,7 +84,7 @@ def promote(
 @app.command()
 def rollback(why: Why, as_json: Json = False) -> None:
     """Restore the champion before the present one; once more goes further back."""
-    adapters = _adapters()
+    adapters = pipeline().adapters
     promotion = Promotion(now(), getpass.getuser(), why)
     restored = adapters.models.rollback(adapters.settings.model_name, promotion)
     _told(restored.name, restored.version, "is the champion again", as_json=as_json)
@@ -106,7 +95,7 @@ def _told(name: str, version: int, word: str, *, as_json: bool) -> None:
     typer.echo(json.dumps(champion) if as_json else f"{name} {version} {word}")
 
 
-def _model(adapters: "Adapters", version: int) -> RegisteredModel:
+def _model(adapters: "Ports", version: int) -> RegisteredModel:
     name = adapters.settings.model_name
     models = {model.bundle.version: model for model in adapters.models.models(name)}
     if version not in models:

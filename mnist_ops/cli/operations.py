@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mnist_ops.cli.options import pipeline
 from mnist_ops.settings import settings_of
 
 
@@ -30,9 +31,7 @@ def ledgers(
     ] = False,
 ) -> None:
     """Print the ledgers of runs, oldest first, one JSON object a line."""
-    from mnist_ops.wiring import adapters_of_environment
-
-    for ledger in adapters_of_environment(settings_of(os.environ), os.environ).runs.ledgers(run):
+    for ledger in pipeline().adapters.runs.ledgers(run):
         typer.echo(in_words(ledger) if short else json.dumps(ledger, default=_text, sort_keys=True))
 
 
@@ -74,8 +73,8 @@ def release_hold(
 ) -> None:
     """Allow a held run to be published; then clear its task `assess`."""
     from mnist_ops.domain.keys import Generation
-    from mnist_ops.wiring import adapters_of_environment
 
-    runs = adapters_of_environment(settings_of(os.environ), os.environ).runs
-    runs.release_hold(Generation(run, generation), getpass.getuser(), why, datetime.now(UTC))
+    pipeline().adapters.runs.release_hold(
+        Generation(run, generation), getpass.getuser(), why, datetime.now(UTC)
+    )
     typer.echo(f"{run}/{generation} may be published: clear its task assess")

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 if TYPE_CHECKING:
+    from mnist_ops.pipeline import Pipeline
     from mnist_ops.vision.config.files import Written
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
@@ -32,6 +34,13 @@ Changes = Annotated[
 def now() -> datetime:
     """The wall clock (UTC), in the whole milliseconds that MongoDB can hold."""
     return whole_milliseconds(datetime.now(UTC))
+
+
+def pipeline() -> "Pipeline":
+    """The steps over the connections of the environment, or else of the embedded stack."""
+    from mnist_ops.pipeline import pipeline_of_environment
+
+    return pipeline_of_environment(os.environ)
 
 
 def raw_config(

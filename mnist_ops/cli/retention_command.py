@@ -1,14 +1,13 @@
 """`mnist-ops gc`: delete from the object store what nothing refers to."""
 
-import os
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.settings import settings_of
+from mnist_ops.cli.options import pipeline
 
 if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, ObjectTotals
@@ -31,20 +30,11 @@ def gc(
     What a ledger or a data set refers to stays. What belongs to a run that is not known to be finished
     stays until MNIST_OPS_RETENTION_GRACE_DAYS have passed.
     """
-    from mnist_ops.steps.collect_garbage import ReferenceIndex, collect_garbage
-    from mnist_ops.wiring import adapters_of_environment
-
-    adapters = adapters_of_environment(settings_of(os.environ), os.environ)
-    rule = adapters.settings.retention
+    steps = pipeline()
+    rule = steps.settings.retention
     if older_than is not None:
         rule = replace(rule, older_than=_age(older_than))
-    result = collect_garbage(
-        ReferenceIndex(adapters.objects, adapters.runs, adapters.datasets),
-        adapters.garbage,
-        rule=rule,
-        now=datetime.now(UTC),
-        delete=delete,
-    )
+    result = steps.collect_garbage(rule, delete=delete)
     for line in _lines(result, delete=delete):
         typer.echo(line)
     for key, message in result.failed.items():

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import Changes, ConfigName, raw_config
+from mnist_ops.cli.options import Changes, ConfigName, pipeline, raw_config
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mnist_ops.domain.ports import ObjectStore
-    from mnist_ops.settings import Settings
+    from mnist_ops.pipeline import Pipeline
     from mnist_ops.steps.choose import Choice
     from mnist_ops.vision.config.schema import TrainingConfig
 
@@ -36,13 +33,11 @@ def sweep(
     Run again after it was killed, it goes on where it was. Exits with 1 if a trial failed.
     """
     from mnist_ops.steps.choose import read_choice
-    from mnist_ops.wiring import objects_of_environment
 
     trials = raw_config(config, changes).trials()
-    settings = settings_of(os.environ)
-    objects = objects_of_environment(settings, os.environ)
-    uri = train_trials(dataset, objects, trials, settings)
-    choice = read_choice(objects, uri)
+    steps = pipeline()
+    uri = train_trials(steps, dataset, trials)
+    choice = read_choice(steps.adapters.objects, uri)
     if as_json:
         typer.echo(json.dumps({"sweep": uri, **asdict(choice)}, sort_keys=True))
     else:
@@ -50,22 +45,18 @@ def sweep(
     raise typer.Exit(1 if len(choice.trials) < len(trials) else 0)
 
 
-def train_trials(
-    dataset_uri: str, objects: "ObjectStore", trials: "Sequence[TrainingConfig]", settings: "Settings"
-) -> str:
+def train_trials(pipeline: "Pipeline", dataset: str, trials: "Sequence[TrainingConfig]") -> str:
     """Train some trials on a data set; returns the URI of their table. One that fails is left out.
 
     Args:
-        dataset_uri: the data set's manifest.
-        objects: where it lies.
+        pipeline: the steps.
+        dataset: the data set's manifest.
         trials: at least one.
-        settings: name the device, and where checkpoints lie.
 
     Raises:
         Permanent: all of them failed; why the first did.
     """
     from mnist_ops.cli.training_progress import train_with_progress
-    from mnist_ops.steps.choose import choose
     from mnist_ops.vision.config.sweep import differences
 
     trainings: list[str] = []
@@ -73,18 +64,16 @@ def train_trials(
     for number, (config, different) in enumerate(zip(trials, differences(trials), strict=True), start=1):
         _log.info("trial %d of %d: %s", number, len(trials), json.dumps(different))
         try:
-            trainings.append(train_with_progress(dataset_uri, objects, config, settings))
+            trainings.append(train_with_progress(pipeline, dataset, config))
         except Permanent as error:
             _log.error("trial %d failed: %s", number, error)
             failures.append(error)
     if not trainings:
         raise failures[0]
-    return choose(trainings, objects=objects)
+    return pipeline.choose(trainings)
 
 
-def best_training(
-    dataset_uri: str, objects: "ObjectStore", trials: "Sequence[TrainingConfig]", settings: "Settings"
-) -> str:
+def best_training(pipeline: "Pipeline", dataset: str, trials: "Sequence[TrainingConfig]") -> str:
     """Train some trials on a data set; returns the URI of the training that validates best.
 
     Raises:
@@ -94,10 +83,10 @@ def best_training(
     from mnist_ops.steps.choose import read_choice
 
     if len(trials) == 1:
-        return train_with_progress(dataset_uri, objects, trials[0], settings)
-    choice = read_choice(objects, train_trials(dataset_uri, objects, trials, settings))
+        return train_with_progress(pipeline, dataset, trials[0])
+    choice = read_choice(pipeline.adapters.objects, train_trials(pipeline, dataset, trials))
     if failed := len(trials) - len(choice.trials):
-        raise Permanent(f"{failed} of {len(trials)} trials failed: mend or remove them")
+        raise Permanent(f"{failed} of {len(trials)} trials failed: fix or remove them")
     return choice.winner
 
 

@@ -1,35 +1,22 @@
 """What is done with a finished training: `mnist-ops test` and `mnist-ops release`."""
 
+import getpass
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.settings import settings_of
+from mnist_ops.cli.options import pipeline
+from mnist_ops.domain.ports import ObjectStore
 
 if TYPE_CHECKING:
     from mnist_ops.steps.evaluate import Comparison
-    from mnist_ops.wiring import Adapters
 
 TrainingUri = Annotated[str, typer.Argument(help="The training's URI.", show_default=False)]
 Epoch = Annotated[
     int | None, typer.Option(min=1, help="Take this epoch's checkpoint instead of the weights kept.")
 ]
-
-
-def evaluated(adapters: "Adapters", training: str) -> str:
-    """Measure a training, and the champion, on the test fold; returns the URI of the evaluation."""
-    from mnist_ops.steps.evaluate import evaluate
-
-    return evaluate(
-        training,
-        objects=adapters.objects,
-        models=adapters.models,
-        model_name=adapters.settings.model_name,
-        load=adapters.load_classifier,
-    )
 
 
 def measure(
@@ -40,9 +27,10 @@ def measure(
     """Measure a training on the test fold, with the weights it kept or those of any epoch."""
     from mnist_ops.steps.evaluate import read_evaluation
 
-    adapters = _adapters()
-    uri = evaluated(adapters, _at(epoch, training, adapters))
-    comparison = read_evaluation(adapters.objects, uri)
+    steps = pipeline()
+    objects = steps.adapters.objects
+    uri = steps.evaluate(_at(epoch, training, objects))
+    comparison = read_evaluation(objects, uri)
     if as_json:
         measures = {fold: asdict(measured) for fold, measured in comparison.challenger.items()}
         named = {"training": comparison.training, "evaluation": uri, "temperature": comparison.temperature}
@@ -53,23 +41,16 @@ def measure(
 
 def release(training: TrainingUri, epoch: Epoch = None) -> None:
     """Release a training, with the weights it kept or those of any epoch, and promote it if it may be."""
-    from mnist_ops.cli.releases import release_evaluated
-
-    adapters = _adapters()
-    verdict = release_evaluated(adapters, evaluated(adapters, _at(epoch, training, adapters)))
-    typer.echo(json.dumps(verdict.document(), sort_keys=True))
-
-
-def _adapters() -> "Adapters":
-    from mnist_ops.wiring import adapters_of_environment
-
-    return adapters_of_environment(settings_of(os.environ), os.environ)
+    steps = pipeline()
+    evaluation = steps.evaluate(_at(epoch, training, steps.adapters.objects))
+    candidate = steps.release_and_promote(evaluation, getpass.getuser())
+    typer.echo(json.dumps(candidate.document(), sort_keys=True))
 
 
-def _at(epoch: int | None, training: str, adapters: "Adapters") -> str:
+def _at(epoch: int | None, training: str, objects: ObjectStore) -> str:
     from mnist_ops.steps.train import at_epoch
 
-    return training if epoch is None else at_epoch(training, epoch, objects=adapters.objects)
+    return training if epoch is None else at_epoch(training, epoch, objects=objects)
 
 
 def _lines(comparison: "Comparison") -> list[str]:

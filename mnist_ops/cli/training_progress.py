@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.settings import Settings
+from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.datasets import dataset_digest
-from mnist_ops.steps.train import train
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics
@@ -25,23 +23,21 @@ from mnist_ops.wiring import tracker_of
 _log = logging.getLogger(__name__)
 
 
-def train_with_progress(
-    dataset_uri: str, objects: ObjectStore, config: TrainingConfig, settings: Settings
-) -> str:
+def train_with_progress(pipeline: Pipeline, dataset: str, config: TrainingConfig) -> str:
     """Train on a data set; returns the training's URI.
 
     Args:
-        dataset_uri: the data set's manifest.
-        objects: the store that holds it.
+        pipeline: the steps.
+        dataset: the data set's manifest.
         config: the hyperparameters.
-        settings: the device, the trackers, and the folder of checkpoints.
     """
+    settings = pipeline.settings
     device, values = pick_device(settings.device), config.model_dump(mode="json")
     experiment = Experiment(
-        name=experiment_name(config.network, dataset_uri, values),
+        name=experiment_name(config.network, dataset, values),
         started_at=_now(),
         config=values,
-        dataset=dataset_digest(dataset_uri),
+        dataset=dataset_digest(dataset),
         device=device.type,
         environment=environment_of(device),
     )
@@ -49,14 +45,7 @@ def train_with_progress(
         _progress(config.epochs) as progress,
         tracked(tracker_of(settings), experiment, _now) as tracking,
     ):
-        return train(
-            dataset_uri,
-            objects=objects,
-            config=config,
-            device=device.type,
-            callback=TrainingCallbacks([progress, tracking]),
-            folder=settings.training_dir,
-        )
+        return pipeline.train(dataset, config, TrainingCallbacks([progress, tracking]))
 
 
 class TrainingBar(TrainingCallback):

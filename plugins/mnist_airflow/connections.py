@@ -1,4 +1,4 @@
-"""Airflow's connections become adapters, through the official providers' hooks."""
+"""Airflow's connections become the pipeline, through the official providers' hooks."""
 
 import json
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mnist_ops.pipeline import Pipeline
     from mnist_ops.settings import Settings
-    from mnist_ops.wiring import Adapters
 
 
 @contextmanager
-def adapters_of_connections(
+def pipeline_of_connections(
     settings: "Settings", mongo_conn_id: str, aws_conn_id: str
-) -> Iterator["Adapters"]:
-    """The adapters that two Airflow connections lead to.
+) -> Iterator["Pipeline"]:
+    """The steps over two Airflow connections, each looked up when a step first needs it.
 
     Args:
         settings: bucket, database, collection and the rest.
@@ -25,12 +25,17 @@ def adapters_of_connections(
     from airflow.providers.mongo.hooks.mongo import MongoHook
 
     from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
-    from mnist_ops.wiring import assemble
+    from mnist_ops.pipeline import Pipeline
+    from mnist_ops.wiring import Adapters
 
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
     with MongoHook(mongo_conn_id=mongo_conn_id) as mongo:
-        yield assemble(
-            settings, mongo.get_conn(), hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG))
+        yield Pipeline(
+            Adapters(
+                settings,
+                mongo=mongo.get_conn,
+                s3=lambda: hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG)),
+            )
         )
 
 

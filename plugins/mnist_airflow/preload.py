@@ -24,6 +24,7 @@ MODULES = (
     "mnist_ops.steps.publish",
     "mnist_ops.steps.reconcile",
     "mnist_ops.steps.snapshot",
+    "mnist_ops.pipeline",
     "mnist_ops.wiring",
 )
 

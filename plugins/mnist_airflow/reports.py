@@ -43,16 +43,16 @@ def read_report(version: int) -> bytes | None:
     Raises:
         MnistOpsError: it cannot be read, whatever the reason.
     """
-    from mnist_airflow.connections import adapters_of_connections
+    from mnist_airflow.connections import pipeline_of_connections
     from mnist_ops.domain.errors import MnistOpsError, Transient
     from mnist_ops.settings import Settings
 
     try:
         settings = Settings()
-        with adapters_of_connections(settings, "mongo_default", "aws_default") as adapters:
-            for model in adapters.models.models(settings.model_name):
+        with pipeline_of_connections(settings, "mongo_default", "aws_default") as pipeline:
+            for model in pipeline.adapters.models.models(settings.model_name):
                 if model.bundle.version == version:
-                    return adapters.objects.get_bytes(f"{model.bundle.uri}/{PAGE}")
+                    return pipeline.adapters.objects.get_bytes(f"{model.bundle.uri}/{PAGE}")
             return None
     except MnistOpsError:
         raise

@@ -135,8 +135,11 @@ preload()
 before = set(sys.modules)
 from mnist_airflow.operators import base, records
 from mnist_airflow import connections
-for module in (base, records, connections):
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
+from mnist_ops.pipeline import Pipeline
+names = "snapshot", "fetch", "classify", "assess", "publish", "reconcile"
+steps = [getattr(Pipeline, name) for name in names]
+for source in (base, records, connections, *steps):
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(source)))):
         if isinstance(node, ast.ImportFrom) and node.module:
             importlib.import_module(node.module)
 ours = {name for name in set(sys.modules) - before if name.startswith(("mnist_ops.", "airflow.providers."))}

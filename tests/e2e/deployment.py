@@ -15,7 +15,7 @@ from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.domain.keys import run_key
 from mnist_ops.local.layout import Layout
 from mnist_ops.settings import Settings, connection
-from mnist_ops.wiring import Adapters, assemble
+from mnist_ops.wiring import Adapters
 
 CLASSIFY, TRAIN = "classify_records", "train_lenet"
 TIMEOUT_S = 240.0
@@ -116,7 +116,11 @@ class Deployment:
         """The deployment of an embedded stack."""
         settings = Settings(local_dir=layout.root)
         with mongo_client(connection("mongo_default", {}, layout.root)) as client:
-            adapters = assemble(settings, client, s3_client(connection("aws_default", {}, layout.root)))
+            adapters = Adapters(
+                settings,
+                mongo=lambda: client,
+                s3=lambda: s3_client(connection("aws_default", {}, layout.root)),
+            )
             yield cls(airflow, adapters, client[settings.mongo_database][settings.mongo_collection])
 
     def documents(self) -> Documents:

@@ -141,7 +141,7 @@ def scheduled_again(woken: Stage, backfilled: Stage, website: Website) -> Stage:
 @pytest.fixture(scope="module")
 def promoted(scheduled_again: Stage) -> str:
     """A second model, trained on the same data with another seed, is champion; its digest."""
-    return promote_another(scheduled_again.deployment.adapters, MODEL, seed=1)
+    return promote_another(scheduled_again.deployment.adapters, seed=1)
 
 
 @pytest.fixture(scope="module")

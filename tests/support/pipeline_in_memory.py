@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from mnist_ops import pipeline as product
 from mnist_ops.adapters.memory.stores import (
     InMemoryDatasets,
     InMemoryImages,
@@ -16,27 +18,19 @@ from mnist_ops.adapters.memory.stores import (
 )
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.gate import Gate
-from mnist_ops.domain.keys import Generation, part_reference
+from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.manifest import Manifest
 from mnist_ops.domain.outcomes import FailureBudget, Ledger
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.local import sample_digits
-from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.shards import Row, open_shard
-from mnist_ops.steps.assess import assess
-from mnist_ops.steps.build_dataset import build_dataset
-from mnist_ops.steps.classify import Load, classify
-from mnist_ops.steps.evaluate import evaluate
-from mnist_ops.steps.fetch import fetch
-from mnist_ops.steps.promote import Verdict, promote_candidate
-from mnist_ops.steps.publish import publish
-from mnist_ops.steps.reconcile import reconcile
-from mnist_ops.steps.release import release
-from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
-from mnist_ops.steps.train import train
+from mnist_ops.steps.classify import Load
+from mnist_ops.steps.promote import Verdict
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
+from tests.support.doubles import Doubles
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CREATED = datetime(2026, 1, 30, 12, tzinfo=UTC)
@@ -84,11 +78,11 @@ def shard_rows(objects: InMemoryObjects, kind: str, uri: str) -> list[Row]:
 
 @dataclass
 class Pipeline:
-    """Every port, in memory, and the steps over them.
+    """The pipeline over the doubles of every port, with a clock and with steps that take all parts at once.
 
     Attributes:
         load: loads a bundle.
-        at: the selection time of the next run; moves on by an hour a run.
+        at: the time; moves on by an hour a run.
     """
 
     load: Load
@@ -99,7 +93,24 @@ class Pipeline:
     datasets: InMemoryDatasets = field(default_factory=InMemoryDatasets)
     images: InMemoryImages = field(default_factory=InMemoryImages)
     at: datetime = AT
-    _runs_so_far: int = 0
+
+    def adapters(self, settings: Settings) -> Doubles:
+        """The ports, with some settings."""
+        return Doubles(
+            settings=settings,
+            records=self.records,
+            objects=self.objects,
+            runs=self.runs,
+            models=self.models,
+            datasets=self.datasets,
+            fetcher=self.images,
+            load=self.load,
+        )
+
+    def steps(self, **settings: object) -> product.Pipeline:
+        """The product's own pipeline over these ports, with some settings, at the time `at`."""
+        chosen = Settings(device="cpu", records_per_part=1_000).model_copy(update=settings)
+        return product.Pipeline(self.adapters(chosen), now=lambda: self.at)
 
     def copy(self) -> "Pipeline":
         """A pipeline of its own with the same contents."""
@@ -119,76 +130,41 @@ class Pipeline:
 
     # --- steps
 
-    def request(self, run: str = "dag/run", generation: int = 0, **selection: object) -> SnapshotRequest:
-        """What a snapshot is asked for, by an attempt of its own."""
-        self._runs_so_far += 1
-        size = selection.pop("records_per_part", 1_000)
+    def snapshot(
+        self, run: str = "dag/run", generation: int = 0, records_per_part: int = 1_000, **selection: object
+    ) -> str:
+        """Take a snapshot; returns the manifest's URI."""
         policy = Reclassify(selection.pop("reclassify", "never"))
         values: dict[str, object] = {"at": self.at, "reclassify": policy, **selection}
-        return SnapshotRequest(
-            generation=Generation(run, generation),
-            selection=Selection(**values),
-            attempt=f"attempt-{self._runs_so_far}",
-            model_name=MODEL,
-            records_per_part=size,
-        )
-
-    def snapshot(self, run: str = "dag/run", generation: int = 0, **selection: object) -> str:
-        """Take a snapshot; returns the manifest's URI."""
-        return self.take(self.request(run, generation, **selection))
-
-    def take(self, request: SnapshotRequest) -> str:
-        """Take the snapshot that a request asks for."""
-        return snapshot(
-            request, records=self.records, objects=self.objects, runs=self.runs, models=self.models
-        )
+        steps = self.steps(records_per_part=records_per_part)
+        return steps.snapshot(Generation(run, generation), Selection(**values))
 
     def manifest(self, uri: str) -> Manifest:
         """A manifest, read."""
-        return read_manifest(self.objects, uri)
-
-    def parts(self, manifest: str) -> list[str]:
-        """References to the parts of a manifest."""
-        return [part_reference(manifest, part.number) for part in self.manifest(manifest).parts]
+        return self.steps().manifest(uri)
 
     def fetch(self, manifest: str, reuse: str | None = None) -> list[str]:
         """Fetch every part; returns the image shards."""
-        return [
-            fetch(
-                part,
-                records=self.records,
-                objects=self.objects,
-                images=self.images,
-                now=lambda: self.at,
-                reuse_dataset=reuse,
-            )
-            for part in self.parts(manifest)
-        ]
+        steps = self.steps()
+        return [steps.fetch(part, reuse_dataset=reuse) for part in steps.parts(manifest)]
 
     def classify(self, shards: Sequence[str], review_below: float = 0.9) -> list[str]:
         """Classify every image shard; returns the prediction shards."""
-        return [
-            classify(uri, objects=self.objects, load=self.load, review_below=review_below) for uri in shards
-        ]
+        return [self.steps(review_below=review_below).classify(uri) for uri in shards]
 
     def assess(self, manifest: str, predictions: Sequence[str], budget: FailureBudget | None = None) -> str:
         """Assess; returns the assessment."""
-        return assess(manifest, predictions, objects=self.objects, runs=self.runs, budget=budget)
+        budget = budget or FailureBudget()
+        steps = self.steps(failure_budget=budget.share, failure_budget_from=budget.minimum_records)
+        return steps.assess(manifest, predictions)
 
     def publish(self, predictions: Sequence[str], assessment: str) -> list[str]:
         """Publish every prediction shard; returns the outcome shards."""
-        return [publish(uri, assessment, records=self.records, objects=self.objects) for uri in predictions]
+        return [self.steps().publish(uri, assessment) for uri in predictions]
 
     def reconcile(self, manifest: str, outcomes: Sequence[str]) -> Ledger:
-        """Draw up the ledger."""
-        return reconcile(
-            manifest,
-            outcomes,
-            records=self.records,
-            objects=self.objects,
-            runs=self.runs,
-            now=lambda: self.at,
-        )
+        """Write the ledger."""
+        return self.steps().reconcile(manifest, outcomes)
 
     # --- several steps
 
@@ -221,35 +197,30 @@ class Pipeline:
     def dataset(self, run: str = "train/run", reuse: str | None = None, **selection: object) -> str:
         """A data set of all labelled records; returns its manifest's URI."""
         manifest = self.snapshot(run, labelled=True, **selection)
-        shards = self.fetch(manifest, reuse)
-        return build_dataset(
-            manifest, shards, records=self.records, objects=self.objects, datasets=self.datasets
-        )
+        return self.steps().build_dataset(manifest, self.fetch(manifest, reuse))
 
     def train(self, dataset: str, **config: object) -> str:
         """Train; returns the training's URI."""
-        chosen = TrainingConfig.model_validate(config)
-        return train(dataset, objects=self.objects, config=chosen, device="cpu")
+        with TemporaryDirectory() as folder:
+            steps = self.steps(training_dir=Path(folder))
+            return steps.train(dataset, TrainingConfig.model_validate(config))
 
     def evaluate(self, training: str) -> str:
         """Evaluate; returns the evaluation's URI."""
-        return evaluate(training, objects=self.objects, models=self.models, model_name=MODEL, load=self.load)
+        return self.steps().evaluate(training)
 
     def release(self, evaluation: str, gate: Gate = LENIENT) -> Verdict:
         """Register what was evaluated, as a candidate."""
-        return release(
-            evaluation,
-            objects=self.objects,
-            models=self.models,
-            model_name=MODEL,
-            gate=gate,
-            now=lambda: self.at,
+        steps = self.steps(
+            gate_significance=gate.significance,
+            gate_maximum_ece=gate.maximum_ece,
+            minimum_accuracy=gate.minimum_accuracy,
         )
+        return steps.release(evaluation)
 
     def promote(self, evaluation: str, gate: Gate = LENIENT) -> Verdict:
         """Release, and promote where the gate allows it."""
-        verdict = self.release(evaluation, gate)
-        return promote_candidate(verdict, models=self.models, who="the tests", at=self.at)
+        return self.steps().promote(self.release(evaluation, gate), who="the tests")
 
 
 @dataclass(frozen=True)
@@ -257,7 +228,7 @@ class Trained:
     """A pipeline that holds a training, and the URIs of what it made.
 
     Attributes:
-        pipeline: nobody changes it; tests take copies.
+        pipeline: is not changed; tests take copies.
         dataset: the data set's manifest.
         training: the training.
         evaluation: its evaluation, there being no champion.

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +17,11 @@ from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore, Ru
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.local import sample_digits
+from mnist_ops.pipeline import Pipeline
+from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.objects import read_manifest
-from mnist_ops.steps.assess import assess
-from mnist_ops.steps.build_dataset import build_dataset
-from mnist_ops.steps.classify import classify
-from mnist_ops.steps.fetch import fetch
-from mnist_ops.steps.publish import publish
-from mnist_ops.steps.reconcile import reconcile
-from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
 from mnist_ops.vision.inference.classifier import Predictions
+from tests.support.doubles import Doubles
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MODEL = "lenet5"
@@ -70,7 +65,6 @@ class SmallRuns:
     images: InMemoryImages = field(default_factory=InMemoryImages)
     models: InMemoryModels = field(default_factory=InMemoryModels)
     aside: ObjectStore | None = None
-    _attempts: int = 0
 
     def __post_init__(self) -> None:
         weights = b"seven"
@@ -88,54 +82,44 @@ class SmallRuns:
         self.images.images[url] = sample_digits.png(digits[number])
         return {"_id": number, "image_url": url, "created_at": datetime(2026, 1, 30, tzinfo=UTC), **other}
 
-    def snapshot(self, generation: Generation, records_per_part: int = 4, **selection: object) -> str:
-        """Take a snapshot by an attempt of its own; returns the manifest's URI."""
-        self._attempts += 1
-        request = SnapshotRequest(
-            generation=generation,
-            selection=Selection(AT, **selection),
-            attempt=f"attempt-{self._attempts}",
-            model_name=MODEL,
-            records_per_part=records_per_part,
-        )
-        return snapshot(
-            request, records=self.records, objects=self.objects, runs=self.runs, models=self.models
-        )
-
-    def fetch(self, manifest: str, reuse: str | None = None) -> list[str]:
-        """Fetch every part; returns the image shards."""
-        return [
-            fetch(
-                part_reference(manifest, part.number),
-                records=self.records,
-                objects=self.objects,
-                images=self.images,
-                # Unlike the bytes and, to the millisecond, the times, this is another in every attempt.
-                now=lambda: datetime.now(UTC),
-                reuse_dataset=reuse,
-            )
-            for part in read_manifest(self.aside or self.objects, manifest).parts
-        ]
-
-    def probabilities(self, images: Sequence[str]) -> list[str]:
-        """Classify every image shard; returns the prediction shards."""
-        return [classify(uri, objects=self.objects, load=_load) for uri in images]
-
-    def publish(self, manifest: str, predictions: Sequence[str]) -> list[str]:
-        """Assess and publish; returns the outcome shards."""
-        assessment = assess(manifest, predictions, objects=self.objects, runs=self.runs)
-        return [publish(uri, assessment, records=self.records, objects=self.objects) for uri in predictions]
-
-    def reconcile(self, manifest: str, outcomes: Sequence[str]) -> Ledger:
-        """Draw up the ledger."""
-        return reconcile(
-            manifest,
-            outcomes,
+    def steps(self, **settings: object) -> Pipeline:
+        """The product's own pipeline over these ports, with some settings."""
+        ports = Doubles(
+            settings=Settings().model_copy(update=settings),
             records=self.records,
             objects=self.objects,
             runs=self.runs,
-            now=lambda: datetime.now(UTC),
+            models=self.models,
+            datasets=self.datasets,
+            fetcher=self.images,
+            load=lambda folder, digest: Seven(),  # noqa: ARG005 (what `classify` asks for)
         )
+        # Unlike the bytes and, to the millisecond, the times, this is another in every attempt.
+        return Pipeline(ports, now=lambda: datetime.now(UTC))
+
+    def snapshot(self, generation: Generation, records_per_part: int = 4, **selection: object) -> str:
+        """Take a snapshot by an attempt of its own; returns the manifest's URI."""
+        return self.steps(records_per_part=records_per_part).snapshot(generation, Selection(AT, **selection))
+
+    def fetch(self, manifest: str, reuse: str | None = None) -> list[str]:
+        """Fetch every part; returns the image shards."""
+        parts = read_manifest(self.aside or self.objects, manifest).parts
+        references = [part_reference(manifest, part.number) for part in parts]
+        return [self.steps().fetch(part, reuse_dataset=reuse) for part in references]
+
+    def classify(self, images: Sequence[str]) -> list[str]:
+        """Classify every image shard; returns the prediction shards."""
+        return [self.steps().classify(uri) for uri in images]
+
+    def publish(self, manifest: str, predictions: Sequence[str]) -> list[str]:
+        """Assess and publish; returns the outcome shards."""
+        steps = self.steps()
+        assessment = steps.assess(manifest, predictions)
+        return [steps.publish(uri, assessment) for uri in predictions]
+
+    def reconcile(self, manifest: str, outcomes: Sequence[str]) -> Ledger:
+        """Write the ledger."""
+        return self.steps().reconcile(manifest, outcomes)
 
     def run(self, generation: Generation, **selection: object) -> Ledger:
         """The whole pipeline, once."""
@@ -145,14 +129,7 @@ class SmallRuns:
     def dataset(self, generation: Generation, reuse: str | None = None) -> str:
         """A data set of all labelled records; returns its manifest's URI."""
         manifest = self.snapshot(generation, labelled=True)
-        shards = self.fetch(manifest, reuse)
-        return build_dataset(
-            manifest, shards, records=self.records, objects=self.objects, datasets=self.datasets
-        )
+        return self.steps().build_dataset(manifest, self.fetch(manifest, reuse))
 
 
 EVERYTHING_AGAIN = {"reclassify": Reclassify.ALL}
-
-
-def _load(folder: Path, digest: str) -> Seven:  # noqa: ARG001 (what `classify` asks for)
-    return Seven()

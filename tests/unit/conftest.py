@@ -9,7 +9,15 @@ from pytest_socket import disable_socket, enable_socket
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
-from tests.support.pipeline_in_memory import MODEL, Loader, Pipeline, Trained, label_of, png_of, url_of
+from tests.support.pipeline_in_memory import (
+    MODEL,
+    Loader,
+    Pipeline,
+    Trained,
+    label_of,
+    png_of,
+    url_of,
+)
 
 DIGITS_LABELLED = 800
 

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from pymongo import MongoClient
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from mnist_ops.adapters.mongo.bson_documents import Document
@@ -11,6 +12,7 @@ from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 
 Mongo = MongoClient[Document]
+MongoDatabase = Database[Document]
 
 _PING_TIMEOUT_MS = 3_000
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mnist_ops.domain.keys import Generation
+    from mnist_ops.pipeline import Pipeline
     from mnist_ops.settings import Settings
-    from mnist_ops.wiring import Adapters
 
 
 def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation") -> list[str]:
@@ -117,12 +117,12 @@ class MnistOpsOperator(BaseOperator):
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
     @contextmanager
-    def wired(self) -> Iterator["Adapters"]:
-        """The adapters to call a step with; inside, errors become what Airflow makes of them."""
-        from mnist_airflow.connections import adapters_of_connections
+    def pipeline(self) -> Iterator["Pipeline"]:
+        """The steps, over this operator's connections; inside, permanent errors fail the task at once."""
+        from mnist_airflow.connections import pipeline_of_connections
 
         with (
             permanent_errors_fail(),
-            adapters_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id) as adapters,
+            pipeline_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id) as pipeline,
         ):
-            yield adapters
+            yield pipeline

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mnist_airflow.windows import Interval
+    from mnist_ops.domain.keys import Generation
     from mnist_ops.domain.selection import Selection
 
 
@@ -54,35 +55,16 @@ class SnapshotRecordsOperator(MnistOpsOperator):
         self.labelled = labelled
 
     def execute(self, context: "Context") -> list[str]:
-        """Take the snapshot, or adopt the one that stands for this generation."""
-        from mnist_ops.domain.keys import Generation, part_reference, run_key
-        from mnist_ops.steps.artifacts.objects import read_manifest
-        from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
-
-        with self.wired() as adapters:
+        """Take the snapshot, or adopt the one that this generation has."""
+        with self.pipeline() as pipeline:
             refuse_unknown_params(context)
             selection = self._selection(context)
             if self.preview:
-                count = adapters.records.count(selection)
+                count = pipeline.count(selection)
                 raise AirflowSkipException(f"preview: {count} records would be taken, nothing was written")
-            run = context["dag_run"]
-            request = SnapshotRequest(
-                generation=Generation(run_key(run.dag_id, run.run_id), run.clear_number),
-                selection=selection,
-                attempt=f"{run.clear_number}-{context['ti'].try_number}-{secrets.token_hex(4)}",
-                model_name=adapters.settings.model_name,
-                records_per_part=adapters.settings.records_per_part,
-            )
-            manifest_uri = snapshot(
-                request,
-                records=adapters.records,
-                objects=adapters.objects,
-                runs=adapters.runs,
-                models=adapters.models,
-            )
-            context["ti"].xcom_push("manifest", manifest_uri)
-            parts = read_manifest(adapters.objects, manifest_uri).parts
-            return [part_reference(manifest_uri, part.number) for part in parts]
+            manifest = pipeline.snapshot(_generation(context), selection, _attempt(context))
+            context["ti"].xcom_push("manifest", manifest)
+            return pipeline.parts(manifest)
 
     def _selection(self, context: "Context") -> "Selection":
         from mnist_airflow.windows import Request, RunFacts, moment_of, reclassify_of, selection_of_run
@@ -105,6 +87,18 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             limit=self.limit,
         )
         return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))
+
+
+def _generation(context: "Context") -> "Generation":
+    from mnist_ops.domain.keys import Generation, run_key
+
+    run = context["dag_run"]
+    return Generation(run_key(run.dag_id, run.run_id), run.clear_number)
+
+
+def _attempt(context: "Context") -> str:
+    """A new name for every try, that also tells which try it was."""
+    return f"{context['dag_run'].clear_number}-{context['ti'].try_number}-{secrets.token_hex(4)}"
 
 
 def _inferred(context: "Context", logical_date: datetime) -> "Interval":
@@ -135,17 +129,9 @@ class FetchImagesOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Fetch."""
-        from mnist_ops.steps.fetch import fetch
-
-        with self.wired() as adapters, adapters.images() as images:
-            return fetch(
-                self.part,
-                records=adapters.records,
-                objects=adapters.objects,
-                images=images,
-                now=lambda: datetime.now(UTC),
-                reuse_dataset=adapters.datasets.newest_dataset() if self.reuse_images else None,
-            )
+        with self.pipeline() as pipeline:
+            reuse = pipeline.adapters.datasets.newest_dataset() if self.reuse_images else None
+            return pipeline.fetch(self.part, reuse_dataset=reuse)
 
 
 class ClassifyImagesOperator(MnistOpsOperator):
@@ -164,20 +150,12 @@ class ClassifyImagesOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Classify."""
-        from mnist_ops.steps.classify import classify
-
-        with self.wired() as adapters:
-            return classify(
-                self.images,
-                objects=adapters.objects,
-                load=adapters.load_classifier,
-                review_below=adapters.settings.review_below,
-                threads=adapters.settings.threads,
-            )
+        with self.pipeline() as pipeline:
+            return pipeline.classify(self.images)
 
 
 class AssessRunOperator(MnistOpsOperator):
-    """Hold a run's failures against the failure budget.
+    """Compare a run's failures with the failure budget.
 
     Returns the prediction shards, to expand over once all parts are assessed (Airflow 3.3 cannot map
     over what a mapped task group returns); the assessment's URI is the XCom `assessment`.
@@ -197,20 +175,9 @@ class AssessRunOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> list[str]:
         """Assess."""
-        from mnist_ops.steps.artifacts.objects import read_manifest
-        from mnist_ops.steps.assess import assess
-
-        with self.wired() as adapters:
-            generation = read_manifest(adapters.objects, self.manifest).generation
-            shards = uris_of(self.predictions, generation)
-            assessment_uri = assess(
-                self.manifest,
-                shards,
-                objects=adapters.objects,
-                runs=adapters.runs,
-                budget=adapters.settings.budget,
-            )
-            context["ti"].xcom_push("assessment", assessment_uri)
+        with self.pipeline() as pipeline:
+            shards = uris_of(self.predictions, pipeline.manifest(self.manifest).generation)
+            context["ti"].xcom_push("assessment", pipeline.assess(self.manifest, shards))
             return shards
 
 
@@ -232,18 +199,14 @@ class PublishPredictionsOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Publish."""
-        from mnist_ops.steps.publish import publish
-
-        with self.wired() as adapters:
-            return publish(
-                self.predictions, self.assessment, records=adapters.records, objects=adapters.objects
-            )
+        with self.pipeline() as pipeline:
+            return pipeline.publish(self.predictions, self.assessment)
 
 
 class ReconcileRunOperator(MnistOpsOperator):
-    """Draw up the run's ledger; fail unless every record is accounted for. Returns the outcomes.
+    """Write the run's ledger; fail unless every record is accounted for. Returns the outcomes.
 
-    Give it the trigger rule ALL_DONE: it must run whatever became of the others.
+    Give it the trigger rule ALL_DONE: it must run regardless of the outcome of the others.
 
     Args:
         manifest: the snapshot's manifest; None when the snapshot failed or was a preview.
@@ -270,22 +233,11 @@ class ReconcileRunOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> dict[str, int]:  # noqa: ARG002
         """Reconcile."""
         from mnist_ops.domain.errors import Permanent
-        from mnist_ops.steps.artifacts.objects import read_manifest
-        from mnist_ops.steps.reconcile import reconcile
 
-        with self.wired() as adapters:
+        with self.pipeline() as pipeline:
             if self.preview:
                 raise AirflowSkipException("preview: nothing was written, so there is no ledger")
             if not self.manifest:
                 raise Permanent("the snapshot left no manifest: see the log of its task")
-            generation = read_manifest(adapters.objects, self.manifest).generation
-            ledger = reconcile(
-                self.manifest,
-                uris_of(self.outcomes, generation),
-                records=adapters.records,
-                objects=adapters.objects,
-                runs=adapters.runs,
-                now=lambda: datetime.now(UTC),
-                prices=adapters.settings.prices,
-            )
-            return dict(ledger.outcomes)
+            shards = uris_of(self.outcomes, pipeline.manifest(self.manifest).generation)
+            return dict(pipeline.reconcile(self.manifest, shards).outcomes)

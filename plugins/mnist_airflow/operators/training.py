@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,18 +50,9 @@ class BuildDatasetOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Build."""
-        from mnist_ops.steps.artifacts.objects import read_manifest
-        from mnist_ops.steps.build_dataset import build_dataset
-
-        with self.wired() as adapters:
-            generation = read_manifest(adapters.objects, self.manifest).generation
-            return build_dataset(
-                self.manifest,
-                uris_of(self.images, generation),
-                records=adapters.records,
-                objects=adapters.objects,
-                datasets=adapters.datasets,
-            )
+        with self.pipeline() as pipeline:
+            shards = uris_of(self.images, pipeline.manifest(self.manifest).generation)
+            return pipeline.build_dataset(self.manifest, shards)
 
 
 class PlanTrainingsOperator(MnistOpsOperator):
@@ -238,14 +228,12 @@ class ChooseTrainingOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:
         """Choose."""
-        from mnist_ops.steps.artifacts.objects import read_manifest
-        from mnist_ops.steps.choose import choose, read_choice
+        from mnist_ops.steps.choose import read_choice
 
-        with self.wired() as adapters:
-            generation = read_manifest(adapters.objects, self.manifest).generation
-            sweep = choose(uris_of(self.trainings, generation), objects=adapters.objects)
+        with self.pipeline() as pipeline:
+            sweep = pipeline.choose(uris_of(self.trainings, pipeline.manifest(self.manifest).generation))
             context["ti"].xcom_push("sweep", sweep)
-            return read_choice(adapters.objects, sweep).winner
+            return read_choice(pipeline.adapters.objects, sweep).winner
 
 
 class EvaluateModelOperator(MnistOpsOperator):
@@ -264,16 +252,8 @@ class EvaluateModelOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Evaluate."""
-        from mnist_ops.steps.evaluate import evaluate
-
-        with self.wired() as adapters:
-            return evaluate(
-                self.training,
-                objects=adapters.objects,
-                models=adapters.models,
-                model_name=adapters.settings.model_name,
-                load=adapters.load_classifier,
-            )
+        with self.pipeline() as pipeline:
+            return pipeline.evaluate(self.training)
 
 
 class ReleaseModelOperator(MnistOpsOperator):
@@ -293,18 +273,8 @@ class ReleaseModelOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> dict[str, object]:  # noqa: ARG002
         """Release."""
-        from mnist_ops.steps.release import release
-
-        with self.wired() as adapters:
-            verdict = release(
-                self.evaluation,
-                objects=adapters.objects,
-                models=adapters.models,
-                model_name=adapters.settings.model_name,
-                gate=adapters.settings.gate,
-                now=lambda: datetime.now(UTC),
-            )
-            return verdict.document()
+        with self.pipeline() as pipeline:
+            return pipeline.release(self.evaluation).document()
 
 
 class PromoteModelOperator(MnistOpsOperator):
@@ -334,18 +304,12 @@ class PromoteModelOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> dict[str, object]:
         """Promote."""
         from mnist_ops.domain.keys import run_key
-        from mnist_ops.steps.promote import Verdict, promote_candidate
+        from mnist_ops.steps.promote import Verdict
 
-        with self.wired() as adapters:
+        with self.pipeline() as pipeline:
             verdict, approval = Verdict.of(self.verdict), self.approval or {}
             person = (approval.get("responded_by_user") or {}).get("name")
             comment = (approval.get("params_input") or {}).get("comment")
-            run = context["dag_run"]
-            promoted = promote_candidate(
-                verdict,
-                models=adapters.models,
-                who=person or run_key(run.dag_id, run.run_id),
-                at=datetime.now(UTC),
-                why=f"{verdict.why}; {comment}" if comment else None,
-            )
-            return promoted.document()
+            who = person or run_key(context["dag_run"].dag_id, context["dag_run"].run_id)
+            why = f"{verdict.why}; {comment}" if comment else None
+            return pipeline.promote(verdict, who, why).document()

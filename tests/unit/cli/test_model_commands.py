@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from mnist_ops.cli import PERMANENT, main
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.settings import Settings
 from tests.support.pipeline_in_memory import AT, MODEL, Pipeline
 
 Run = Callable[..., tuple[int, str, str]]
@@ -43,11 +41,7 @@ def pipeline(released: Pipeline) -> Pipeline:
 @pytest.fixture
 def run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs `mnist-ops models …` over that pipeline; gives exit code, output and errors."""
-
-    def parts(settings: Settings, _environment: object) -> SimpleNamespace:
-        return SimpleNamespace(settings=settings, models=pipeline.models, objects=pipeline.objects)
-
-    monkeypatch.setattr(wiring, "adapters_of_environment", parts)
+    monkeypatch.setattr(wiring, "adapters_of_environment", lambda settings, _: pipeline.adapters(settings))
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -1,7 +1,7 @@
 """`mnist-ops gc` and `mnist-ops ledgers --short`, on stores in memory."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -13,6 +13,7 @@ from mnist_ops.cli.operations import in_words
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.retention import UnfinishedUpload
 from mnist_ops.settings import Settings
+from tests.support.doubles import Doubles
 from tests.support.small_runs import SmallRuns
 
 
@@ -35,10 +36,8 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sma
     runs.fetch(ledger.manifest)
     objects.uploads.append(UnfinishedUpload("snapshots/dag/run/x/part-00000.bson.gz", "1", objects.now()))
 
-    def adapters(settings: Settings, _: object) -> SimpleNamespace:
-        return SimpleNamespace(
-            settings=settings, objects=objects, runs=runs.runs, datasets=runs.datasets, garbage=objects
-        )
+    def adapters(settings: Settings, _: object) -> Doubles:
+        return replace(runs.steps().adapters, settings=settings)
 
     monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
     return runs

@@ -3,8 +3,7 @@
 import json
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,7 +13,7 @@ from mnist_ops.adapters.memory.stores import InMemoryImages
 from mnist_ops.cli import app
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.settings import Settings
-from mnist_ops.wiring import Adapters
+from tests.support.doubles import Doubles
 from tests.support.pipeline_in_memory import Pipeline, url_of
 
 
@@ -35,19 +34,6 @@ class Interrupting(InMemoryImages):
             yield outcome
 
 
-@dataclass(frozen=True)
-class InMemoryAdapters(Adapters):
-    """Every port's double."""
-
-    fetched: InMemoryImages
-    load_classifier: object = None
-
-    @contextmanager
-    def images(self) -> Iterator[InMemoryImages]:
-        """The images in memory."""
-        yield self.fetched
-
-
 @pytest.fixture
 def images(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Interrupting:
     """The images of ten records in parts of four; the command line is connected to them."""
@@ -56,19 +42,8 @@ def images(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Interrupting:
     images = Interrupting(pipeline.images.images)
     monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "4")
 
-    def adapters(settings: Settings, _: object) -> InMemoryAdapters:
-        return InMemoryAdapters(
-            settings=settings,
-            s3_client=None,  # type: ignore[arg-type]
-            records=pipeline.records,  # type: ignore[arg-type]
-            runs=pipeline.runs,  # type: ignore[arg-type]
-            models=pipeline.models,  # type: ignore[arg-type]
-            datasets=pipeline.datasets,  # type: ignore[arg-type]
-            objects=pipeline.objects,  # type: ignore[arg-type]
-            garbage=pipeline.objects,  # type: ignore[arg-type]
-            fetched=images,
-            load_classifier=pipeline.load,
-        )
+    def adapters(settings: Settings, _: object) -> Doubles:
+        return replace(pipeline.adapters(settings), fetcher=images)
 
     monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
     return images

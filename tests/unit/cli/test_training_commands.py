@@ -3,22 +3,17 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mnist_ops import wiring
-from mnist_ops.adapters.memory.stores import InMemoryImages
 from mnist_ops.cli import main
 from mnist_ops.cli.sweep_command import best_training
-from mnist_ops.settings import Settings
 from mnist_ops.steps.choose import read_choice
 from mnist_ops.steps.train import read_training
 from mnist_ops.vision.config.schema import TrainingConfig
-from mnist_ops.wiring import Adapters
 from tests.support.pipeline_in_memory import MODEL, Pipeline, Trained
 
 ROOT = Path(__file__).parents[3]
@@ -54,38 +49,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return run
 
 
-@dataclass(frozen=True)
-class InMemoryAdapters(Adapters):
-    """Every port's double."""
-
-    fetched: InMemoryImages
-
-    @contextmanager
-    def images(self) -> Iterator[InMemoryImages]:
-        """The images in memory."""
-        yield self.fetched
-
-
 @pytest.fixture
 def pipeline(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A data set and a training of it; the command line is connected to it."""
     pipeline = trained.pipeline.copy()
 
-    def adapters(settings: Settings, _: object) -> Adapters:
-        return InMemoryAdapters(
-            settings=settings,
-            s3_client=None,
-            records=pipeline.records,
-            runs=pipeline.runs,
-            models=pipeline.models,
-            datasets=pipeline.datasets,
-            objects=pipeline.objects,
-            garbage=pipeline.objects,
-            fetched=pipeline.images,
-        )
-
-    monkeypatch.setattr(wiring, "adapters_of_environment", adapters)
-    monkeypatch.setattr(wiring, "objects_of_environment", lambda *_: pipeline.objects)
+    monkeypatch.setattr(wiring, "adapters_of_environment", lambda settings, _: pipeline.adapters(settings))
     return pipeline
 
 
@@ -241,9 +210,9 @@ def test_run_train_goes_on_with_the_winner_of_its_sweep(run: Run, pipeline: Pipe
 
 def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Trained, tmp_path: Path) -> None:
     """There is nothing to choose."""
-    settings = Settings(training_dir=tmp_path, device="cpu", trackers=["sqlite"])
     config = TrainingConfig(epochs=1, batch_size=320)
-    uri = best_training(trained.dataset, pipeline.objects, [config], settings)
+    steps = pipeline.steps(training_dir=tmp_path, trackers=frozenset({"sqlite"}))
+    uri = best_training(steps, trained.dataset, [config])
     assert read_training(pipeline.objects, uri).model.config == config
     assert not [key for key in pipeline.objects.objects if "/sweep-" in key]
 

@@ -84,7 +84,9 @@ def test_duplicates_never_cross_folds(pipeline: Pipeline) -> None:
     assert all(len(fold) == 1 for fold in folds.values())
 
 
-def test_an_image_that_people_labelled_differently_is_quarantined_everywhere(pipeline: Pipeline) -> None:
+def test_an_image_that_people_labelled_differently_is_quarantined_everywhere(
+    pipeline: Pipeline,
+) -> None:
     """Nobody knows which of them is right; also across parts."""
     label(pipeline, 1, 0)
     label(pipeline, 2, 1)

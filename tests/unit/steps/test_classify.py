@@ -21,7 +21,15 @@ from mnist_ops.steps.artifacts.shards import Row, Shard, ShardWriter, open_shard
 from mnist_ops.steps.classify import classify
 from mnist_ops.vision.inference.classifier import Predictions
 from mnist_ops.vision.preprocessing.decode import decode_all
-from tests.support.pipeline_in_memory import MODEL, PROMOTION, Pipeline, label_of, png_of, shard_rows, url_of
+from tests.support.pipeline_in_memory import (
+    MODEL,
+    PROMOTION,
+    Pipeline,
+    label_of,
+    png_of,
+    shard_rows,
+    url_of,
+)
 
 
 class Counting:

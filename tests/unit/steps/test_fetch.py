@@ -209,7 +209,9 @@ def test_an_edited_url_is_fetched(trained: Trained) -> None:
     assert pipeline.images.fetched == [url_of("elsewhere")]
 
 
-def test_an_image_that_could_not_be_fetched_is_tried_again_by_the_next_data_set(pipeline: Pipeline) -> None:
+def test_an_image_that_could_not_be_fetched_is_tried_again_by_the_next_data_set(
+    pipeline: Pipeline,
+) -> None:
     """A server that was down once does not spoil the images of its URLs for ever."""
     for number in range(3):
         pipeline.add_digit(number, number, label="seven")

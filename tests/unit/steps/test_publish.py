@@ -514,7 +514,9 @@ def test_a_refused_write_is_quarantined_and_the_others_are_written(pipeline: Pip
     assert "code 121" in str(rows[named(2)]["detail"])
 
 
-def test_a_refused_record_carries_the_failure_and_is_not_selected_for_ever(pipeline: Pipeline) -> None:
+def test_a_refused_record_carries_the_failure_and_is_not_selected_for_ever(
+    pipeline: Pipeline,
+) -> None:
     """It is permanent until somebody mends the record."""
     pipeline.records = Refuses(1)
     pipeline.add_digit(1, 0)

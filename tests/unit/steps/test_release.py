@@ -192,7 +192,9 @@ def test_a_release_makes_a_candidate_and_no_champion(trained: Trained) -> None:
     assert pipeline.models.champion(MODEL) is None
 
 
-def test_what_the_gate_said_is_registered_with_the_model(refused: tuple[Pipeline, str, Verdict]) -> None:
+def test_what_the_gate_said_is_registered_with_the_model(
+    refused: tuple[Pipeline, str, Verdict],
+) -> None:
     """The verdict's numbers, of a model that passed and of one that was refused."""
     pipeline, _, verdict = refused
     passed, candidate = (model.decision for model in pipeline.models.models(MODEL))

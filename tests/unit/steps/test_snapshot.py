@@ -120,7 +120,9 @@ def test_a_value_of_every_bson_type_is_restored_byte_for_byte(pipeline: Pipeline
     assert restored(pipeline, pipeline.snapshot()) == [document]
 
 
-def test_every_type_together_and_every_type_as_id_is_restored_byte_for_byte(pipeline: Pipeline) -> None:
+def test_every_type_together_and_every_type_as_id_is_restored_byte_for_byte(
+    pipeline: Pipeline,
+) -> None:
     """A manifest names the first and the last record, whatever their ids are."""
     of_any_type = [value for name, value in EVERY_TYPE.items() if name not in ("array", "regex")]
     documents = [bson.encode({"_id": value, **EVERY_TYPE}) for value in of_any_type]

@@ -1,0 +1,310 @@
+"""The steps, bound to their ports once: operators, commands, tests and benchmarks call them here.
+
+A step's own function takes each port as an argument, so that a reader sees what it touches. Nobody should
+have to write those arguments twice: `Pipeline(adapters)` has a method for each step.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mnist_ops.domain.keys import Generation, part_reference
+from mnist_ops.domain.ports import (
+    DatasetRegistry,
+    GarbageStore,
+    ImageFetcher,
+    ModelRegistry,
+    ObjectStore,
+    RecordStore,
+    RegisteredModel,
+    RunStore,
+)
+from mnist_ops.domain.selection import Selection, whole_milliseconds
+from mnist_ops.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from mnist_ops.domain.champions import Promotion
+    from mnist_ops.domain.manifest import Manifest
+    from mnist_ops.domain.outcomes import Ledger
+    from mnist_ops.domain.retention import GcResult, Retention
+    from mnist_ops.steps.classify import Classifier
+    from mnist_ops.steps.promote import Verdict
+    from mnist_ops.vision.config.schema import TrainingConfig
+    from mnist_ops.vision.training.callbacks import TrainingCallback
+
+
+def utc_now() -> datetime:
+    """The wall clock (UTC), in the whole milliseconds that MongoDB can hold."""
+    return whole_milliseconds(datetime.now(UTC))
+
+
+class Ports(Protocol):
+    """What a pipeline needs: `mnist_ops.wiring.Adapters`, or in tests the doubles of every port."""
+
+    @property
+    def settings(self) -> Settings:
+        """What can be set."""
+
+    @property
+    def records(self) -> RecordStore:
+        """The user's records."""
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Where every object is stored."""
+
+    @property
+    def runs(self) -> RunStore:
+        """Commits and ledgers."""
+
+    @property
+    def models(self) -> ModelRegistry:
+        """Released models."""
+
+    @property
+    def datasets(self) -> DatasetRegistry:
+        """Built data sets."""
+
+    @property
+    def garbage(self) -> GarbageStore:
+        """Lists and deletes objects."""
+
+    def images(self) -> AbstractContextManager[ImageFetcher]:
+        """A fetcher of images."""
+
+    def load_classifier(self, folder: Path, digest: str) -> "Classifier":
+        """Load a bundle from a folder, verified by its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The steps of one deployment, in the order of the pipeline; each imports its step when it is called.
+
+    URIs go in and come out. Every method raises what its step raises: see `mnist_ops.domain.errors`.
+
+    Attributes:
+        adapters: every port.
+        now: the clock (UTC).
+    """
+
+    adapters: Ports
+    now: Callable[[], datetime] = utc_now
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the deployment."""
+        return self.adapters.settings
+
+    # Classifying records
+
+    def count(self, selection: Selection) -> int:
+        """How many records a snapshot would take now."""
+        return self.adapters.records.count(selection)
+
+    def snapshot(self, generation: Generation, selection: Selection, attempt: str | None = None) -> str:
+        """Take a snapshot, or adopt the one that the generation has; returns its manifest.
+
+        Args:
+            generation: whose snapshot it is.
+            selection: which records it takes.
+            attempt: names the attempt's folder; a new one for every call, by default a random one.
+        """
+        from mnist_ops.steps.snapshot import SnapshotRequest, snapshot
+
+        ports = self.adapters
+        request = SnapshotRequest(
+            generation=generation,
+            selection=selection,
+            attempt=attempt or secrets.token_hex(8),
+            model_name=self.settings.model_name,
+            records_per_part=self.settings.records_per_part,
+        )
+        return snapshot(
+            request, records=ports.records, objects=ports.objects, runs=ports.runs, models=ports.models
+        )
+
+    def manifest(self, uri: str) -> "Manifest":
+        """Read a snapshot's manifest."""
+        from mnist_ops.steps.artifacts.objects import read_manifest
+
+        return read_manifest(self.adapters.objects, uri)
+
+    def parts(self, manifest: str) -> list[str]:
+        """A reference to each part of a snapshot, in order."""
+        return [part_reference(manifest, part.number) for part in self.manifest(manifest).parts]
+
+    def fetch(
+        self, part: str, *, images: ImageFetcher | None = None, reuse_dataset: str | None = None
+    ) -> str:
+        """Fetch the images of a part; returns the image shard.
+
+        Args:
+            part: a reference to the part.
+            images: an open fetcher, to keep its connections for the next part; by default one of its own.
+            reuse_dataset: take images that this data set has for the same URL from there.
+        """
+        from mnist_ops.steps.fetch import fetch
+
+        ports = self.adapters
+        with ports.images() if images is None else nullcontext(images) as fetcher:
+            return fetch(
+                part,
+                records=ports.records,
+                objects=ports.objects,
+                images=fetcher,
+                now=self.now,
+                reuse_dataset=reuse_dataset,
+            )
+
+    def classify(self, images: str) -> str:
+        """Classify an image shard with the bundle that its snapshot pinned; returns the prediction shard."""
+        from mnist_ops.steps.classify import classify
+
+        return classify(
+            images,
+            objects=self.adapters.objects,
+            load=self.adapters.load_classifier,
+            review_below=self.settings.review_below,
+            threads=self.settings.threads,
+        )
+
+    def assess(self, manifest: str, predictions: Sequence[str]) -> str:
+        """Compare a run's failures with the failure budget; returns the assessment."""
+        from mnist_ops.steps.assess import assess
+
+        ports = self.adapters
+        return assess(
+            manifest, predictions, objects=ports.objects, runs=ports.runs, budget=self.settings.budget
+        )
+
+    def publish(self, predictions: str, assessment: str) -> str:
+        """Write a prediction shard into its records; returns the outcome shard."""
+        from mnist_ops.steps.publish import publish
+
+        ports = self.adapters
+        return publish(predictions, assessment, records=ports.records, objects=ports.objects)
+
+    def reconcile(self, manifest: str, outcomes: Sequence[str]) -> "Ledger":
+        """Write the ledger of a run; fails unless every selected record is accounted for."""
+        from mnist_ops.steps.reconcile import reconcile
+
+        ports = self.adapters
+        return reconcile(
+            manifest,
+            outcomes,
+            records=ports.records,
+            objects=ports.objects,
+            runs=ports.runs,
+            now=self.now,
+            prices=self.settings.prices,
+        )
+
+    # Training and releasing a model
+
+    def build_dataset(self, manifest: str, images: Sequence[str]) -> str:
+        """Build a data set from a labelled snapshot and its image shards; returns its manifest."""
+        from mnist_ops.steps.build_dataset import build_dataset
+
+        ports = self.adapters
+        return build_dataset(
+            manifest, images, records=ports.records, objects=ports.objects, datasets=ports.datasets
+        )
+
+    def dataset_report(self, dataset: str, config: "TrainingConfig") -> str:
+        """Count a data set's classes and rank the labels that are likely wrong; returns the report.
+
+        Args:
+            dataset: the data set's manifest.
+            config: of the classifiers that find the unlikely labels.
+        """
+        from mnist_ops.steps.dataset_report import dataset_report
+
+        return dataset_report(
+            dataset, objects=self.adapters.objects, config=config, device=self.settings.device
+        )
+
+    def train(
+        self, dataset: str, config: "TrainingConfig", callback: "TrainingCallback | None" = None
+    ) -> str:
+        """Train a network on a data set; returns the training. Needs no database."""
+        from mnist_ops.steps.train import train
+
+        return train(
+            dataset,
+            objects=self.adapters.objects,
+            config=config,
+            device=self.settings.device,
+            callback=callback,
+            folder=self.settings.training_dir,
+        )
+
+    def choose(self, trainings: Sequence[str]) -> str:
+        """Compare the trainings of a sweep on the validation fold; returns their table."""
+        from mnist_ops.steps.choose import choose
+
+        return choose(trainings, objects=self.adapters.objects)
+
+    def evaluate(self, training: str) -> str:
+        """Measure a training, and the champion, on the same test fold; returns the evaluation."""
+        from mnist_ops.steps.evaluate import evaluate
+
+        ports = self.adapters
+        return evaluate(
+            training,
+            objects=ports.objects,
+            models=ports.models,
+            model_name=self.settings.model_name,
+            load=ports.load_classifier,
+        )
+
+    def release(self, evaluation: str) -> "Verdict":
+        """Make a bundle of an evaluated training and register it, with what the gate says of it."""
+        from mnist_ops.steps.release import release
+
+        ports = self.adapters
+        return release(
+            evaluation,
+            objects=ports.objects,
+            models=ports.models,
+            model_name=self.settings.model_name,
+            gate=self.settings.gate,
+            now=self.now,
+        )
+
+    def promote(self, candidate: "Verdict", who: str, why: str | None = None) -> "Verdict":
+        """Make a released model the champion, if the gate allows it."""
+        from mnist_ops.steps.promote import promote_candidate
+
+        return promote_candidate(candidate, models=self.adapters.models, who=who, at=self.now(), why=why)
+
+    def release_and_promote(self, evaluation: str, who: str) -> "Verdict":
+        """Release, and promote unless the settings ask for a person's approval."""
+        candidate = self.release(evaluation)
+        return candidate if self.settings.require_approval else self.promote(candidate, who)
+
+    def promote_version(self, model: RegisteredModel, promotion: "Promotion", *, force: bool = False) -> bool:
+        """Make a registered version the champion; False if it was already."""
+        from mnist_ops.steps.promote import promote_version
+
+        return promote_version(model, models=self.adapters.models, promotion=promotion, force=force)
+
+    # Maintenance
+
+    def collect_garbage(self, rule: "Retention", *, delete: bool) -> "GcResult":
+        """Find the objects that nothing refers to; delete them if asked to."""
+        from mnist_ops.steps.collect_garbage import ReferenceIndex, collect_garbage
+
+        ports = self.adapters
+        references = ReferenceIndex(ports.objects, ports.runs, ports.datasets)
+        return collect_garbage(references, ports.garbage, rule=rule, now=self.now(), delete=delete)
+
+
+def pipeline_of_environment(environment: Mapping[str, str]) -> Pipeline:
+    """The pipeline over the connections that the environment, or else the embedded stack, names."""
+    from mnist_ops.wiring import adapters_of_environment
+
+    return Pipeline(adapters_of_environment(settings_of(environment), environment))

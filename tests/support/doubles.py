@@ -1,0 +1,65 @@
+"""Every port of a pipeline, in memory unless a test gives another."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnist_ops.adapters.memory.stores import (
+    InMemoryDatasets,
+    InMemoryImages,
+    InMemoryModels,
+    InMemoryObjects,
+    InMemoryRecords,
+    InMemoryRuns,
+)
+from mnist_ops.domain.ports import (
+    DatasetRegistry,
+    GarbageStore,
+    ImageFetcher,
+    ModelRegistry,
+    ObjectStore,
+    RecordStore,
+    RunStore,
+)
+from mnist_ops.settings import Settings
+from mnist_ops.steps.classify import Classifier, Load
+
+
+def _refuse(folder: Path, digest: str) -> Classifier:
+    raise AssertionError(f"nothing should load a bundle, and {digest} is loaded from {folder}")
+
+
+@dataclass(frozen=True)
+class Doubles:
+    """Implements `mnist_ops.pipeline.Ports`.
+
+    Attributes:
+        settings: of the deployment.
+        fetcher: has the images behind the records' URLs.
+        load: loads a bundle.
+        garbage: lists and deletes objects; by default the object store in memory does.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    records: RecordStore = field(default_factory=InMemoryRecords)
+    objects: ObjectStore = field(default_factory=InMemoryObjects)
+    runs: RunStore = field(default_factory=InMemoryRuns)
+    models: ModelRegistry = field(default_factory=InMemoryModels)
+    datasets: DatasetRegistry = field(default_factory=InMemoryDatasets)
+    fetcher: ImageFetcher = field(default_factory=InMemoryImages)
+    load: Load = _refuse
+    garbage: GarbageStore | None = None
+
+    def __post_init__(self) -> None:
+        if self.garbage is None:
+            object.__setattr__(self, "garbage", self.objects)
+
+    @contextmanager
+    def images(self) -> Iterator[ImageFetcher]:
+        """The images."""
+        yield self.fetcher
+
+    def load_classifier(self, folder: Path, digest: str) -> Classifier:
+        """Load a bundle."""
+        return self.load(folder, digest)
