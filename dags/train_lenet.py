@@ -150,10 +150,10 @@ def train_lenet() -> None:
     )
     # The machine is stopped before anybody is asked: people take their time.
     approval = ApprovePromotionOperator(
-        task_id="approve", verdict=release.output, required="{{ params.require_approval }}"
+        task_id="approve", gate_result=release.output, required="{{ params.require_approval }}"
     )
     PromoteModelOperator(
-        task_id="promote", verdict=release.output, approval=approval.output, outlets=[MODEL_PROMOTED]
+        task_id="promote", gate_result=release.output, approval=approval.output, outlets=[MODEL_PROMOTED]
     )
     plan >> snapshot
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
     from mnist_ops.steps.classify import Classifier
-    from mnist_ops.steps.promote import Verdict
+    from mnist_ops.steps.promote import GateResult
     from mnist_ops.vision.config.schema import TrainingConfig
     from mnist_ops.vision.training.callbacks import TrainingCallback
 
@@ -261,7 +261,7 @@ class Pipeline:
             load=ports.load_classifier,
         )
 
-    def release(self, evaluation: str) -> "Verdict":
+    def release(self, evaluation: str) -> "GateResult":
         """Make a bundle of an evaluated training and register it, with what the gate says of it."""
         from mnist_ops.steps.release import release
 
@@ -275,13 +275,13 @@ class Pipeline:
             now=self.now,
         )
 
-    def promote(self, candidate: "Verdict", who: str, why: str | None = None) -> "Verdict":
+    def promote(self, gate_result: "GateResult", who: str, why: str | None = None) -> "GateResult":
         """Make a released model the champion, if the gate allows it."""
         from mnist_ops.steps.promote import promote_candidate
 
-        return promote_candidate(candidate, models=self.adapters.models, who=who, at=self.now(), why=why)
+        return promote_candidate(gate_result, models=self.adapters.models, who=who, at=self.now(), why=why)
 
-    def release_and_promote(self, evaluation: str, who: str) -> "Verdict":
+    def release_and_promote(self, evaluation: str, who: str) -> "GateResult":
         """Release, and promote unless the settings ask for a person's approval."""
         candidate = self.release(evaluation)
         return candidate if self.settings.require_approval else self.promote(candidate, who)

@@ -142,7 +142,7 @@ def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> No
 
 @app.command()
 def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
-    """Release a model and promote it if it may be; prints the version and the verdict."""
+    """Release a model and promote it if it may be; prints the version and the gate's result."""
     candidate = pipeline().release_and_promote(evaluation, getpass.getuser())
     became = "champion" if candidate.promoted else "candidate"
     typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {became}, {candidate.why}")

@@ -1,4 +1,4 @@
-"""Promote: a released candidate becomes the champion, by the gate's word or by a person's."""
+"""Promote: a released candidate becomes the champion, because the gate or a person decided so."""
 
 import logging
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gate said of a released model, and what came of it.
+class GateResult:
+    """The gate's decision about a released model, and whether the model was promoted.
 
     Attributes:
         bundle: as registered.
         promote: whether it may become champion.
-        promoted: whether it was made champion; a release alone never does that.
-        why: one line for people, with the numbers that decided.
+        promoted: whether it was made champion; releasing a model never does that.
+        why: one line for people, with the numbers that the decision depends on.
         champion: the bundle it was compared with; None where there was none.
         p_value: of McNemar's exact test; None without a champion.
-        disagreements: the test digits that one of the two alone got right; None without a champion.
+        disagreements: the test digits that only one of the two got right; None without a champion.
     """
 
     bundle: BundleRef
@@ -43,78 +43,77 @@ class Verdict:
         return asdict(self)
 
     @classmethod
-    def of(cls, document: Mapping[str, object]) -> "Verdict":
+    def of(cls, document: Mapping[str, object]) -> "GateResult":
         """Read what `document` gave.
 
         Raises:
-            Permanent: it is no verdict.
+            Permanent: it is not a gate result.
         """
         try:
-            return _VERDICT.validate_python(document)
+            return _GATE_RESULT.validate_python(document)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, problem["loc"]))
-            raise Permanent(f"not a verdict ({where}: {problem['msg']})") from error
+            raise Permanent(f"not a gate result ({where}: {problem['msg']})") from error
 
 
-_VERDICT = TypeAdapter(Verdict)
+_GATE_RESULT = TypeAdapter(GateResult)
 
 
 def promote_candidate(
-    verdict: Verdict, *, models: ModelRegistry, who: str, at: datetime, why: str | None = None
-) -> Verdict:
-    """Make a released model the champion where the gate allows it; repeating it changes nothing.
+    gate_result: GateResult, *, models: ModelRegistry, who: str, at: datetime, why: str | None = None
+) -> GateResult:
+    """Make a released model the champion if the gate allows it; repeating it changes nothing.
 
     Args:
-        verdict: of its release.
+        gate_result: what its release returned.
         models: the registry.
-        who: who promotes it: a person, or the run that does.
+        who: who promotes it: a person or a run.
         at: when (UTC).
-        why: what to note beside it; None for the verdict's reason.
+        why: the reason to record; None for the gate's reason.
 
     Returns:
-        The verdict, with what came of it. One that the gate refused comes back as it is.
+        The gate's result with `promoted` set; unchanged if the gate refused the model.
 
     Raises:
-        Permanent: the champion is another one than it was compared with, or this one was rolled back.
+        Permanent: the champion is not the one that the model was compared with, or the model was rolled back.
     """
-    bundle = verdict.bundle
-    if not verdict.promote:
-        _log.info("%s %d stays a candidate: %s", bundle.name, bundle.version, verdict.why)
-        return verdict
+    bundle = gate_result.bundle
+    if not gate_result.promote:
+        _log.info("%s %d stays a candidate: %s", bundle.name, bundle.version, gate_result.why)
+        return gate_result
     rollback = rolled_back(bundle, models.history(bundle.name))
     if rollback is not None:
         raise Permanent(
             f"{bundle.name} {bundle.version} was rolled back by {rollback.promotion.who}: "
             f"{rollback.promotion.why}; only a person may promote it again (`mnist-ops models promote`)"
         )
-    if not models.promote(bundle, verdict.champion, Promotion(at, who, why or verdict.why)):
+    if not models.promote(bundle, gate_result.champion, Promotion(at, who, why or gate_result.why)):
         raise Permanent(
             f"{bundle.name}: the champion has changed since version {bundle.version} was compared with it; "
-            "clear `evaluate`, so that the two are compared anew"
+            "clear `evaluate`, so that the two are compared again"
         )
-    _log.info("%s %d is the champion: %s", bundle.name, bundle.version, verdict.why)
-    return replace(verdict, promoted=True)
+    _log.info("%s %d is the champion: %s", bundle.name, bundle.version, gate_result.why)
+    return replace(gate_result, promoted=True)
 
 
 def promote_version(
     model: RegisteredModel, *, models: ModelRegistry, promotion: Promotion, force: bool = False
 ) -> bool:
-    """Make a registered model the champion because a person says so.
+    """Make a registered model the champion because a person decided so.
 
     Args:
         model: the version.
         models: the registry.
         promotion: who, when and why.
-        force: promote it although the gate refused it, was never asked, or compared it with another
-            champion than the one it would replace.
+        force: promote it even if the gate refused it, never decided about it, or compared it with a champion
+            that is no longer in production.
 
     Returns:
-        Whether that changed anything: False where it was the champion already.
+        False if it was the champion already, else True.
 
     Raises:
-        Permanent: the gate refused it, was never asked, or compared it with another champion, and nobody
-            forces it.
+        Permanent: without `force`, where `force` would be needed.
         Transient: somebody else changed the champion at the same moment.
     """
     bundle, decision = model.bundle, model.decision
@@ -123,16 +122,16 @@ def promote_version(
         return False
     objection = None if force else _objection(decision, champion)
     if objection is not None:
-        raise Permanent(f"{bundle.name} {bundle.version}: {objection}; --force promotes it all the same")
+        raise Permanent(f"{bundle.name} {bundle.version}: {objection}; --force promotes it anyway")
     if not models.promote(bundle, champion, promotion):
-        raise Transient(f"{bundle.name}: the champion was changed at the same moment; look again")
+        raise Transient(f"{bundle.name}: the champion was changed at the same moment; try again")
     return True
 
 
 def _objection(decision: Decision | None, champion: BundleRef | None) -> str | None:
-    """What speaks against replacing this champion by the gate's word; None where nothing does."""
+    """Why the gate's decision does not allow replacing this champion; None if it does."""
     if decision is None:
-        return "the gate was never asked about it"
+        return "the gate never decided about it"
     if not decision.promote:
         return decision.why
     if decision.holds_against(champion):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from mnist_ops.domain.gate import Gate, Score, judge
+from mnist_ops.domain.gate import Gate, Score, decide
 from mnist_ops.domain.keys import bundle_prefix
 from mnist_ops.domain.labels import LabelTable
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
@@ -16,7 +16,7 @@ from mnist_ops.steps.artifacts.bundles import upload_bundle
 from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold
 from mnist_ops.steps.evaluate import Comparison, read_evaluation
 from mnist_ops.steps.model_report import report_bundle
-from mnist_ops.steps.promote import Verdict
+from mnist_ops.steps.promote import GateResult
 from mnist_ops.steps.train import Training, read_training, training_digest
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import Evaluation
@@ -34,10 +34,10 @@ def release(
     model_name: str,
     gate: Gate,
     now: Callable[[], datetime],
-) -> Verdict:
+) -> GateResult:
     """Make the bundle of a measured training, and register it as a candidate with the gate's decision.
 
-    It never changes the champion: `promote_candidate` does, where the verdict allows it. Repeating a
+    It never changes the champion: `promote_candidate` does, where the result allows it. Repeating a
     release changes nothing; one of another evaluation, or with another gate, replaces the decision.
 
     Args:
@@ -61,13 +61,13 @@ def release(
     if champion is not None and champion.version == version:
         # Measured against itself it is tied, which says nothing about it: its decision stays.
         standing = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now())).bundle
-        return Verdict(standing, promote=False, promoted=False, why="it is the champion already")
+        return GateResult(standing, promote=False, promoted=False, why="it is the champion already")
     theirs = _score(comparison.champion_test) if comparison.champion_test else None
-    decision = judge(_score(test), theirs, comparison.disagreements, gate)
+    decision = decide(_score(test), theirs, comparison.disagreements, gate)
     decision = replace(decision, compared_with=champion)
     registered = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now(), decision))
     _log.info("%s %d: %s", model_name, version, decision.why)
-    return Verdict(
+    return GateResult(
         bundle=registered.bundle,
         promote=decision.promote,
         promoted=False,

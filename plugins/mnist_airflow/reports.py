@@ -72,8 +72,8 @@ class ReportLink(BaseOperatorLink):
 
         from mnist_ops.settings import Settings
 
-        verdict = ti_key.xcom_pull(task_ids=ti_key.task_id)
-        if not verdict or verdict["bundle"]["name"] != Settings().model_name:
+        gate_result = ti_key.xcom_pull(task_ids=ti_key.task_id)
+        if not gate_result or gate_result["bundle"]["name"] != Settings().model_name:
             return ""
         base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-        return f"{base}{URL_PREFIX}/{verdict['bundle']['version']}"
+        return f"{base}{URL_PREFIX}/{gate_result['bundle']['version']}"

@@ -23,22 +23,22 @@ from sqlalchemy import select
 
 from mnist_airflow.operators import ApprovePromotionOperator, PromoteModelOperator
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.promote import Verdict
+from mnist_ops.steps.promote import GateResult
 
 WHY = "better than the champion: accuracy 0.9930, McNemar's exact p = 0.0012; ECE 0.0021 within 0.02"
 
 
-def verdict(name: str, *, promote: bool = True) -> dict[str, object]:
+def gate_result(name: str, *, promote: bool = True) -> dict[str, object]:
     """What a release returned: a candidate that was compared with no champion."""
     bundle = BundleRef(name, 1, f"s3://mnist-ops/models/{name}/000001-00", f"sha256:{'0' * 64}")
-    return Verdict(bundle, promote=promote, promoted=False, why=WHY).document()
+    return GateResult(bundle, promote=promote, promoted=False, why=WHY).document()
 
 
 def approval_dag(dag_id: str, released: Mapping[str, object], *, required: bool) -> DAG:
     """The end of train_lenet: approve, then promote."""
     with DAG(dag_id, schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC)) as dag:
-        approval = ApprovePromotionOperator(task_id="approve", verdict=released, required=required)
-        PromoteModelOperator(task_id="promote", verdict=released, approval=approval.output)
+        approval = ApprovePromotionOperator(task_id="approve", gate_result=released, required=required)
+        PromoteModelOperator(task_id="promote", gate_result=released, approval=approval.output)
     DagBundlesManager().sync_bundles_to_db()
     with create_session() as session:
         lazy = LazyDeserializedDAG.from_dag(dag)
@@ -88,7 +88,7 @@ def champion(deployment, name: str) -> Mapping[str, Any] | None:
 def approved(airflow, run_any) -> tuple[Any, dict[str, Any]]:
     """A promotion that vera approved, and what she was asked."""
     assert airflow
-    dag = approval_dag("approved", verdict("approved"), required=True)
+    dag = approval_dag("approved", gate_result("approved"), required=True)
     with answered("approved", "Approve", "looked at the worst digits") as asked:
         run = run_any(dag, {})
     return run, asked
@@ -118,7 +118,7 @@ def test_the_registry_keeps_who_approved_it_and_why(deployment, approved) -> Non
 
 def test_a_rejected_model_stays_a_candidate(deployment, run_any) -> None:
     """Nobody is alarmed: an answer is an answer."""
-    dag = approval_dag("rejected", verdict("rejected"), required=True)
+    dag = approval_dag("rejected", gate_result("rejected"), required=True)
     with answered("rejected", "Reject"):
         run = run_any(dag, {})
     assert run.tasks == {"approve": "success", "promote": "skipped"}
@@ -128,7 +128,7 @@ def test_a_rejected_model_stays_a_candidate(deployment, run_any) -> None:
 
 def test_where_nobody_wants_to_be_asked_nobody_is(deployment, run_any) -> None:
     """The registry names the run."""
-    run = run_any(approval_dag("unasked", verdict("unasked"), required=False), {})
+    run = run_any(approval_dag("unasked", gate_result("unasked"), required=False), {})
     assert run.tasks == {"approve": "success", "promote": "success"}
     assert champion(deployment, "unasked")["history"][0]["who"].startswith("unasked/")
 
@@ -136,7 +136,7 @@ def test_where_nobody_wants_to_be_asked_nobody_is(deployment, run_any) -> None:
 def test_a_setting_asks_whatever_the_form_says(run_any, monkeypatch) -> None:
     """For deployments where no run may promote by itself."""
     monkeypatch.setenv("MNIST_OPS_REQUIRE_APPROVAL", "true")
-    dag = approval_dag("asked_by_setting", verdict("asked_by_setting"), required=False)
+    dag = approval_dag("asked_by_setting", gate_result("asked_by_setting"), required=False)
     with answered("asked_by_setting", "Reject") as asked:
         run = run_any(dag, {})
     assert asked
@@ -145,7 +145,7 @@ def test_a_setting_asks_whatever_the_form_says(run_any, monkeypatch) -> None:
 
 def test_what_the_gate_refused_is_put_to_nobody(deployment, run_any) -> None:
     """It is skipped with the numbers."""
-    refused = verdict("refused_by_gate", promote=False)
+    refused = gate_result("refused_by_gate", promote=False)
     run = run_any(approval_dag("refused_by_gate", refused, required=True), {})
     assert run.tasks == {"approve": "skipped", "promote": "skipped"}
     assert f"refused_by_gate 1 stays a candidate: {WHY}" in run.log

@@ -124,10 +124,10 @@ def test_train_lenet_uses_every_labelled_record(deployment, trained) -> None:
 
 def test_train_lenet_releases_the_first_champion(deployment, trained) -> None:
     """The registry in MongoDB says what the task returned."""
-    verdict = trained.xcoms["promote", "return_value"]
+    result = trained.xcoms["promote", "return_value"]
     champion = deployment.database["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
-    assert verdict["promoted"] is True
-    assert {name: champion[name] for name in ("name", "version", "uri", "digest")} == verdict["bundle"]
+    assert result["promoted"] is True
+    assert {name: champion[name] for name in ("name", "version", "uri", "digest")} == result["bundle"]
 
 
 def test_train_lenet_leaves_a_whole_bundle(deployment, trained) -> None:

@@ -145,7 +145,7 @@ def released(deployment, execute) -> Released:
     training = execute(TrainModelOperator, dataset=dataset.value, config=config)
     evaluation = execute(EvaluateModelOperator, training=training.value)
     release = execute(ReleaseModelOperator, evaluation=evaluation.value)
-    promotion = execute(PromoteModelOperator, verdict=release.value)
+    promotion = execute(PromoteModelOperator, gate_result=release.value)
     return Released(snapshot, fetched, dataset, training, evaluation, release, promotion)
 
 
@@ -209,7 +209,7 @@ def test_evaluating_again_measures_the_champion_on_the_same_fold(deployment, exe
     assert measured["champion_test"]["samples"] == measured["challenger"]["test"]["samples"]
 
 
-def test_releasing_returns_the_bundle_and_the_verdict(deployment, released) -> None:
+def test_releasing_returns_the_bundle_and_the_gate_result(deployment, released) -> None:
     """In words and numbers; it is a candidate as yet."""
     assert released.release.state == "success"
     assert (released.release.value["promote"], released.release.value["promoted"]) == (True, False)
@@ -223,7 +223,7 @@ def test_releasing_again_changes_nothing(execute, released) -> None:
     assert done.value == released.release.value
 
 
-def test_promoting_returns_the_verdict_with_what_came_of_it(released) -> None:
+def test_promoting_returns_the_gate_result_and_whether_it_promoted(released) -> None:
     """The bundle is the champion now."""
     assert released.promotion.state == "success"
     assert released.promotion.value == released.release.value | {"promoted": True}
@@ -231,7 +231,7 @@ def test_promoting_returns_the_verdict_with_what_came_of_it(released) -> None:
 
 def test_promoting_again_changes_nothing(deployment, execute, released) -> None:
     """A retry of the task finds its champion."""
-    done = execute(PromoteModelOperator, verdict=released.release.value)
+    done = execute(PromoteModelOperator, gate_result=released.release.value)
     assert done.value == released.promotion.value
     champion = deployment.mongo[DATABASE]["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
     assert len(champion["history"]) == 1

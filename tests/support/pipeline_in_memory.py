@@ -27,7 +27,7 @@ from mnist_ops.local import sample_digits
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.shards import Row, open_shard
 from mnist_ops.steps.classify import Load
-from mnist_ops.steps.promote import Verdict
+from mnist_ops.steps.promote import GateResult
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
 from tests.support.doubles import Doubles
@@ -209,7 +209,7 @@ class Pipeline:
         """Evaluate; returns the evaluation's URI."""
         return self.steps().evaluate(training)
 
-    def release(self, evaluation: str, gate: Gate = LENIENT) -> Verdict:
+    def release(self, evaluation: str, gate: Gate = LENIENT) -> GateResult:
         """Register what was evaluated, as a candidate."""
         steps = self.steps(
             gate_significance=gate.significance,
@@ -218,7 +218,7 @@ class Pipeline:
         )
         return steps.release(evaluation)
 
-    def promote(self, evaluation: str, gate: Gate = LENIENT) -> Verdict:
+    def promote(self, evaluation: str, gate: Gate = LENIENT) -> GateResult:
         """Release, and promote where the gate allows it."""
         return self.steps().promote(self.release(evaluation, gate), who="the tests")
 

@@ -53,8 +53,8 @@ def trained(loader: Loader) -> Trained:
 def released(trained: Trained) -> Pipeline:
     """A pipeline in which that training is version 1 and champion; copy it before changing it."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.promote(trained.evaluation)
-    assert verdict.promoted, verdict.why
+    result = pipeline.promote(trained.evaluation)
+    assert result.promoted, result.why
     return pipeline
 
 

@@ -27,18 +27,18 @@ class ApprovePromotionOperator(ApprovalOperator):
     unanswered request delays the next run until `response_timeout` is over.
 
     Args:
-        verdict: what ReleaseModelOperator returns.
+        gate_result: what ReleaseModelOperator returns.
         required: whether to ask; `MNIST_OPS_REQUIRE_APPROVAL` asks in any case.
         response_timeout: how long to wait for an answer; two days.
         kwargs: ApprovalOperator's arguments.
     """
 
-    template_fields = (*ApprovalOperator.template_fields, "verdict", "required")
+    template_fields = (*ApprovalOperator.template_fields, "gate_result", "required")
 
     def __init__(
         self,
         *,
-        verdict: Mapping[str, Any] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
+        gate_result: Mapping[str, Any] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
         required: bool | str = False,
         response_timeout: timedelta = PATIENCE,
         **kwargs: Any,  # noqa: ANN401
@@ -50,15 +50,15 @@ class ApprovePromotionOperator(ApprovalOperator):
             "params": {"comment": comment},
         }
         super().__init__(response_timeout=response_timeout, **(asked | kwargs))
-        self.verdict = verdict
+        self.gate_result = gate_result
         self.required = required
 
     def execute(self, context: "Context") -> None:
         """Ask, and wait without holding a worker."""
         from mnist_ops.settings import Settings
 
-        bundle, why = self.verdict["bundle"], self.verdict["why"]
-        if not self.verdict["promote"]:
+        bundle, why = self.gate_result["bundle"], self.gate_result["why"]
+        if not self.gate_result["promote"]:
             raise AirflowSkipException(f"{bundle['name']} {bundle['version']} stays a candidate: {why}")
         with permanent_errors_fail():
             asked_for = self.required or Settings().require_approval

@@ -257,7 +257,7 @@ class EvaluateModelOperator(MnistOpsOperator):
 
 
 class ReleaseModelOperator(MnistOpsOperator):
-    """Make the bundle and register it as a candidate. Returns the gate's verdict, for PromoteModelOperator.
+    """Make the bundle and register it as a candidate. Returns the gate's result, for PromoteModelOperator.
 
     Args:
         evaluation: the evaluation's URI.
@@ -278,38 +278,39 @@ class ReleaseModelOperator(MnistOpsOperator):
 
 
 class PromoteModelOperator(MnistOpsOperator):
-    """Make a released model the champion, if the gate allows it. Returns the verdict and what came of it.
+    """Make a released model the champion, if the gate allows it.
 
+    Returns the gate's result, with whether the model was promoted.
     The registry keeps who promoted it: the person who approved it, or else the run.
 
     Args:
-        verdict: what ReleaseModelOperator returned.
+        gate_result: what ReleaseModelOperator returned.
         approval: what ApprovePromotionOperator returned; None where nobody was asked.
         kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
-    template_fields = (*MnistOpsOperator.template_fields, "verdict", "approval")
+    template_fields = (*MnistOpsOperator.template_fields, "gate_result", "approval")
 
     def __init__(
         self,
         *,
-        verdict: Mapping[str, object] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
+        gate_result: Mapping[str, object] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
         approval: Mapping[str, Any] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.verdict = verdict
+        self.gate_result = gate_result
         self.approval = approval
 
     def execute(self, context: "Context") -> dict[str, object]:
         """Promote."""
         from mnist_ops.domain.keys import run_key
-        from mnist_ops.steps.promote import Verdict
+        from mnist_ops.steps.promote import GateResult
 
         with self.pipeline() as pipeline:
-            verdict, approval = Verdict.of(self.verdict), self.approval or {}
+            gate_result, approval = GateResult.of(self.gate_result), self.approval or {}
             person = (approval.get("responded_by_user") or {}).get("name")
             comment = (approval.get("params_input") or {}).get("comment")
             who = person or run_key(context["dag_run"].dag_id, context["dag_run"].run_id)
-            why = f"{verdict.why}; {comment}" if comment else None
-            return pipeline.promote(verdict, who, why).document()
+            why = f"{gate_result.why}; {comment}" if comment else None
+            return pipeline.promote(gate_result, who, why).document()

@@ -150,7 +150,7 @@ def test_a_refused_version_is_promoted_by_force_alone(run: Run, pipeline: Pipeli
     code, _, err = run("promote", 2, "--why", "I like it")
     assert (code, err) == (
         PERMANENT,
-        f"error: {MODEL} 2: {REFUSED.why}; --force promotes it all the same\n",
+        f"error: {MODEL} 2: {REFUSED.why}; --force promotes it anyway\n",
     )
     assert _listed(run)[0]["status"] == "champion"
     code, out, _ = run("promote", 2, "--why", "I like it", "--force", "--json")

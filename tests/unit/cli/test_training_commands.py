@@ -201,10 +201,10 @@ def test_a_sweep_of_which_nothing_is_left_fails(run: Run, trained: Trained) -> N
 def test_run_train_goes_on_with_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
     """Snapshot, fetch, build, two trials, evaluate, release."""
     code, out, _ = run("run", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
-    verdict = json.loads(out)
+    result = json.loads(out)
     (model,) = pipeline.models.models(MODEL)
     assert code == 0
-    assert verdict["promoted"]
+    assert result["promoted"]
     assert read_training(pipeline.objects, model.training).model.config.learning_rate == 0.01
 
 
@@ -261,10 +261,10 @@ def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, train
     """By way of the gate, as always."""
     code, out, _ = run("release", trained.training, "--epoch", 1)
     (model,) = pipeline.models.models(MODEL)
-    verdict = json.loads(out)
+    result = json.loads(out)
     assert code == 0
-    assert verdict["promoted"]
-    assert verdict["bundle"]["digest"] == model.bundle.digest
+    assert result["promoted"]
+    assert result["bundle"]["digest"] == model.bundle.digest
     assert read_training(pipeline.objects, model.training).model.best_epoch == 1
 
 

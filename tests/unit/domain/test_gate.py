@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.gate import Decision, Disagreements, Gate, Score, judge
+from mnist_ops.domain.gate import Decision, Disagreements, Gate, Score, decide
 from mnist_ops.domain.statistics import mcnemar_exact
 
 SAMPLES = 10_000
@@ -25,12 +25,12 @@ GATES = st.builds(
 def decided(mine: int, theirs: int, ece: float = 0.003, gate: Gate = GATE) -> Decision:
     """What the gate says where each alone is right that often, both being right on 9,000 more."""
     scores = [Score((9_000 + alone) / SAMPLES, SAMPLES, ece) for alone in (mine, theirs)]
-    return judge(scores[0], scores[1], Disagreements(mine, theirs), gate)
+    return decide(scores[0], scores[1], Disagreements(mine, theirs), gate)
 
 
 def first(accuracy: float, ece: float = 0.003, gate: Gate = GATE) -> Decision:
     """What it says where there is no champion."""
-    return judge(Score(accuracy, SAMPLES, ece), None, None, gate)
+    return decide(Score(accuracy, SAMPLES, ece), None, None, gate)
 
 
 def test_a_challenger_that_is_better_beyond_chance_is_promoted() -> None:
@@ -100,8 +100,8 @@ def test_an_ece_at_the_limit_is_within_it() -> None:
 def test_what_chance_explains_is_not_held_against_a_challenger() -> None:
     """On a small fold exactly right probabilities show an error, too."""
     small = Score(accuracy=0.98, samples=100, ece=0.035, chance_ece=0.02)
-    assert judge(small, None, None, GATE).promote
-    assert not judge(replace(small, chance_ece=0.01), None, None, GATE).promote
+    assert decide(small, None, None, GATE).promote
+    assert not decide(replace(small, chance_ece=0.01), None, None, GATE).promote
 
 
 def test_the_first_champion_needs_the_minimum_accuracy() -> None:
@@ -129,7 +129,7 @@ def test_a_champion_that_was_measured_in_part_decides_nothing(
 ) -> None:
     """It is an error, not a first champion."""
     with pytest.raises(Permanent, match="evaluate again"):
-        judge(Score(0.99, 10, 0.0), champion, disagreements, GATE)
+        decide(Score(0.99, 10, 0.0), champion, disagreements, GATE)
 
 
 @given(COUNTS, COUNTS, ECES, GATES)

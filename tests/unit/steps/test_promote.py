@@ -13,7 +13,7 @@ from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.datasets import read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
-from mnist_ops.steps.promote import Verdict, promote_candidate, promote_version
+from mnist_ops.steps.promote import GateResult, promote_candidate, promote_version
 from mnist_ops.vision.data.folds import Fold, fold_of
 from tests.support.miscalibrated import miscalibrated
 from tests.support.pipeline_in_memory import AT, LENIENT, MODEL, PROMOTION, Pipeline, Trained
@@ -32,14 +32,14 @@ def weak(trained: Trained) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def improved(weak: Pipeline, trained: Trained) -> tuple[Pipeline, Verdict]:
+def improved(weak: Pipeline, trained: Trained) -> tuple[Pipeline, GateResult]:
     """That pipeline, after a proper training was promoted over its champion."""
     pipeline = weak.copy()
     return pipeline, pipeline.promote(pipeline.evaluate(trained.training))
 
 
 @pytest.fixture(scope="module")
-def candidate(released: Pipeline, trained: Trained) -> tuple[Pipeline, Verdict]:
+def candidate(released: Pipeline, trained: Trained) -> tuple[Pipeline, GateResult]:
     """A pipeline whose version 2 is as good as its champion, version 1."""
     pipeline = released.copy()
     return pipeline, pipeline.release(pipeline.evaluate(_twin(pipeline, trained)))
@@ -79,43 +79,43 @@ def test_a_challenger_trained_on_a_tenth_of_the_data_is_refused_with_the_numbers
     tenth = pipeline.dataset("train/tenth")
     whole, less = (read_dataset(pipeline.objects, uri).folds for uri in (trained.dataset, tenth))
     assert (less["test"], less["train"] <= whole["train"] / 9) == (whole["test"], True)
-    verdict = pipeline.promote(pipeline.evaluate(pipeline.train(tenth, epochs=2, batch_size=32)), ANY)
-    assert (verdict.promote, verdict.promoted) == (False, False)
-    counts, p = verdict.disagreements, verdict.p_value
+    result = pipeline.promote(pipeline.evaluate(pipeline.train(tenth, epochs=2, batch_size=32)), ANY)
+    assert (result.promote, result.promoted) == (False, False)
+    counts, p = result.disagreements, result.p_value
     assert counts is not None
     assert p is not None
     assert counts.challenger_only_right < counts.champion_only_right
-    assert verdict.why.startswith("refused, worse than the champion: accuracy ")
-    assert f"on the {whole['test']} digits of the test fold" in verdict.why
-    assert f"alone on {counts.champion_only_right}, McNemar's exact p = {p:.3g}, " in verdict.why
+    assert result.why.startswith("refused, worse than the champion: accuracy ")
+    assert f"on the {whole['test']} digits of the test fold" in result.why
+    assert f"alone on {counts.champion_only_right}, McNemar's exact p = {p:.3g}, " in result.why
     assert pipeline.models.champion(MODEL) == released.models.champion(MODEL)
 
 
 def test_a_challenger_equal_to_the_champion_is_refused_with_the_numbers(
-    released: Pipeline, candidate: tuple[Pipeline, Verdict]
+    released: Pipeline, candidate: tuple[Pipeline, GateResult]
 ) -> None:
     """It is kept as a version, and the champion stays."""
-    pipeline, verdict = candidate
-    assert (verdict.promote, verdict.p_value, verdict.bundle.version) == (False, 1.0, 2)
-    assert verdict.why.startswith("refused, no better than the champion: accuracy ")
-    assert "alone is right on 0, the champion alone on 0, McNemar's exact p = 1, " in verdict.why
-    assert promote_candidate(verdict, models=pipeline.models, who="ada", at=AT) == verdict
+    pipeline, result = candidate
+    assert (result.promote, result.p_value, result.bundle.version) == (False, 1.0, 2)
+    assert result.why.startswith("refused, no better than the champion: accuracy ")
+    assert "alone is right on 0, the champion alone on 0, McNemar's exact p = 1, " in result.why
+    assert promote_candidate(result, models=pipeline.models, who="ada", at=AT) == result
     assert pipeline.models.champion(MODEL) == released.models.champion(MODEL)
 
 
 def test_a_better_challenger_is_promoted_with_who_when_and_why(
-    weak: Pipeline, improved: tuple[Pipeline, Verdict]
+    weak: Pipeline, improved: tuple[Pipeline, GateResult]
 ) -> None:
     """The history has the gate's numbers as the reason."""
-    pipeline, verdict = improved
-    assert verdict.promoted, verdict.why
-    assert verdict.p_value is not None
-    assert verdict.p_value < LENIENT.significance
-    assert verdict.champion == weak.models.champion(MODEL)
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+    pipeline, result = improved
+    assert result.promoted, result.why
+    assert result.p_value is not None
+    assert result.p_value < LENIENT.significance
+    assert result.champion == weak.models.champion(MODEL)
+    assert pipeline.models.champion(MODEL) == result.bundle
     newest = pipeline.models.history(MODEL)[0]
-    assert newest.promotion == Promotion(pipeline.at, "the tests", verdict.why)
-    assert (newest.bundle, newest.former) == (verdict.bundle, verdict.champion)
+    assert newest.promotion == Promotion(pipeline.at, "the tests", result.why)
+    assert (newest.bundle, newest.former) == (result.bundle, result.champion)
 
 
 def test_a_better_but_uncalibrated_challenger_is_refused(weak: Pipeline, trained: Trained) -> None:
@@ -124,29 +124,29 @@ def test_a_better_but_uncalibrated_challenger_is_refused(weak: Pipeline, trained
     evaluation = pipeline.evaluate(trained.training)
     gate = Gate()
     assert pipeline.copy().promote(evaluation, gate).promoted
-    verdict = pipeline.promote(miscalibrated(pipeline, evaluation), gate)
-    assert not verdict.promoted
-    assert verdict.why.startswith("refused, uncalibrated: ")
+    result = pipeline.promote(miscalibrated(pipeline, evaluation), gate)
+    assert not result.promoted
+    assert result.why.startswith("refused, uncalibrated: ")
     assert pipeline.models.champion(MODEL) == weak.models.champion(MODEL)
 
 
 # --- promotions by the gate's word
 
 
-def test_a_promotion_that_is_made_again_changes_nothing(improved: tuple[Pipeline, Verdict]) -> None:
+def test_a_promotion_that_is_made_again_changes_nothing(improved: tuple[Pipeline, GateResult]) -> None:
     """A task is tried again after its promotion went through."""
-    pipeline, verdict = improved
+    pipeline, result = improved
     before = list(pipeline.models.history(MODEL))
-    again = promote_candidate(replace(verdict, promoted=False), models=pipeline.models, who="ada", at=AT)
-    assert again == verdict
+    again = promote_candidate(replace(result, promoted=False), models=pipeline.models, who="ada", at=AT)
+    assert again == result
     assert list(pipeline.models.history(MODEL)) == before
 
 
 def test_the_person_who_approved_can_say_why(trained: Trained) -> None:
     """Instead of the gate's reason."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.release(trained.evaluation)
-    promote_candidate(verdict, models=pipeline.models, who="ada", at=AT, why="looked at the report")
+    result = pipeline.release(trained.evaluation)
+    promote_candidate(result, models=pipeline.models, who="ada", at=AT, why="looked at the report")
     (change,) = pipeline.models.history(MODEL)
     assert change.promotion == Promotion(AT, "ada", "looked at the report")
 
@@ -154,42 +154,42 @@ def test_the_person_who_approved_can_say_why(trained: Trained) -> None:
 def test_a_candidate_that_was_overtaken_is_to_be_evaluated_again(weak: Pipeline, trained: Trained) -> None:
     """It was compared with a champion that is one no more; the champion stays."""
     pipeline = weak.copy()
-    verdict = pipeline.release(pipeline.evaluate(trained.training))
+    result = pipeline.release(pipeline.evaluate(trained.training))
     newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
     assert pipeline.models.promote(newer, pipeline.models.champion(MODEL), PROMOTION)
     with pytest.raises(Permanent, match="clear `evaluate`"):
-        promote_candidate(verdict, models=pipeline.models, who="ada", at=AT)
+        promote_candidate(result, models=pipeline.models, who="ada", at=AT)
     assert pipeline.models.champion(MODEL) == newer
 
 
 def test_a_rolled_back_model_is_not_promoted_again_by_a_repeated_task(
-    improved: tuple[Pipeline, Verdict],
+    improved: tuple[Pipeline, GateResult],
 ) -> None:
     """The champion is the one that it was compared with, but a person has decided meanwhile."""
-    pipeline, verdict = improved[0].copy(), improved[1]
+    pipeline, result = improved[0].copy(), improved[1]
     former = pipeline.models.rollback(MODEL, BACK)
     with pytest.raises(Permanent, match="rolled back by edsger: it reads sevens as ones"):
-        promote_candidate(verdict, models=pipeline.models, who="ada", at=AT)
+        promote_candidate(result, models=pipeline.models, who="ada", at=AT)
     assert pipeline.models.champion(MODEL) == former
 
 
-def test_a_verdict_comes_back_from_its_document(improved: tuple[Pipeline, Verdict]) -> None:
+def test_a_gate_result_comes_back_from_its_document(improved: tuple[Pipeline, GateResult]) -> None:
     """Another task reads it."""
-    assert Verdict.of(improved[1].document()) == improved[1]
+    assert GateResult.of(improved[1].document()) == improved[1]
 
 
 @pytest.mark.parametrize("document", [{}, {"bundle": None}, {"promote": "perhaps"}])
-def test_what_is_no_verdict_is_refused(document: dict[str, object]) -> None:
+def test_what_is_no_gate_result_is_refused(document: dict[str, object]) -> None:
     """With the place where it is wrong."""
-    with pytest.raises(Permanent, match="not a verdict"):
-        Verdict.of(document)
+    with pytest.raises(Permanent, match="not a gate result"):
+        GateResult.of(document)
 
 
 # --- rollback
 
 
 def test_after_a_rollback_the_next_run_uses_the_former_champion(
-    weak: Pipeline, improved: tuple[Pipeline, Verdict]
+    weak: Pipeline, improved: tuple[Pipeline, GateResult]
 ) -> None:
     """Records that were classified before keep what they were given."""
     pipeline = improved[0].copy()
@@ -206,7 +206,7 @@ def test_after_a_rollback_the_next_run_uses_the_former_champion(
 
 
 def test_a_bundle_counts_as_rolled_back_until_it_is_promoted_again(
-    improved: tuple[Pipeline, Verdict],
+    improved: tuple[Pipeline, GateResult],
 ) -> None:
     """Being followed by a better one is no rollback."""
     pipeline, bundle = improved[0].copy(), improved[1].bundle
@@ -222,30 +222,30 @@ def test_a_bundle_counts_as_rolled_back_until_it_is_promoted_again(
 # --- promotions by a person's word
 
 
-def test_a_refused_version_is_promoted_by_force_alone(candidate: tuple[Pipeline, Verdict]) -> None:
+def test_a_refused_version_is_promoted_by_force_alone(candidate: tuple[Pipeline, GateResult]) -> None:
     """Without it the person is told the gate's numbers."""
-    pipeline, verdict = candidate[0].copy(), candidate[1]
+    pipeline, result = candidate[0].copy(), candidate[1]
     model = _version(pipeline, 2)
     with pytest.raises(Permanent, match=r"no better than the champion: .* p = 1, .*--force"):
         promote_version(model, models=pipeline.models, promotion=PROMOTION)
-    assert pipeline.models.champion(MODEL) != verdict.bundle
+    assert pipeline.models.champion(MODEL) != result.bundle
     assert promote_version(model, models=pipeline.models, promotion=PROMOTION, force=True)
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+    assert pipeline.models.champion(MODEL) == result.bundle
     assert pipeline.models.history(MODEL)[0].promotion == PROMOTION
 
 
 def test_a_version_that_passed_needs_no_force(trained: Trained) -> None:
     """A candidate that waited for a person's word."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.release(trained.evaluation)
+    result = pipeline.release(trained.evaluation)
     assert promote_version(_version(pipeline, 1), models=pipeline.models, promotion=PROMOTION)
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+    assert pipeline.models.champion(MODEL) == result.bundle
 
 
-def test_a_version_that_the_gate_never_saw_needs_force(candidate: tuple[Pipeline, Verdict]) -> None:
+def test_a_version_that_the_gate_never_saw_needs_force(candidate: tuple[Pipeline, GateResult]) -> None:
     """Nobody has measured it against the champion."""
     model = replace(_version(candidate[0], 2), decision=None)
-    with pytest.raises(Permanent, match="never asked"):
+    with pytest.raises(Permanent, match="never decided"):
         promote_version(model, models=candidate[0].models, promotion=PROMOTION)
 
 
@@ -263,9 +263,9 @@ def _overtaken(weak: Pipeline, trained: Trained) -> tuple[Pipeline, BundleRef, B
 def test_a_version_that_passed_against_the_champion_needs_no_force(weak: Pipeline, trained: Trained) -> None:
     """It is the one that it replaces."""
     pipeline = weak.copy()
-    verdict = pipeline.release(pipeline.evaluate(trained.training))
+    result = pipeline.release(pipeline.evaluate(trained.training))
     assert promote_version(_version(pipeline, 2), models=pipeline.models, promotion=PROMOTION)
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+    assert pipeline.models.champion(MODEL) == result.bundle
 
 
 def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeline, trained: Trained) -> None:
@@ -274,7 +274,7 @@ def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeli
     model = _version(pipeline, 2)
     said = (
         f"{MODEL} 2: it was compared with version 1 ({compared.digest}), and the champion is version 9 "
-        "(sha256:newer); evaluate it again; --force promotes it all the same"
+        "(sha256:newer); evaluate it again; --force promotes it anyway"
     )
     with pytest.raises(Permanent) as refused:
         promote_version(model, models=pipeline.models, promotion=PROMOTION)

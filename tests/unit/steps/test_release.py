@@ -12,7 +12,7 @@ from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.evaluate import read_evaluation
-from mnist_ops.steps.promote import Verdict
+from mnist_ops.steps.promote import GateResult
 from mnist_ops.steps.train import read_training, train, training_digest
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.folds import Fold
@@ -33,7 +33,7 @@ def worse(released: Pipeline, trained: Trained) -> tuple[Pipeline, str]:
 
 
 @pytest.fixture(scope="module")
-def refused(worse: tuple[Pipeline, str]) -> tuple[Pipeline, str, Verdict]:
+def refused(worse: tuple[Pipeline, str]) -> tuple[Pipeline, str, GateResult]:
     """That training, evaluated against the champion and released."""
     pipeline, training = worse
     after = pipeline.copy()
@@ -116,7 +116,7 @@ def test_a_challenger_is_measured_on_validation_and_test(trained: Trained) -> No
 
 
 def test_the_champion_is_measured_on_the_same_test_fold(
-    released: Pipeline, refused: tuple[Pipeline, str, Verdict]
+    released: Pipeline, refused: tuple[Pipeline, str, GateResult]
 ) -> None:
     """Its figures there are those that its own evaluation found."""
     pipeline, evaluation, _ = refused
@@ -128,7 +128,7 @@ def test_the_champion_is_measured_on_the_same_test_fold(
     assert comparison.champion_test.accuracy == pytest.approx(registered.metrics["test_accuracy"])
 
 
-def test_an_evaluation_comes_back_as_it_was(refused: tuple[Pipeline, str, Verdict]) -> None:
+def test_an_evaluation_comes_back_as_it_was(refused: tuple[Pipeline, str, GateResult]) -> None:
     """Confusion and all: tuples, not lists."""
     pipeline, evaluation, _ = refused
     comparison = read_evaluation(pipeline.objects, evaluation)
@@ -186,33 +186,33 @@ def test_the_released_model_says_what_its_evaluation_said(
 def test_a_release_makes_a_candidate_and_no_champion(trained: Trained) -> None:
     """However good it is; it says what the gate thinks of it."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.release(trained.evaluation)
-    assert (verdict.promote, verdict.promoted) == (True, False)
-    assert verdict.why.startswith("good enough as the first champion: accuracy ")
+    result = pipeline.release(trained.evaluation)
+    assert (result.promote, result.promoted) == (True, False)
+    assert result.why.startswith("good enough as the first champion: accuracy ")
     assert pipeline.models.champion(MODEL) is None
 
 
 def test_what_the_gate_said_is_registered_with_the_model(
-    refused: tuple[Pipeline, str, Verdict],
+    refused: tuple[Pipeline, str, GateResult],
 ) -> None:
-    """The verdict's numbers, of a model that passed and of one that was refused."""
-    pipeline, _, verdict = refused
+    """The gate's numbers, of a model that passed and of one that was refused."""
+    pipeline, _, result = refused
     passed, candidate = (model.decision for model in pipeline.models.models(MODEL))
     assert passed is not None
     assert (passed.promote, passed.p_value) == (True, None)
     assert passed.compared_with is None
-    assert verdict.champion is not None
+    assert result.champion is not None
     assert candidate == Decision(
-        promote=False, why=verdict.why, p_value=verdict.p_value, compared_with=verdict.champion
+        promote=False, why=result.why, p_value=result.p_value, compared_with=result.champion
     )
 
 
 def test_a_first_model_that_is_not_accurate_enough_is_a_candidate(trained: Trained) -> None:
-    """The verdict says the numbers."""
+    """The gate says the numbers."""
     pipeline = trained.pipeline.copy()
-    verdict = pipeline.promote(trained.evaluation, Gate(minimum_accuracy=1.0))
-    assert not verdict.promoted
-    assert verdict.why.startswith("refused, not accurate enough: ")
+    result = pipeline.promote(trained.evaluation, Gate(minimum_accuracy=1.0))
+    assert not result.promoted
+    assert result.why.startswith("refused, not accurate enough: ")
     assert pipeline.models.champion(MODEL) is None
     assert len(pipeline.models.models(MODEL)) == 1
 
@@ -221,9 +221,9 @@ def test_a_first_model_that_is_uncalibrated_on_the_test_fold_is_a_candidate(trai
     """The gate gets the calibrated test fold's number: every other one, and that of chance, would pass."""
     pipeline, gate = trained.pipeline.copy(), Gate(minimum_accuracy=0.5)
     assert pipeline.copy().promote(trained.evaluation, gate).promoted
-    verdict = pipeline.promote(miscalibrated(pipeline, trained.evaluation), gate)
-    assert not verdict.promoted
-    assert verdict.why.startswith("refused, uncalibrated: ")
+    result = pipeline.promote(miscalibrated(pipeline, trained.evaluation), gate)
+    assert not result.promoted
+    assert result.why.startswith("refused, uncalibrated: ")
     assert pipeline.models.champion(MODEL) is None
     assert len(pipeline.models.models(MODEL)) == 1
 
@@ -234,15 +234,13 @@ def test_a_candidate_that_another_gate_lets_pass_has_its_decision_replaced(train
     pipeline.release(trained.evaluation, Gate(minimum_accuracy=1.0))
     (before,) = pipeline.models.models(MODEL)
     pipeline.at += timedelta(days=1)
-    verdict = pipeline.release(trained.evaluation)
+    result = pipeline.release(trained.evaluation)
     (after,) = pipeline.models.models(MODEL)
-    assert after == dataclasses.replace(
-        before, decision=Decision(promote=True, why=verdict.why, p_value=None)
-    )
+    assert after == dataclasses.replace(before, decision=Decision(promote=True, why=result.why, p_value=None))
 
 
 def test_repeating_a_release_changes_nothing(released: Pipeline, trained: Trained) -> None:
-    """Same version, same bundle, same objects; and the same verdict, after its promotion too."""
+    """Same version, same bundle, same objects; and the same gate result, after its promotion too."""
     first = trained.pipeline.copy().release(trained.evaluation)
     pipeline = released.copy()
     before = dict(pipeline.objects.objects)
@@ -257,10 +255,10 @@ def test_a_champion_that_is_measured_against_itself_keeps_its_decision(
 ) -> None:
     """It is tied with itself, which is no reason to call it refused."""
     pipeline = released.copy()
-    verdict = pipeline.promote(pipeline.evaluate(trained.training))
-    assert (verdict.promote, verdict.why) == (False, "it is the champion already")
+    result = pipeline.promote(pipeline.evaluate(trained.training))
+    assert (result.promote, result.why) == (False, "it is the champion already")
     assert pipeline.models.models(MODEL) == released.models.models(MODEL)
-    assert pipeline.models.champion(MODEL) == verdict.bundle
+    assert pipeline.models.champion(MODEL) == result.bundle
 
 
 def test_a_card_holds_no_clock(released: Pipeline) -> None:
