@@ -1,12 +1,16 @@
-"""The report of a released model: one page that needs nothing but itself, and its plots."""
+"""The report of a released model: one HTML page that loads nothing, and its plots.
+
+The page is the template `templates/report.html.jinja`; this module computes what it shows.
+"""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnist_ops.domain.gate import Disagreements
@@ -18,22 +22,23 @@ from mnist_ops.vision.inference.bundle import Card
 from mnist_ops.vision.inference.classifier import softmax
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release import plots
-from mnist_ops.vision.release.report_style import STYLE
 
 INDEX = "index.html"
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page loads nothing
+TEMPLATE = "report.html.jinja"
 TEST, VALIDATION = "test", "validation"
+
+_MEASURES = ("digits", "accuracy", "95 % interval", "NLL", "Brier", "ECE")
 
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """What the model was compared with.
+    """The champion that the model was compared with.
 
     Attributes:
-        version: of the champion.
-        digest: of its bundle.
-        test: its measures on the same test fold.
-        disagreements: the examples of that fold which one of the two alone got right.
+        version: its version.
+        digest: the digest of its bundle.
+        test: its evaluation on the same test fold.
+        disagreements: counts of test examples that only one of the two models gets right.
     """
 
     version: int
@@ -44,17 +49,17 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class ReportedModel:
-    """All that a report tells.
+    """Everything that a report shows.
 
     Attributes:
-        title: for the heading, such as "lenet5, version 7".
-        digest: of the bundle.
+        title: the heading, such as "lenet5, version 7".
+        digest: the digest of the bundle.
         card: the bundle's card; its metrics are the calibrated ones.
-        trained: the training.
-        uncalibrated: the measures by fold at temperature 1.
+        trained: the trained model.
+        uncalibrated: the evaluation by fold at temperature 1.
         examples: the test fold.
-        logits: float32 (N, 10) of those examples.
-        champion: the comparison, where there was a champion; it may have been this model.
+        logits: float32 (N, 10), those of the test fold.
+        champion: the comparison with the champion, None without one; the champion may be this model.
     """
 
     title: str
@@ -67,155 +72,135 @@ class ReportedModel:
     champion: Champion | None
 
     @property
-    def rival(self) -> Champion | None:
-        """The champion, where that was another model."""
+    def other_champion(self) -> Champion | None:
+        """The champion, unless it is this model."""
         return self.champion if self.champion and self.champion.digest != self.digest else None
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture of the report.
+    """A plot of the report.
 
     Attributes:
-        name: of its file, without the suffix.
-        title: for its heading.
-        says: what to see in it, for people and as its text where pictures are not shown.
-        png: its bytes.
+        title: the heading above it.
+        caption: what it shows; also its alternative text.
+        png: the image.
     """
 
-    name: str
     title: str
-    says: str
+    caption: str
     png: bytes
+
+    @property
+    def base64(self) -> str:
+        """The image as base64, for a `data:` URL."""
+        return base64.b64encode(self.png).decode()
 
 
 def write_report(folder: Path, model: ReportedModel) -> Path:
-    """Write `report/index.html` and its plots into a bundle's folder; the digest does not cover them.
+    """Write `report/index.html` and its plots into a bundle's folder; the bundle's digest excludes them.
 
-    The page loads nothing: its pictures are in it, it has no scripts, and everything that comes from
-    outside, such as a label, is escaped.
+    The page holds its pictures and loads nothing. Text from outside, such as a label, is escaped.
 
     Args:
-        folder: the bundle's.
-        model: what to tell.
+        folder: the bundle's folder.
+        model: what to report.
 
     Returns:
-        The page.
+        The path of the page.
     """
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)
     drawn = _plots(model)
-    for plot in drawn:
-        (report / f"{plot.name}.png").write_bytes(plot.png)
+    for name, plot in drawn.items():
+        (report / f"{name}.png").write_bytes(plot.png)
     page = report / INDEX
     page.write_text(_page(model, drawn), encoding="utf-8")
     return page
 
 
-def _plots(model: ReportedModel) -> list[Plot]:
+def _plots(model: ReportedModel) -> dict[str, Plot]:
+    """The plots by the name of their file, without the suffix."""
     labels, truth = model.card.labels, model.examples.labels
     before, after = (softmax(model.logits, temperature) for temperature in (1.0, model.card.temperature))
-    worst = plots.worst_mistakes(after, truth)
-    figures = [
-        (
-            "learning-curves",
+
+    def plot(title: str, caption: str, figure: Figure) -> Plot:
+        return Plot(title, caption, plots.png(figure))
+
+    return {
+        "learning-curves": plot(
             "Learning curves",
             f"Training and validation by epoch; the weights of epoch {model.trained.best_epoch} were kept.",
             plots.learning_curves(model.trained),
         ),
-        (
-            "confusion",
+        "confusion": plot(
             "Confusion",
             "Test digits by label (row) and prediction (column): blue is right, orange is wrong.",
             plots.confusion_matrix(model.card.metrics[TEST], labels),
         ),
-        (
-            "reliability",
+        "reliability": plot(
             "Reliability",
             "Accuracy against confidence on the test fold. On the dashed line, 90 % sure is 90 % right.",
             plots.reliability_diagram(reliability(before, truth), reliability(after, truth)),
         ),
-        (
-            "worst-examples",
+        "worst-examples": plot(
             "Worst examples",
-            "The test digits with the highest loss: their label, and what they were taken for.",
-            plots.worst_examples(model.examples, worst, labels),
+            "The test digits with the highest loss: their label, and their prediction.",
+            plots.worst_examples(model.examples, plots.worst_mistakes(after, truth), labels),
         ),
-    ]
-    return [Plot(name, title, says, plots.png(figure)) for name, title, says, figure in figures]
+    }
 
 
-def _page(model: ReportedModel, drawn: Iterable[Plot]) -> str:
-    by_name = {plot.name: _plot(plot) for plot in drawn}
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(model.title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{escape(model.title)}</h1>
-<p>{_subtitle(model)}</p>
-</header>
-<main>
-<section class="tiles">{_tiles(model)}</section>
-<section class="card"><h2>Before and after the temperature</h2>{_measures(model)}</section>
-<section class="card"><h2>Against the champion</h2>{_comparison(model)}</section>
-{by_name["learning-curves"]}
-<div class="pair">{by_name["confusion"]}{by_name["reliability"]}</div>
-{by_name["worst-examples"]}
-<section class="card"><h2>By class</h2>{_classes(model)}</section>
-<section class="card"><h2>Hyperparameters</h2>{_pairs(model.card.hyperparameters, "pairs columns")}</section>
-<section class="card"><h2>Provenance</h2>{_pairs(_provenance(model), "pairs")}</section>
-</main>
-</body>
-</html>
-"""
-
-
-def _subtitle(model: ReportedModel) -> str:
-    network = model.card.architecture
-    samples = model.card.metrics[TEST].samples
-    return escape(
-        f"{network.network}, {network.parameters:,} parameters, measured on {samples:,} digits of the "
-        "test fold that neither training nor calibration saw"
+def _page(model: ReportedModel, drawn: Mapping[str, Plot]) -> str:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        title=model.title,
+        network=model.card.architecture,
+        test_digits=model.card.metrics[TEST].samples,
+        tiles=list(_tiles(model)),
+        measure_names=_MEASURES,
+        measures=list(_measures(model)),
+        comparison=_comparison(model),
+        was_champion=model.champion is not None,
+        plots=drawn,
+        classes=list(_classes(model)),
+        hyperparameters=model.card.hyperparameters,
+        provenance=_provenance(model),
     )
 
 
-def _tiles(model: ReportedModel) -> str:
-    test, plain = model.card.metrics[TEST], model.uncalibrated[TEST]
-    tiles = [
-        ("Accuracy", f"{test.accuracy:.2%}", f"{test.accuracy_low:.2%} to {test.accuracy_high:.2%}"),
-        ("NLL", f"{test.nll:.4f}", "nats"),
-        ("Brier", f"{test.brier:.4f}", "of 2"),
-        ("ECE", f"{test.ece:.4f}", f"{plain.ece:.4f} before"),
-        ("Temperature", f"{model.card.temperature:.3g}", "fitted on validation"),
-    ]
-    if model.rival is not None:
-        gained = test.accuracy - model.rival.test.accuracy
-        tiles.append(("Champion", f"{100 * gained:+.2f}", f"points over v{model.rival.version}"))
-    return "".join(
-        f'<div class="tile"><span>{escape(name)}</span><strong>{escape(value)}</strong>'
-        f"<small>{escape(note)}</small></div>"
-        for name, value, note in tiles
-    )
+def _tiles(model: ReportedModel) -> Iterator[dict[str, str]]:
+    test, uncalibrated = model.card.metrics[TEST], model.uncalibrated[TEST]
+    interval = f"{test.accuracy_low:.2%} to {test.accuracy_high:.2%}"
+    yield {"name": "Accuracy", "value": f"{test.accuracy:.2%}", "note": interval}
+    yield {"name": "NLL", "value": f"{test.nll:.4f}", "note": "nats"}
+    yield {"name": "Brier", "value": f"{test.brier:.4f}", "note": "of 2"}
+    yield {"name": "ECE", "value": f"{test.ece:.4f}", "note": f"{uncalibrated.ece:.4f} before"}
+    yield {
+        "name": "Temperature",
+        "value": f"{model.card.temperature:.3g}",
+        "note": "fitted on validation",
+    }
+    if champion := model.other_champion:
+        gain = 100 * (test.accuracy - champion.test.accuracy)
+        yield {"name": "Champion", "value": f"{gain:+.2f}", "note": f"points over v{champion.version}"}
 
 
-def _measures(model: ReportedModel) -> str:
-    rows = [
-        (f"{fold}, {state}", *_numbers(measures[fold]))
-        for fold in (VALIDATION, TEST)
-        for state, measures in (("temperature 1", model.uncalibrated), ("calibrated", model.card.metrics))
-        if fold in measures
-    ]
-    return _table(("fold", "digits", "accuracy", "95 % interval", "NLL", "Brier", "ECE"), rows)
+def _measures(model: ReportedModel) -> Iterator[tuple[str, ...]]:
+    for fold in (VALIDATION, TEST):
+        for state, measures in (("temperature 1", model.uncalibrated), ("calibrated", model.card.metrics)):
+            if fold in measures:
+                yield (f"{fold}, {state}", *_numbers(measures[fold]))
 
 
 def _numbers(measures: Evaluation) -> tuple[str, ...]:
+    """The values below `_MEASURES`."""
     return (
         f"{measures.samples:,}",
         f"{measures.accuracy:.2%}",
@@ -226,36 +211,34 @@ def _numbers(measures: Evaluation) -> tuple[str, ...]:
     )
 
 
-def _comparison(model: ReportedModel) -> str:
-    champion = model.rival
+def _comparison(model: ReportedModel) -> dict[str, object] | None:
+    """The comparison with the champion, None if there was no other one."""
+    champion = model.other_champion
     if champion is None:
-        who = "no champion" if model.champion is None else "no other champion than this model"
-        return f"<p>There was {who} when it was measured.</p>"
-    mine, theirs = champion.disagreements.challenger_only_right, champion.disagreements.champion_only_right
-    rows = [
-        ("this model", *_numbers(model.card.metrics[TEST])),
-        (f"champion, version {champion.version}", *_numbers(champion.test)),
-    ]
-    table = _table(("on the test fold", "digits", "accuracy", "95 % interval", "NLL", "Brier", "ECE"), rows)
-    return (
-        f"{table}<p>This model alone is right on <b>{mine:,}</b> digits, the champion alone on "
-        f"<b>{theirs:,}</b>. Were they equally good, a difference at least as large would come up with "
-        f"probability <b>{mcnemar_exact(mine, theirs):.3g}</b> (McNemar, exact).</p>"
-    )
+        return None
+    only_this = champion.disagreements.challenger_only_right
+    only_champion = champion.disagreements.champion_only_right
+    return {
+        "rows": [
+            ("this model", *_numbers(model.card.metrics[TEST])),
+            (f"champion, version {champion.version}", *_numbers(champion.test)),
+        ],
+        "only_this_right": only_this,
+        "only_champion_right": only_champion,
+        "p_value": mcnemar_exact(only_this, only_champion),
+    }
 
 
-def _classes(model: ReportedModel) -> str:
+def _classes(model: ReportedModel) -> Iterator[tuple[str, ...]]:
+    """Rows of label, digits, wrong, accuracy."""
     test = model.card.metrics[TEST]
-    rows = [
-        (label, f"{sum(row):,}", f"{sum(row) - row[index]:,}", "none" if share is None else f"{share:.2%}")
-        for index, (label, row, share) in enumerate(
-            zip(model.card.labels, test.confusion, test.per_class_accuracy, strict=True)
-        )
-    ]
-    return _table(("label", "digits", "wrong", "accuracy"), rows)
+    by_class = zip(model.card.labels, test.confusion, test.per_class_accuracy, strict=True)
+    for index, (label, row, accuracy) in enumerate(by_class):
+        digits, wrong = sum(row), sum(row) - row[index]
+        yield label, f"{digits:,}", f"{wrong:,}", "none" if accuracy is None else f"{accuracy:.2%}"
 
 
-def _provenance(model: ReportedModel) -> dict[str, object]:
+def _provenance(model: ReportedModel) -> dict[str, str]:
     card = model.card
     return {
         "bundle": model.digest,
@@ -263,28 +246,6 @@ def _provenance(model: ReportedModel) -> dict[str, object]:
         "data set": card.dataset_digest,
         "preprocessing": f"version {card.preprocessing_version}",
         "abstention": f"a score above {card.abstention.threshold:.4g} is not a digit",
-        "kept": f"epoch {model.trained.best_epoch} of {model.trained.history[-1].epoch}",
+        "weights": f"epoch {model.trained.best_epoch} of {model.trained.history[-1].epoch}",
         "made with": ", ".join(f"{name} {version}" for name, version in card.environment.items()),
     }
-
-
-def _pairs(values: Mapping[str, object], style: str) -> str:
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape('none' if value is None else str(value))}</dd></div>"
-        for name, value in values.items()
-    )
-    return f'<dl class="{style}">{rows}</dl>'
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _plot(plot: Plot) -> str:
-    picture = base64.b64encode(plot.png).decode()
-    return (
-        f'<section class="card"><h2>{escape(plot.title)}</h2><p>{escape(plot.says)}</p>'
-        f'<img alt="{escape(plot.says)}" src="data:image/png;base64,{picture}"></section>'
-    )

@@ -1,4 +1,4 @@
-"""The report of a model: one page that needs nothing but itself."""
+"""The report of a model: one page that loads nothing."""
 
 import base64
 import re
@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from mnist_ops.domain.gate import Disagreements
 from mnist_ops.vision.data.examples import Examples
@@ -16,14 +17,15 @@ from mnist_ops.vision.inference.bundle import read_bundle
 from mnist_ops.vision.inference.classifier import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
-from mnist_ops.vision.release.report import Champion, ReportedModel, write_report
+from mnist_ops.vision.release.report import TEMPLATE, Champion, ReportedModel, write_report
 
+ROOT = Path(__file__).parents[4]
 PLOTS = ("confusion.png", "learning-curves.png", "reliability.png", "worst-examples.png")
 HOSTILE = '<script>alert("&")</script>'
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags with their attributes, and its words."""
+    """A parsed page: its tags with their attributes, and its text."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ class Page(HTMLParser):
 def reported(
     trained: TrainedModel, validation: Examples, held_out: Examples, released: Path
 ) -> ReportedModel:
-    """The session's model, calibrated, with a champion that was no better."""
+    """The session's model, calibrated, and a champion that is not better."""
     logits = trained_logits(trained, held_out.images)
     temperature = fit_temperature(trained_logits(trained, validation.images), validation.labels)
     before, after = (evaluate(softmax(logits, t), held_out.labels) for t in (1.0, temperature))
@@ -59,12 +61,12 @@ def reported(
 
 @pytest.fixture(scope="module")
 def page(reported: ReportedModel, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """Its report."""
+    """The report of that model, parsed."""
     return Page(write_report(tmp_path_factory.mktemp("report"), reported))
 
 
 def test_the_report_is_a_page_and_its_plots(reported: ReportedModel, tmp_path: Path) -> None:
-    """The plots also as files, for other pages."""
+    """The plots are also files, for other pages."""
     written = write_report(tmp_path, reported)
     assert written == tmp_path / "report" / "index.html"
     assert tuple(sorted(path.name for path in written.parent.iterdir())) == (
@@ -75,7 +77,7 @@ def test_the_report_is_a_page_and_its_plots(reported: ReportedModel, tmp_path: P
 
 
 def test_the_page_holds_its_pictures_and_loads_nothing(page: Page) -> None:
-    """It can be mailed, or opened years later."""
+    """It can be sent by mail, and opened without a network."""
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert len(sources) == len(PLOTS)
     for source in sources:
@@ -84,20 +86,20 @@ def test_the_page_holds_its_pictures_and_loads_nothing(page: Page) -> None:
     assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
 
 
-def test_the_page_names_no_other_place(reported: ReportedModel, tmp_path: Path) -> None:
-    """And forbids the browser to ask one."""
+def test_the_page_refers_to_no_other_address(reported: ReportedModel, tmp_path: Path) -> None:
+    """And its policy forbids the browser to load one."""
     content = write_report(tmp_path, reported).read_text()
     assert not re.search(r"https?:|url\(|@import|//[a-z]", content.split("base64,")[0])
     assert "default-src 'none'" in content
 
 
-def test_every_picture_has_words_for_those_who_do_not_see_it(page: Page) -> None:
-    """What there is to see in it."""
+def test_every_picture_has_an_alternative_text(page: Page) -> None:
+    """For screen readers."""
     assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
 
 
-def test_the_numbers_stand_on_the_page(reported: ReportedModel, page: Page) -> None:
-    """At the top."""
+def test_the_page_shows_the_measures(reported: ReportedModel, page: Page) -> None:
+    """In its tiles."""
     test, before = reported.card.metrics["test"], reported.uncalibrated["test"]
     for number in (
         f"{test.accuracy:.2%}",
@@ -119,7 +121,7 @@ def test_the_champion_is_compared_by_the_disagreements(page: Page) -> None:
 
 
 def test_without_a_champion_the_page_says_so(reported: ReportedModel, tmp_path: Path) -> None:
-    """Rather than nothing."""
+    """The section is there in any case."""
     page = Page(write_report(tmp_path, replace(reported, champion=None)))
     assert "There was no champion" in page.words
 
@@ -127,7 +129,7 @@ def test_without_a_champion_the_page_says_so(reported: ReportedModel, tmp_path: 
 def test_a_model_that_was_the_champion_is_not_compared_with_itself(
     reported: ReportedModel, tmp_path: Path
 ) -> None:
-    """A tie with itself would tell nothing."""
+    """The comparison would always be a tie."""
     assert reported.champion is not None
     itself = replace(reported.champion, digest=reported.digest)
     page = Page(write_report(tmp_path, replace(reported, champion=itself)))
@@ -135,8 +137,8 @@ def test_a_model_that_was_the_champion_is_not_compared_with_itself(
     assert "McNemar" not in page.words
 
 
-def test_hyperparameters_and_provenance_stand_on_the_page(reported: ReportedModel, page: Page) -> None:
-    """All that it takes to repeat the model."""
+def test_the_page_shows_hyperparameters_and_provenance(reported: ReportedModel, page: Page) -> None:
+    """Everything that is needed to train the model again."""
     card = reported.card
     for words in (reported.digest, card.training_digest, card.dataset_digest, card.environment["torch"]):
         assert words in page.words
@@ -145,8 +147,8 @@ def test_hyperparameters_and_provenance_stand_on_the_page(reported: ReportedMode
         assert ("none" if value is None else str(value)) in page.words
 
 
-def test_a_label_is_text_whatever_it_holds(reported: ReportedModel, tmp_path: Path) -> None:
-    """Labels and titles come from people."""
+def test_markup_in_a_label_is_escaped(reported: ReportedModel, tmp_path: Path) -> None:
+    """Labels and titles are text from outside."""
     card = reported.card.model_copy(update={"labels": (HOSTILE, *reported.card.labels[1:])})
     page = Page(write_report(tmp_path, replace(reported, card=card, title=HOSTILE)))
     assert "script" not in {tag for tag, _ in page.tags}
@@ -161,6 +163,12 @@ def test_the_digest_does_not_cover_the_report(bundle: Path, reported: ReportedMo
 
 
 def test_the_same_model_gives_the_same_report(reported: ReportedModel, tmp_path: Path) -> None:
-    """To the last byte."""
+    """Byte for byte."""
     first, second = (write_report(tmp_path / name, reported).read_bytes() for name in "ab")
     assert first == second
+
+
+def test_the_template_is_in_the_wheel() -> None:
+    """An installed package can write reports too."""
+    built = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert f"mnist_ops/vision/release/templates/{TEMPLATE}" in built
