@@ -23,13 +23,9 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from mnist_ops.adapters.memory.stores import (
-    InMemoryDatasets,
-    InMemoryModels,
-    InMemoryObjects,
-    InMemoryRecords,
-    InMemoryRuns,
-)
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
+from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords

@@ -5,14 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnist_ops.adapters.memory.stores import (
-    InMemoryDatasets,
-    InMemoryImages,
-    InMemoryModels,
-    InMemoryObjects,
-    InMemoryRecords,
-    InMemoryRuns,
-)
+from mnist_ops.adapters.memory.images import InMemoryImages
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
+from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.domain.ports import (
     DatasetRegistry,
     GarbageStore,

@@ -8,14 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mnist_ops import pipeline as product
-from mnist_ops.adapters.memory.stores import (
-    InMemoryDatasets,
-    InMemoryImages,
-    InMemoryModels,
-    InMemoryObjects,
-    InMemoryRecords,
-    InMemoryRuns,
-)
+from mnist_ops.adapters.memory.images import InMemoryImages
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
+from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.gate import Gate
 from mnist_ops.domain.keys import Generation

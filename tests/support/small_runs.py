@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_ops.adapters.memory.stores import InMemoryDatasets, InMemoryImages, InMemoryModels, InMemoryRuns
+from mnist_ops.adapters.memory.images import InMemoryImages
+from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation, part_reference, sha256_hex
 from mnist_ops.domain.labels import DIGITS

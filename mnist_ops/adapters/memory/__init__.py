@@ -1,1 +1,1 @@
-"""In-memory adapters: the shipped test doubles of every port."""
+"""The ports in memory: for tests, and for trying a step out. They pass the real adapters' contract tests."""

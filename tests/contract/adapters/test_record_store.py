@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.bson_documents import CODEC, id_json, id_of
 from mnist_ops.adapters.mongo.records import MongoRecords, translated
 from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient

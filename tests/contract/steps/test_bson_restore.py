@@ -12,7 +12,9 @@ from bson.binary import Binary
 from bson.code import Code
 from bson.raw_bson import RawBSONDocument
 
-from mnist_ops.adapters.memory.stores import InMemoryModels, InMemoryObjects, InMemoryRecords, InMemoryRuns
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
+from mnist_ops.adapters.memory.registries import InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.mongo.bson_documents import id_json
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation

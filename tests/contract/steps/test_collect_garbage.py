@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryObjects, InMemoryRecords
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoRuns
 from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.objects import S3Objects

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo import MongoClient
 
-from mnist_ops.adapters.memory.stores import InMemoryModels, InMemoryObjects, InMemoryRuns
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.registries import InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.mongo.bson_documents import id_json
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.domain.champions import Promotion

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from pymongo import MongoClient, monitoring
 
-from mnist_ops.adapters.memory.stores import InMemoryRuns
+from mnist_ops.adapters.memory.registries import InMemoryRuns
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.prices import GIBIBYTE

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_ops.adapters.image_router import ImageRouter
-from mnist_ops.adapters.memory.stores import InMemoryImages
+from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.domain.images import UnchangedImage, Validators
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mnist_ops import wiring
-from mnist_ops.adapters.memory.stores import InMemoryModels
+from mnist_ops.adapters.memory.registries import InMemoryModels
 from mnist_ops.cli import PERMANENT, main
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mnist_ops import wiring
-from mnist_ops.adapters.memory.stores import InMemoryObjects, InMemoryRecords
+from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.cli import app
 from mnist_ops.cli.operations import in_words
 from mnist_ops.domain.keys import Generation

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mnist_ops import wiring
-from mnist_ops.adapters.memory.stores import InMemoryImages
+from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.cli import app
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.settings import Settings

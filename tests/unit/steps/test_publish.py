@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.bson_documents import Document
 from mnist_ops.domain.errors import Damaged, OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.images import FetchFailure

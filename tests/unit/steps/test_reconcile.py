@@ -6,7 +6,7 @@ from datetime import timedelta
 import bson
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.images import FetchFailure
 from mnist_ops.domain.keys import Generation

@@ -24,7 +24,7 @@ from bson import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.bson_documents import CODEC
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryRecords
+from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.domain.errors import Transient
 from mnist_ops.domain.records import Change, RecordHead, WriteReport
 from mnist_ops.steps.publish import RECORDS_PER_BULK

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_ops.adapters.memory.stores import InMemoryObjects
+from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.checkpoints import StoredCheckpoints, epoch_in_name

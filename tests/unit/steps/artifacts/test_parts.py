@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ops.adapters.memory.stores import InMemoryObjects
+from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Transient
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.manifest import Part
