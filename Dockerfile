@@ -22,20 +22,22 @@ COPY --chown=airflow:0 pyproject.toml requirements.lock requirements-bootstrap.t
 # than it names, ends the build.
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-bootstrap.txt \
     && uv pip install --no-cache --compile-bytecode --require-hashes -c requirements.lock \
-        -r pyproject.toml --group pyproject.toml:airflow
+        -r pyproject.toml --extra airflow
 
 COPY --chown=airflow:0 LICENSE README.md ./
 COPY --chown=airflow:0 mnist_ops ./mnist_ops
+COPY --chown=airflow:0 plugins/mnist_airflow ./plugins/mnist_airflow
 RUN uv pip install --no-cache --no-deps --build-constraint requirements.lock .
 
 COPY --chown=airflow:0 deploy/airflow-*.sh /opt/mnist-ops/deploy/
 COPY --chown=airflow:0 dags ${AIRFLOW_HOME}/dags
-COPY --chown=airflow:0 plugins ${AIRFLOW_HOME}/plugins
+# Without mnist_airflow, which is installed: a second copy would never be imported.
+COPY --chown=airflow:0 plugins/airflow_local_settings.py plugins/mnist_plugin.py ${AIRFLOW_HOME}/plugins/
 WORKDIR ${AIRFLOW_HOME}
 
 FROM base AS gpu
 RUN uv pip install --no-cache --compile-bytecode --require-hashes \
-        -c /opt/mnist-ops/source/requirements.lock --group /opt/mnist-ops/source/pyproject.toml:train
+        -c /opt/mnist-ops/source/requirements.lock -r /opt/mnist-ops/source/pyproject.toml --extra train
 
 # Last, so that it is what a build without --target makes.
 FROM base AS default

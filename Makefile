@@ -17,7 +17,9 @@ unexport $(filter AIRFLOW_%,$(.VARIABLES))
 # Python keeps what it compiled: every process here starts in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-GROUPS := train airflow stack test check
+# What requirements.lock holds: every published extra, and the dependency groups of developers.
+EXTRAS := train serving airflow stack mlflow
+GROUPS := test check
 
 .PHONY: help demo test check up down bench bench-accuracy env lock clean install
 
@@ -63,7 +65,8 @@ env: ## Write .env with fresh secrets for docker-compose.yaml
 
 lock: $(BIN)/uv ## Resolve the dependencies again, into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header $(addprefix --group ,$(GROUPS)) \
+	  --no-emit-index-url --no-annotate --no-header \
+	  $(addprefix --extra ,$(EXTRAS)) $(addprefix --group ,$(GROUPS)) \
 	  pyproject.toml -o requirements.lock
 	@echo "requirements.lock: $$(grep -c '^[A-Za-z0-9]' requirements.lock) requirements"
 

@@ -17,7 +17,7 @@ from mnist_ops.cli import (
     predict_command,
     retention_command,
     run_commands,
-    stack_commands,
+    stack,
     step_commands,
     sweep_command,
     training_commands,
@@ -35,14 +35,14 @@ app = typer.Typer(
 )
 app.add_typer(run_commands.app, name="run")
 app.add_typer(step_commands.app, name="step")
-app.add_typer(stack_commands.app, name="stack")
+app.add_typer(stack.app, name="stack")
 app.add_typer(model_commands.app, name="models")
 app.add_typer(experiment_commands.app, name="experiments")
 app.add_typer(config_commands.app, name="config")
 app.command("sweep")(sweep_command.sweep)
 app.command("test")(training_commands.measure)
 app.command("release")(training_commands.release)
-app.command("demo")(stack_commands.demo)
+app.command("demo")(stack.demo)
 app.command("init")(operations.init)
 app.command("ledgers")(operations.ledgers)
 app.command("gc")(retention_command.gc)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def tensorboard(port: Port = 6006) -> None:
     """Run TensorBoard over all experiments, on 127.0.0.1, until it is interrupted."""
     from mnist_ops.adapters.tracking.tensorboard import serve
 
+    require_extras("tensorboard", "train")
     serve(settings_of(os.environ).tensorboard_dir, port)
 
 

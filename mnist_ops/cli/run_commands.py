@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli.options import (
     Again,
     Changes,
@@ -98,6 +99,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
 
     Where the config has a sweep, all its trials are trained, and the one that validates best goes on.
     """
+    require_extras("run train", "train")
     from mnist_ops.cli.sweep_command import best_training
 
     trials = raw_config(config, changes).trials()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli.options import (
     Again,
     Changes,
@@ -99,6 +100,7 @@ def dataset_report(
     epochs: Annotated[int, typer.Option(help="Of each classifier that judges the labels.", min=1)] = 12,
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
+    require_extras("step dataset-report", "train")
     from mnist_ops.vision.training.label_errors import OUT_OF_FOLD_CONFIG
 
     config = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": epochs})
@@ -117,6 +119,7 @@ def train(
     ] = False,
 ) -> None:
     """Train on a data set; prints the training."""
+    require_extras("step train", "train")
     from mnist_ops.cli.training_progress import train_with_progress
 
     if end_with_stdin:
@@ -137,12 +140,14 @@ def _end_with_stdin() -> None:
 @app.command()
 def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> None:
     """Measure a training and the champion on the test fold; prints the evaluation."""
+    require_extras("step evaluate", "train")
     typer.echo(pipeline().evaluate(training))
 
 
 @app.command()
 def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
     """Release a model and promote it if it may be; prints the version and the gate's result."""
+    require_extras("step release", "train")
     candidate = pipeline().release_and_promote(evaluation, getpass.getuser())
     became = "champion" if candidate.promoted else "candidate"
     typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {became}, {candidate.why}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli.options import Changes, ConfigName, pipeline, raw_config
 from mnist_ops.domain.errors import Permanent
 
@@ -32,6 +33,7 @@ def sweep(
 
     Run again after it was killed, it goes on where it was. Exits with 1 if a trial failed.
     """
+    require_extras("sweep", "train")
     from mnist_ops.steps.choose import read_choice
 
     trials = raw_config(config, changes).trials()

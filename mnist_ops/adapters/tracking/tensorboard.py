@@ -178,7 +178,7 @@ def serve(folder: Path, port: int) -> None:
 
 def _require(module: str) -> None:
     if find_spec(module) is None:
-        raise Permanent(f"{module} is not installed; the dependency group `train` brings it")
+        raise Permanent(f'{module} is not installed: pip install "mnist-ops[train]"')
 
 
 @contextmanager

