@@ -206,7 +206,7 @@ def report(alone: Sequence[Live], beside: Sequence[Live], done: int, waiting: in
                 f"`python -m benchmarks.backfill_yields` on {machine()}; the servers share the cores. A real "
                 f"`airflow standalone` on the embedded stack: {WORKERS} tasks at a time, of which a backfill "
                 f"may have {POOLS['backfill']}. A scheduled run labels {OF_A_RUN} records; the backfill "
-                f"classifies {OF_A_WINDOW} anew in each of its windows, up to ten windows at a time."
+                f"classifies {OF_A_WINDOW} again in each of its windows, up to ten windows at a time."
             ),
             "",
             "| scheduled runs | runs | from due to done | from a part's fetch to its classify |",

@@ -1,8 +1,8 @@
 """The classic way to train on MNIST, as tutorials show it: a loader, and transforms picture by picture.
 
-For comparison only. Batch 64, Adadelta with a learning rate of 1, and 0.7 of it after every epoch. Either
-with the network that usually stands in such a script, 32 and 64 kernels with dropout on 28x28 pixels, or
-with the LeNet-5 that `mnist-ops` trains, so that only the ways differ and not the models.
+For comparison only. Batch 64, Adadelta with a learning rate of 1, and 0.7 of it after every epoch. It trains
+either the network that such scripts usually have, 32 and 64 kernels with dropout on 28x28 pixels, or the
+LeNet-5 that `mnist-ops` trains, so that only the training code differs and not the model.
 """
 
 import time
@@ -40,7 +40,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
 
 
 def usual_network() -> nn.Module:
-    """What usually stands in the classic script."""
+    """The usual network of the classic script."""
     return nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()),
         *(nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),

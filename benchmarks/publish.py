@@ -112,7 +112,7 @@ def one_round(folder: Path, number: int) -> Round:
     def write_step() -> None:
         Pipeline(step).publish(*uris)
 
-    # The updates that lie ready are the raw way's: collecting garbage among them is no cost of the step.
+    # The prepared updates belong to the raw bulk writes: the step must not pay for collecting them.
     gc.collect()
     gc.freeze()
     seconds, cpu_s = {}, {}

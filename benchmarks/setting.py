@@ -83,7 +83,7 @@ def store_pictures(folder: Path, count: int, data_dir: Path | None) -> None:
 
 
 def picture_name(number: int) -> str:
-    """Where a picture lies in its folder, and on the server."""
+    """The path of a picture in its folder, and on the server."""
     return f"{number // 1000:03d}/{number:06d}.png"
 
 
@@ -182,7 +182,7 @@ class Setting:
 
 @contextmanager
 def setting(pictures: int, data_dir: Path | None = None) -> Iterator[Setting]:
-    """Bring everything up, with so many pictures, and take it down again."""
+    """Start everything, with that many pictures, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
         folder, ports = Path(name), free_ports()
         layout = Layout(folder / "stack")

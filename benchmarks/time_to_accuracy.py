@@ -2,8 +2,8 @@
 
 All train on the same 60,000 digits, from loaded arrays, on the same cores, one after the other in rounds;
 the time is that of training until the test accuracy is first 99.0 %, without the time that looking takes.
-The project's way is the shipped configuration `fast`; the classic script runs with the network that usually
-stands in it, and once more with our LeNet-5. Needs the folder of the full set in MNIST_OPS_DATA_DIR. Prints
+The project's way is the shipped configuration `fast`; the classic script runs with its usual
+network, and once more with our LeNet-5. Needs the folder of the full set in MNIST_OPS_DATA_DIR. Prints
 a table; with `--write` it also goes into docs/time-to-accuracy.md.
 """
 
@@ -105,8 +105,8 @@ def report(rounds: list[tuple[Timed, Timed, Timed]]) -> str:
             "of training until the accuracy on the 10,000 test digits is 99.0 %, looked at ten times an "
             "epoch; looking is not counted. Ours is LeNet-5 with the configuration `fast`. The classic "
             "script reads picture by picture through a DataLoader (batch 64, Adadelta, 0.7 of the learning "
-            "rate after every epoch) and trains the network that usually stands in it, 32 and 64 kernels "
-            "with dropout; in the last column it trains our LeNet-5 instead, so that only the ways differ."
+            "rate after every epoch) and trains its usual network, 32 and 64 kernels "
+            "with dropout; in the last column it trains our LeNet-5 instead, so that only the code differs."
         ),
         "",
         "| round | ours | classic script | ratio | classic script, our network | ratio |",

@@ -1,18 +1,21 @@
 """Label the records that wait for a label.
 
-A snapshot of the waiting records goes to S3; part by part their images are fetched and classified
-with the champion; one assessment holds the failures against the budget; then predictions and
-failures are written into the records, and the ledger accounts for every one of them.
+1. `snapshot` copies the waiting records to S3, in parts.
+2. `fetch` and `classify` run once for each part: they download its images and classify them.
+3. `assess` compares the failures of the whole run with the failure budget.
+4. `publish` runs once for each part and writes predictions and failures into the records.
+5. `reconcile` writes the ledger, which accounts for every selected record.
 
 | run | takes waiting records created |
 |---|---|
 | scheduled | before the end of its interval: late arrivals are never missed |
 | backfill | in its interval, with `reclassify` and `limit` from its configuration |
-| by hand | in the form's since/until; without them, in an interval given by the API; else all so far |
+| manual | in the form's since/until; without them, in an interval given by the API; else all so far |
 
-Waiting is what has no human label, no prediction, and no failure that stands. `reclassify` takes
-predicted records again: `stale`, by another model than the champion; `changed`, whose URL was
-edited; `all`. A human label is never touched, and a former prediction is kept in the history.
+A record waits if it has no human label, no prediction, and no failure that is permanent or not yet due.
+`reclassify` also takes predicted records: `stale` (predicted by another model than the champion),
+`changed` (the URL was edited since), `all`. A human label is never changed. A replaced prediction is kept
+in the record's history.
 """
 
 import os
@@ -77,13 +80,14 @@ PARAMS = {
 @dag(
     dag_id="classify_records",
     doc_md=__doc__,
-    # Read by itself: any other setting that is wrong fails the tasks that need it, and not this file.
+    # Read on its own, not through Settings: a wrong setting elsewhere must fail a task, not this file.
     schedule=CronDataIntervalTimetable(
         os.environ.get("MNIST_OPS_CLASSIFY_SCHEDULE") or "@daily", timezone="UTC"
     ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
-    # Runs never disturb each other's records, so they go side by side. A backfill has its own limit.
+    # Two runs never write the same record twice, so they may run at the same time. A backfill has its own
+    # limit.
     max_active_runs=4,
     params=PARAMS,
     render_template_as_native_obj=True,
@@ -115,10 +119,10 @@ def classify_records() -> None:
         images = FetchImagesOperator(
             task_id="fetch",
             part=part,
-            # However many parts there are, so many ask the image servers at a time. Not per DAG: a backfill
-            # would take the turns of the live runs; all backfills together have their pool's slots.
+            # At most 4 parts of a run ask the image servers at a time. The limit is per run, not per DAG:
+            # otherwise a backfill would use up the slots of live runs. Backfills have a pool of their own.
             max_active_tis_per_dagrun=4,
-            # A part of a slow host takes long, and is done all the same.
+            # A part whose images are on a slow host takes hours.
             execution_timeout=timedelta(hours=6),
         )
         return ClassifyImagesOperator(task_id="classify", images=images.output).output
@@ -130,7 +134,7 @@ def classify_records() -> None:
     ).expand(predictions=assessed.output)
     reconciled = ReconcileRunOperator(
         task_id="reconcile",
-        # Not the XComArg: rendering that fails where the snapshot was skipped or failed.
+        # Not the XComArg: it cannot be rendered if the snapshot was skipped or failed.
         manifest="{{ ti.xcom_pull(task_ids='snapshot', key='manifest') }}",
         outcomes=published.output,
         preview="{{ params.dry_run }}",

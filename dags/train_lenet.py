@@ -1,15 +1,19 @@
 """Train LeNet-5 on the human-labelled records and release it.
 
-What to train is planned first, so a wrong parameter is refused before anything starts. All labelled
-records are snapshotted, their images fetched (or taken from where an earlier data set keeps them), and
-split into folds by the hash of the images' bytes. Every trial of the sweep, or the one configuration, is
-trained in a fresh process on the `gpu` queue, one at a time. The one that validates best is measured on
-the test fold beside the champion, packed into a bundle and registered as a candidate. Where the gate
-allows it, and a person has approved it if that is asked for, it becomes champion. An unanswered request
-delays the next run, for two days at most: only one run is active at a time.
+1. `plan` checks the parameters, so a wrong one fails before anything starts.
+2. `snapshot` and `fetch` copy all labelled records and their images to S3. Images that an earlier data set
+   already has are reused.
+3. `build_dataset` splits them into train, validation and test folds by the hash of the image's bytes.
+4. `train` runs once for each trial of the sweep, or once for a single configuration: each in a fresh process,
+   on the queue `gpu`, one at a time.
+5. `choose` picks the trial with the best validation result. `evaluate` measures it and the champion on the
+   same test fold. `release` makes a bundle and registers it as a candidate.
+6. `approve` waits for a person, if a run or the settings ask for that. `promote` makes the candidate the
+   champion if the gate allows it. Only one run is active at a time, so an unanswered approval delays the next
+   run, by two days at most.
 
-Where an EC2 instance is named (`MNIST_OPS_TRAINING_INSTANCE_ID`), it is started before the training and
-stopped after it, whatever became of it. With nothing labelled, the run is skipped from the fetching on.
+If `MNIST_OPS_TRAINING_INSTANCE_ID` names an EC2 instance, it is started before the training and stopped after
+it, regardless of the outcome. If no record is labelled, the run is skipped from `fetch` on.
 """
 
 from datetime import timedelta
@@ -32,7 +36,7 @@ from mnist_airflow.operators import (
 )
 from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
 
-# Hyperparameters that people often choose; all others go into `config`.
+# The most common hyperparameters. All others go into `config`.
 FIELDS = {
     "epochs": Param(
         None,
@@ -104,7 +108,7 @@ PARAMS = FIELDS | {
     schedule=CronDataIntervalTimetable("@weekly", timezone="UTC"),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
-    # A training takes all labelled records there are, so two at a time would only repeat each other.
+    # Every training takes all labelled records, so two at the same time would do the same work.
     max_active_runs=1,
     params=PARAMS,
     render_template_as_native_obj=True,
@@ -140,7 +144,7 @@ def train_lenet() -> None:
         queue="gpu",
         execution_timeout=timedelta(hours=12),
     ).expand(config=plan.output)
-    # These need torch as well, so they run where it is installed.
+    # The next three tasks need torch too, so they run on the queue whose workers have it.
     choice = ChooseTrainingOperator(
         task_id="choose", manifest=snapshot.output["manifest"], trainings=training.output, queue="gpu"
     )
@@ -148,7 +152,7 @@ def train_lenet() -> None:
     release = ReleaseModelOperator(
         task_id="release", evaluation=evaluation.output, queue="gpu", outlets=[MODEL_RELEASED]
     )
-    # The machine is stopped before anybody is asked: people take their time.
+    # The instance is stopped before a person is asked: an answer may take days.
     approval = ApprovePromotionOperator(
         task_id="approve", gate_result=release.output, required="{{ params.require_approval }}"
     )
@@ -158,10 +162,10 @@ def train_lenet() -> None:
     plan >> snapshot
 
     start = StartTrainingInstanceOperator(task_id="start_instance", retries=5)
-    # One that was not stopped costs money, so it is tried for longer and then turns the run red.
+    # An instance that is not stopped costs money: retry for longer, and fail the run if it still runs.
     stop = StopTrainingInstanceOperator(task_id="stop_instance", retries=8)
     stop.as_teardown(setups=start, on_failure_fail_dagrun=True)
-    # All of them, not the last alone: where one training fails, the others may still be running.
+    # Stop only after all of them: when one training fails, others may still be running.
     dataset >> start >> training >> stop
     start >> [choice, evaluation, release] >> stop
 

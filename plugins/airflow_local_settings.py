@@ -1,8 +1,8 @@
-"""Airflow's cluster policies: imported by every part of Airflow as it starts, because it is on its path.
+"""Airflow's cluster policies. Every part of Airflow imports this file when it starts.
 
-The plugins folder comes after `config/` there: who has an `airflow_local_settings.py` already imports the
-policy into that one (docs/many-workers.md). A fault in here would stop all of Airflow, so this file only
-names what to call.
+`config/` comes before the plugins folder on the path: if it has an `airflow_local_settings.py`, import the
+policy into that one (docs/many-workers.md). An error in this file would stop all of Airflow, so it holds one
+import and nothing else.
 """
 
 from mnist_airflow.backfills import yield_to_live_runs as task_instance_mutation_hook

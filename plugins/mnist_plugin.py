@@ -1,4 +1,4 @@
-"""The only plugin: what MNIST Ops adds to Airflow's UI and to its scheduler."""
+"""The only plugin: registers what MNIST Ops adds to Airflow's UI and scheduler."""
 
 from typing import Any, ClassVar
 
@@ -7,14 +7,14 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 async def _reports(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI's own)
-    """The reports of models; imported when somebody asks, so that it can never take the API server down."""
+    """Model reports. Imported at the first request, so that a fault in it cannot stop the API server."""
     from mnist_airflow.reports import reports_app
 
     await reports_app()(scope, receive, send)
 
 
 class _Listener:
-    """Is told of what starts: parts of Airflow, and runs."""
+    """Listens for the start of Airflow's parts and of DAG runs."""
 
     @hookimpl
     def on_starting(self) -> None:

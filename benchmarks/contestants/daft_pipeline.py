@@ -58,7 +58,7 @@ def main() -> None:
                 json.dumps({"id": record_id, "label": DIGITS.name(index)}) + "\n"
                 for record_id, index in zip(found["id"], found["class"], strict=True)
             )
-    stages.tell()
+    stages.print_report()
 
 
 main()

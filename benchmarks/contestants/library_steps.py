@@ -37,7 +37,7 @@ def main() -> None:
         with stages.stage("classify"):
             for shard in shards:
                 pipeline.classify(shard)
-    stages.tell()
+    stages.print_report()
 
 
 main()

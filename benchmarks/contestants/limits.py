@@ -1,6 +1,6 @@
 """What this machine's cores can do at most: decoding alone, and the network alone, on all of them.
 
-And beside these, what the classify step does between its shards: the same pictures, decoded and judged.
+It also measures what the classify step does between its shards: the same pictures, decoded and classified.
 """
 
 import io
@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
             list(threads.map(forward, batches))
         with stages.stage("decode_and_predict"):
             list(threads.map(predict, groups))
-    stages.tell()
+    stages.print_report()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
             probabilities = network(picture[None]).softmax(1)[0]
             label = DIGITS.name(int(probabilities.argmax()))
             results.write(json.dumps({"id": record["_id"], "label": label}) + "\n")
-    stages.tell()
+    stages.print_report()
 
 
 main()

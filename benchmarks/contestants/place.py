@@ -55,6 +55,6 @@ class Stages:
         yield
         self.seconds[name] = time.perf_counter() - started
 
-    def tell(self) -> None:
+    def print_report(self) -> None:
         """Print them, for whoever started this process."""
         print(json.dumps(self.seconds))

@@ -100,7 +100,7 @@ def main() -> None:
                         json.dumps({"id": record["_id"], "label": label}) + "\n"
                         for record, label in zip(batch, labels(network, list(pictures)), strict=True)
                     )
-    stages.tell()
+    stages.print_report()
 
 
 main()

@@ -1,4 +1,4 @@
-"""MNIST Ops in Airflow: operators, windows, assets, and connections that become adapters.
+"""MNIST Ops in Airflow: operators, windows, assets, and the pipeline over Airflow's connections.
 
 DAGs import from here. `plugins/.airflowignore` keeps Airflow's plugin loader away from this folder.
 """

@@ -1,4 +1,4 @@
-"""What the DAGs tell the rest of Airflow about."""
+"""The assets that the DAGs update; other DAGs can be scheduled on them."""
 
 from airflow.sdk import Asset
 

@@ -1,12 +1,12 @@
 """Backfills yield to live runs: their tasks have a pool and a priority of their own.
 
-A live run is any other: scheduled, by hand, triggered by an asset. The pool has fewer slots than there are
-places for tasks, so that a live run always finds one; the priority decides who is queued first. Both are
-given to a task instance when Airflow makes or clears it, by `yield_to_live_runs`. Where a backfill
-reprocesses a run, Airflow clears its tasks before it makes it a backfill: `move_to_backfill` mends that when
-the run starts.
+A live run is any other run: scheduled, manual, or triggered by an asset. The pool has fewer slots than the
+executor, so a live run always finds a free one. The priority decides which task is queued first.
+`yield_to_live_runs` sets both when Airflow creates or clears a task instance. When a backfill reprocesses a
+run, Airflow clears its tasks before it marks the run as a backfill, so `move_to_backfill` sets them again
+when the run starts.
 
-Standard library only at import: every part of Airflow imports this while it starts.
+It imports the standard library only, since every part of Airflow imports it while starting.
 """
 
 import logging
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 POOL = "backfill"
-# Every other task has 1 or more: its own weight and, by default, that of all tasks after it. One weight for
-# all, so that among backfill tasks the oldest window goes first and is finished before the next.
+# Every other task has 1 or more: its own weight and, by default, the weights of all tasks after it. Backfill
+# tasks share one weight, so that the oldest window is queued first and finished before the next.
 PRIORITY = 0
 
-# As `DagRunType.BACKFILL_JOB` has it, and as Airflow calls the pool of tasks that name none.
+# The value of `DagRunType.BACKFILL_JOB`, and the pool of tasks that name none.
 _BACKFILL = "backfill"
 _DEFAULT_POOL = "default_pool"
 
@@ -32,25 +32,25 @@ _log = logging.getLogger(__name__)
 def yield_to_live_runs(task_instance: "TaskInstance", dag_run: "DagRun | None") -> None:
     """Give a backfill's task instance its pool and priority; leave all others as they are.
 
-    A task that names a pool, such as `gpu`, keeps it. Where there is no pool `backfill`, the task stays in
-    Airflow's default one: in a pool that does not exist it would never be scheduled.
+    A task that names a pool, such as `gpu`, keeps it. If there is no pool `backfill`, the task stays in
+    Airflow's default pool: in a pool that does not exist it would never be scheduled.
 
     Args:
-        task_instance: as Airflow has just made it from its task, or cleared it; maybe for the second time.
-        dag_run: its run; None where Airflow calls again as soon as it knows.
+        task_instance: newly created or cleared. Airflow may call this more than once for it.
+        dag_run: its run; None if Airflow does not know it yet and will call again.
     """
     if dag_run is None or dag_run.run_type != _BACKFILL:
         return
     task_instance.priority_weight = PRIORITY
-    if task_instance.pool == _DEFAULT_POOL and _is_there(_session_of(dag_run)):
+    if task_instance.pool == _DEFAULT_POOL and _pool_exists(_session_of(dag_run)):
         task_instance.pool = POOL
 
 
 def move_to_backfill(dag_run: "DagRun") -> None:
-    """Give all unfinished task instances of a backfill run that starts their pool and priority.
+    """Set pool and priority of all unfinished task instances of a backfill run.
 
     Args:
-        dag_run: any run; nothing is done to a live one.
+        dag_run: a run that starts; a live one is left as it is.
     """
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.state import State
@@ -64,24 +64,24 @@ def move_to_backfill(dag_run: "DagRun") -> None:
         TaskInstance.dag_id == dag_run.dag_id, TaskInstance.run_id == dag_run.run_id, unfinished
     )
     session.execute(of_run.values(priority_weight=PRIORITY))
-    if _is_there(session):
+    if _pool_exists(session):
         session.execute(of_run.where(TaskInstance.pool == _DEFAULT_POOL).values(pool=POOL))
 
 
 def _session_of(dag_run: "DagRun") -> "Session | None":
-    """The session that Airflow has the run in: a policy must not open one of its own."""
+    """Airflow's session of the run: a policy must not open another one."""
     from sqlalchemy.orm import object_session
 
     return object_session(dag_run)
 
 
-def _is_there(session: "Session | None") -> bool:
+def _pool_exists(session: "Session | None") -> bool:
     from airflow.models.pool import Pool
     from sqlalchemy import select
 
     if session is None:
         return False
-    # Asking must not write what Airflow is in the middle of.
+    # A query must not flush what Airflow has not finished.
     with session.no_autoflush:
         found = session.scalar(select(Pool.pool).where(Pool.pool == POOL)) is not None
     if not found:

@@ -1,6 +1,6 @@
-"""Celery's configuration for `[celery] celery_config_options`: Airflow's, with what workers import first."""
+"""For `[celery] celery_config_options`: Airflow's Celery configuration, plus the modules to preload."""
 
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
 
-# Celery imports these before it forks the processes that tasks are forked from.
+# Celery imports these in the worker's parent process, before it forks.
 CONFIG = {**DEFAULT_CELERY_CONFIG, "imports": ("mnist_airflow.preloaded",)}

@@ -1,11 +1,11 @@
-"""What the tasks of the pipeline import, imported once by the process that they are forked from.
+"""Imports the tasks' modules once, in the process that tasks are forked from.
 
 Airflow forks every task: from a worker of LocalExecutor, itself forked from the scheduler, or from one of
-Celery's. What is imported there already costs a task nothing, and would else be a second of CPU each time.
-No torch, which only training needs, and nothing that starts threads.
+Celery. A module that is already imported there costs a task nothing; otherwise it is a second of CPU a task.
+torch is left out, since only training needs it, and so is everything that starts threads.
 
-Celery's workers import this module where `[celery] celery_config_options` is
-`mnist_airflow.celery_config.CONFIG`; the scheduler is told by the plugin's listener.
+Celery's workers import this module if `[celery] celery_config_options` is
+`mnist_airflow.celery_config.CONFIG`. The scheduler imports it through the plugin's listener.
 """
 
 import importlib
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def preload() -> None:
-    """Import what tasks import; what cannot be imported is left to the task, which says why."""
+    """Import the tasks' modules. A failed import is left to the task, which reports it."""
     for name in MODULES:
         try:
             importlib.import_module(name)
@@ -41,9 +41,9 @@ def preload() -> None:
 
 
 def preload_in_scheduler() -> None:
-    """Preload where this process is a scheduler whose tasks are its children."""
+    """Preload if this process is a scheduler that forks its tasks itself."""
     from airflow.configuration import conf
 
-    # Airflow tells a listener that something starts, but not what: its command does.
+    # The listener is not told which part of Airflow starts; the command line names it.
     if sys.argv[1:2] == ["scheduler"] and "LocalExecutor" in conf.get("core", "executor"):
         preload()

@@ -1,4 +1,4 @@
-"""Reports of released models in Airflow's UI: the app that serves them, and the link to it."""
+"""Reports of released models in Airflow's UI: the app that serves them, and the link to each."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ PAGE = "report/index.html"  # in a bundle
 
 @cache
 def reports_app() -> "FastAPI":
-    """The app for Airflow's API server: who may see the runs of train_lenet may see its reports."""
+    """The app for Airflow's API server: a user who may read runs of train_lenet may read its reports."""
     from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
     from airflow.api_fastapi.core_api.security import requires_access_dag, requires_authenticated
     from fastapi import Depends, FastAPI

@@ -1,4 +1,4 @@
-"""Which records a run takes, by the kind of run."""
+"""Which records a run takes: `selection_of_run` decides it by the run's type."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,14 +47,14 @@ def selection_of_run(
 ) -> Selection:
     """Decide which records a run takes.
 
-    A scheduled or asset-triggered run takes everything that waits and was created before its
-    interval's end, so that late arrivals are never missed. A backfill takes its interval. A run
-    by hand takes the form's window; without one, an interval that was given by the API (one
-    that Airflow inferred from the logical date is no wish of anybody); else everything so far.
+    A scheduled or asset-triggered run takes every waiting record created before its interval's end, so that
+    late arrivals are never missed. A backfill takes its interval. A manual run takes the form's window;
+    without one, the interval that the API gave (one that Airflow inferred from the logical date does not
+    count as given); otherwise everything so far.
 
     Args:
         facts: what Airflow says of the run.
-        request: what a person asked for; a scheduled run has no such person.
+        request: what a person asked for; not used for scheduled runs.
         at: the selection time.
         infer: the interval that Airflow would infer for a logical date.
 
@@ -71,7 +71,7 @@ def selection_of_run(
     elif facts.run_type in MANUAL:
         since, until = _manual_window(facts, request, infer)
     else:
-        raise Permanent(f"run_type {facts.run_type!r}: unknown, so its window is too")
+        raise Permanent(f"run_type {facts.run_type!r}: unknown; expected a DagRunType of Airflow 3.3")
     return Selection(at=moment, since=since, until=until, reclassify=request.reclassify, limit=request.limit)
 
 
@@ -98,7 +98,7 @@ def moment_of(text: str | None, name: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError):
-        raise Permanent(f"{name}: {text!r} is no date and time such as 2026-01-31T00:00:00Z") from None
+        raise Permanent(f"{name}: {text!r} is not a date and time such as 2026-01-31T00:00:00Z") from None
 
 
 def reclassify_of(text: str) -> Reclassify:
@@ -106,4 +106,4 @@ def reclassify_of(text: str) -> Reclassify:
     try:
         return Reclassify(text)
     except ValueError:
-        raise Permanent(f"reclassify: {text!r} is none of {', '.join(Reclassify)}") from None
+        raise Permanent(f"reclassify: {text!r} is not one of {', '.join(Reclassify)}") from None

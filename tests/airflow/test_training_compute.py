@@ -353,7 +353,7 @@ def test_a_pending_machine_is_stopped_as_soon_as_that_is_possible(machine) -> No
 
 def test_a_machine_that_cannot_be_stopped_is_told_beside_what_went_wrong_first(machine) -> None:
     """After a bounded time; it does not take the first error's place."""
-    start = refused_to_stop(100)(task_id="start", instance_id=machine.instance_id, stop_patience=0.0)
+    start = refused_to_stop(100)(task_id="start", instance_id=machine.instance_id, stop_timeout_s=0.0)
     with pytest.raises(TimeoutError, match="too slow") as raised:
         start.execute(context())
     [note] = raised.value.__notes__

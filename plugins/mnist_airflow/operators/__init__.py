@@ -1,6 +1,7 @@
 """The steps of MNIST Ops as Airflow operators.
 
-Those of the training machine are in `mnist_airflow.operators.instances`: they bring boto3 along.
+The operators that start and stop the training instance are in `mnist_airflow.operators.instances`, since
+they import boto3.
 """
 
 from mnist_airflow.operators.approval import ApprovePromotionOperator

@@ -1,4 +1,4 @@
-"""A person's word between the gate and the promotion."""
+"""A person's approval between the gate and the promotion."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,17 +13,17 @@ from mnist_airflow.operators.base import permanent_errors_fail
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PATIENCE = timedelta(days=2)
+RESPONSE_TIMEOUT = timedelta(days=2)
 
 
 class ApprovePromotionOperator(ApprovalOperator):
-    """Ask a person whether a released model may be promoted, where somebody wants that to be asked.
+    """Ask a person whether a released model may be promoted, if the run or the settings require it.
 
-    Returns who answered what, for PromoteModelOperator, or None where nobody was to be asked. A rejection
-    skips what comes after and leaves the model a candidate, and so does no answer in time. Where the gate
-    refused the model already, this task and what comes after it are skipped.
+    Returns who answered what, for PromoteModelOperator, or None if no approval is required. A rejection, or
+    no answer in time, skips the tasks after it and leaves the model a candidate. If the gate has already
+    refused the model, this task and those after it are skipped.
 
-    The run goes on until there is an answer, so in a DAG with `max_active_runs=1`, as train_lenet is, an
+    The run stays active until there is an answer: in a DAG with `max_active_runs=1`, such as train_lenet, an
     unanswered request delays the next run until `response_timeout` is over.
 
     Args:
@@ -40,7 +40,7 @@ class ApprovePromotionOperator(ApprovalOperator):
         *,
         gate_result: Mapping[str, Any] | Any,  # noqa: ANN401 (before it is rendered, the output of a task)
         required: bool | str = False,
-        response_timeout: timedelta = PATIENCE,
+        response_timeout: timedelta = RESPONSE_TIMEOUT,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         comment = Param("", type="string", title="Comment", description="Kept with the promotion.")
@@ -61,9 +61,9 @@ class ApprovePromotionOperator(ApprovalOperator):
         if not self.gate_result["promote"]:
             raise AirflowSkipException(f"{bundle['name']} {bundle['version']} stays a candidate: {why}")
         with permanent_errors_fail():
-            asked_for = self.required or Settings().require_approval
-        if not asked_for:
-            self.log.info("nobody asked for an approval")
+            is_required = self.required or Settings().require_approval
+        if not is_required:
+            self.log.info("no approval is required")
             return
         self.subject = f"Promote {bundle['name']} {bundle['version']}? {why}"
         self.body = f"{why}\n\nThe bundle: `{bundle['uri']}`, `{bundle['digest']}`"

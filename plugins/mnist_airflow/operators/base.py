@@ -1,4 +1,4 @@
-"""What all operators of MNIST Ops share: where the data is, and what an error means to Airflow."""
+"""The base of all operators: connections, settings, and how errors map to Airflow's."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation") -> list[str]:
     """The URIs that mapped tasks returned in this generation.
 
-    Airflow 3.3 gives the one value itself where a mapped task group ran once, None for a task that
-    returned nothing, and, once a run was cleared and has fewer parts or none, also what tasks returned
-    that do not run any more.
+    Airflow 3.3 returns a single value, not a list, for a mapped task group that ran once. It returns None for
+    a task that returned nothing. After a run was cleared and has fewer parts, it also returns the values of
+    the former tasks, which belong to another generation.
     """
-    # The slice asks for all values at once, iterating would ask for one after the other.
+    # Slicing requests all values at once; iterating would make a request for each.
     values = [pulled] if pulled is None or isinstance(pulled, str) else pulled[:]
     return [uri for uri in values if uri and is_of_generation(uri, generation)]
 
 
 @contextmanager
 def permanent_errors_fail() -> Iterator[None]:
-    """Inside, what no retry can mend fails the task at once: `Permanent`, and wrong settings by name."""
+    """Turn `Permanent` errors and wrong settings into Airflow's fail exception: no retry can fix them."""
     from pydantic import ValidationError
 
     from mnist_ops.domain.errors import Permanent
@@ -47,7 +47,7 @@ def permanent_errors_fail() -> Iterator[None]:
 
 
 def refuse_unknown_params(context: "Context") -> None:
-    """Airflow takes a misspelt parameter without a word, and the run would take what nobody asked for."""
+    """Refuse a misspelt parameter: Airflow accepts any name, and the run would ignore it silently."""
     from mnist_ops.domain.errors import Permanent
 
     known = context["dag"].params

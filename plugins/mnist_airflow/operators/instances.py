@@ -1,4 +1,4 @@
-"""The machine that trains: started for a training, and stopped after it whatever became of it."""
+"""The training instance: started for a training and always stopped after it, regardless of the outcome."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 _STOPPED = frozenset({"stopping", "stopped", "shutting-down", "terminated"})
-_STOP_AGAIN_S = 1.0  # between two tries to stop an instance that would not
+_STOP_RETRY_S = 1.0  # between two attempts to stop an instance
 
 
 class StartTrainingInstanceOperator(EC2StartInstanceOperator):
-    """Start the EC2 instance that trains, and wait until it runs; does nothing where none is named.
+    """Start the EC2 instance that trains and wait until it runs; does nothing if none is named.
 
-    Make it the setup of StopTrainingInstanceOperator. A teardown is not run after a setup that failed,
-    so an instance that did not come up is stopped right here, also where the task is killed while it waits.
-    EC2 refuses to stop a pending instance, so it is asked again until it does.
+    Make it the setup of StopTrainingInstanceOperator. Airflow does not run a teardown after a failed setup,
+    so this operator itself stops an instance that did not come up, also when its task is killed while it
+    waits. EC2 refuses to stop a pending instance, so the request is repeated.
 
     Args:
         instance_id: the instance; by default `MNIST_OPS_TRAINING_INSTANCE_ID`.
-        stop_patience: for how long to try to stop it after a failed start, in seconds. After a kill Airflow
-            leaves about five seconds; the template's own stop ends what is still pending then.
+        stop_timeout_s: how long to retry the stop after a failed start, in seconds. After a kill Airflow
+            leaves about five seconds; the CloudFormation template's own stop covers what is still pending.
         kwargs: EC2StartInstanceOperator's arguments, such as aws_conn_id and region_name.
     """
 
@@ -33,11 +33,11 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
         self,
         *,
         instance_id: str | None = None,
-        stop_patience: float = 180.0,
+        stop_timeout_s: float = 180.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(instance_id=instance_id or "", **kwargs)
-        self.stop_patience = stop_patience
+        self.stop_timeout_s = stop_timeout_s
         self._starting = False
 
     def execute(self, context: "Context") -> None:
@@ -56,25 +56,25 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
             try:
                 self._stop()
             except Exception as failure:
-                # What went wrong first is what to look for, so this must not take its place.
+                # Keep the first error: it is the cause.
                 error.add_note(f"{self.instance_id} could not be stopped after it: {failure}")
                 self.log.exception("%s could not be stopped and may cost money", self.instance_id)
             raise
         self._starting = False
 
     def on_kill(self) -> None:
-        """End the waiting, and with it stop the instance.
+        """Stop waiting, which also stops the instance.
 
-        Airflow calls this in its handler of SIGTERM and then lets the task go on, which would wait for the
-        instance, or even start it. So this raises, as no other `on_kill` has to; a BaseException, because
-        boto3 takes others for an error of the network. Airflow retries a task that exits.
+        Airflow calls this in its SIGTERM handler and then lets `execute` continue, which would go on waiting
+        for the instance or even start it. So this raises SystemExit: boto3 would treat an Exception as a
+        network error. Airflow retries a task that exits.
         """
         if self._starting:
             raise SystemExit(f"killed while {self.instance_id} was starting")
 
     def _stop(self) -> None:
-        """Stop the instance; asked again for `stop_patience` while that fails."""
-        deadline = time.monotonic() + self.stop_patience
+        """Stop the instance; retried for `stop_timeout_s`."""
+        deadline = time.monotonic() + self.stop_timeout_s
         while True:
             try:
                 self.hook.get_instance(instance_id=self.instance_id).stop()
@@ -82,16 +82,16 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
                 if state in _STOPPED:
                     return
                 failure: Exception = TimeoutError(f"it is {state}")
-            except Exception as error:  # noqa: BLE001 (EC2's refusal, a broken connection: asked again)
+            except Exception as error:  # noqa: BLE001 (EC2 refuses, or the connection breaks: retried)
                 failure = error
             if time.monotonic() >= deadline:
                 raise failure
             self.log.info("%s could not be stopped yet: %s", self.instance_id, failure)
-            time.sleep(_STOP_AGAIN_S)
+            time.sleep(_STOP_RETRY_S)
 
 
 class StopTrainingInstanceOperator(EC2StopInstanceOperator):
-    """Stop the EC2 instance that trains, and wait until it has; does nothing where none is named.
+    """Stop the EC2 instance that trains and wait until it is stopped; does nothing if none is named.
 
     Args:
         instance_id: the instance; by default `MNIST_OPS_TRAINING_INSTANCE_ID`.

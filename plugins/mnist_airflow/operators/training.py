@@ -22,14 +22,13 @@ from mnist_airflow.reports import ReportLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# What the training process exits with when retrying cannot help: bad settings, or a permanent error.
+# Exit codes of the training process that no retry can fix: wrong usage or settings (2), permanent error (3).
 # See mnist_ops.cli.
-EXITS_FOR_GOOD = frozenset({2, 3})
+PERMANENT_EXITS = frozenset({2, 3})
 
-# For the training process to end when it is asked to, in seconds. Airflow's supervisor kills the task about
-# five seconds after it asked it to end, so a longer wait would never come to its kill. Nothing is lost by
-# it: a checkpoint is in its place as a whole or not at all.
-_GRACE_S = 3.0
+# Seconds the training process has to exit after SIGTERM. Airflow's supervisor kills the task about five
+# seconds after its own SIGTERM, so this must be shorter. A kill loses nothing: checkpoints are atomic.
+_TERMINATION_TIMEOUT_S = 3.0
 
 
 class BuildDatasetOperator(MnistOpsOperator):
@@ -56,10 +55,10 @@ class BuildDatasetOperator(MnistOpsOperator):
 
 
 class PlanTrainingsOperator(MnistOpsOperator):
-    """Make the configurations to train of what a person asked for. Returns a JSON string a trial.
+    """Make the configurations to train from the run's parameters. Returns a JSON string for each trial.
 
-    A value that is not allowed fails the task with the field, the value and what is allowed, so put it
-    before anything else.
+    A value that is not allowed fails the task; the message names the field, the value and the allowed ones.
+    Put this task first.
 
     Args:
         config: hyperparameters by name, see `mnist_ops.vision.config.schema`; the rest is the default.
@@ -113,9 +112,9 @@ def _given(values: Mapping[str, object] | None) -> dict[str, object]:
 class TrainModelOperator(MnistOpsOperator):
     """Train a network in a fresh process. Returns the training's URI.
 
-    The process is `mnist-ops step train`: CUDA must not be used in a forked one, and what it holds
-    is free again when it ends. Its log lines come out in the task's log. As `trial`, what the swept
-    hyperparameters are here can be used in `map_index_template`.
+    The process is `mnist-ops step train`. CUDA must not be used in a forked process, and a process that
+    ends frees all GPU memory. Its log lines appear in the task's log. `{{ trial }}` in `map_index_template`
+    shows this trial's values of the swept hyperparameters.
 
     Args:
         dataset: the data set's manifest.
@@ -153,7 +152,7 @@ class TrainModelOperator(MnistOpsOperator):
             self._process = subprocess.Popen(
                 command,
                 env=self._environment(),
-                # Held open: where this process is killed, the pipe closes and the training ends as well.
+                # Kept open: if this process is killed, the pipe closes and the training ends too.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -164,11 +163,11 @@ class TrainModelOperator(MnistOpsOperator):
                     for line in process.stdout or ():
                         self.log.info("%s", line.rstrip())
                 except BaseException:
-                    # The task's time limit among others: `with` waits for the process, so end it first.
+                    # For example the task's timeout. `with` waits for the process, so end it first.
                     self.on_kill()
                     raise
-            if process.returncode in EXITS_FOR_GOOD:
-                raise AirflowFailException("training failed for good: see the lines above")
+            if process.returncode in PERMANENT_EXITS:
+                raise AirflowFailException("training failed permanently: see the lines above")
             if process.returncode != 0:
                 raise AirflowException(f"the training process ended with {process.returncode}")
             return result.read_text()
@@ -193,7 +192,7 @@ class TrainModelOperator(MnistOpsOperator):
             return
         process.terminate()
         try:
-            process.wait(_GRACE_S)
+            process.wait(_TERMINATION_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
 
