@@ -1,4 +1,4 @@
-"""Tell a picture's ink from its paper, whose light may slant and which may be noisy."""
+"""Separate a picture's ink from its background, which may be unevenly lit and noisy."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,19 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FAINTEST_INK = 24  # grey levels between paper and ink under which there is nothing but noise
+MIN_CONTRAST = 24  # grey levels between background and ink; less than that is noise
 
-_LINE = 48  # pixels of a line along the edge through which the plane is laid
-_ROUNDS = 6  # of weighing them anew
-_RIDGE = 1e-6 * np.eye(3)  # where a picture is one pixel wide, no plane is the only one
-_SLOPE = 4.0  # grey levels between two edges from which on the light slants
-_MOST_NOISE = 24.0  # grey levels of standard deviation; an edge more uneven than that is no paper
-_ROWS = 512  # flattened at once, so that a large picture takes little memory
+_LINE_SAMPLES = 48  # pixels sampled along each line that the plane is fitted to
+_ITERATIONS = 6  # of the reweighted least squares
+_RIDGE = 1e-6 * np.eye(3)  # keeps the fit solvable where a picture is one pixel wide
+_MIN_GRADIENT = 4.0  # grey levels between two opposite edges; less counts as even light
+_MAX_NOISE = 24.0  # grey levels of standard deviation; a more uneven edge is not background alone
+_ROWS_AT_A_TIME = 512  # subtracted at a time, so that a large picture takes little memory
 
 
 def border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pixels of a frame one fourteenth of the shorter side wide, as one row."""
-    width = _frame(*grey.shape)
+    """The pixels of a frame along the edge, 1/14 of the shorter side wide, as one row."""
+    width = _border_width(*grey.shape)
     if min(grey.shape) <= 2 * width:
         return grey.ravel()
     middle = grey[width:-width]
@@ -28,13 +28,13 @@ def border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def border_sums(greys: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
-    """How many pixels `border` has, and their sum in each of uint8 (N, H, W)."""
+    """The number of pixels of `border`, and their sum in each picture of uint8 (N, H, W)."""
     _, height, width = greys.shape
-    frame = _frame(height, width)
-    within = greys[:, frame:-frame, frame:-frame]
-    if 0 in within.shape[1:]:
+    frame = _border_width(height, width)
+    inner = greys[:, frame:-frame, frame:-frame]
+    if 0 in inner.shape[1:]:
         return height * width, _sums(greys)
-    return height * width - within[0].size, _sums(greys) - _sums(within)
+    return height * width - inner[0].size, _sums(greys) - _sums(inner)
 
 
 def _sums(greys: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -43,14 +43,14 @@ def _sums(greys: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Paper:
-    """A plane through the grey levels along a picture's edge.
+class Background:
+    """A background model: a plane fitted to the grey levels along a picture's edge.
 
     Attributes:
-        middle: its level in the picture's middle.
-        down: what is added between the top edge and the bottom edge.
-        across: what is added between the left edge and the right edge.
-        noise: standard deviation of the edge around the plane, grey levels.
+        middle: the plane's grey level in the middle of the picture.
+        down: the change in grey level from the top edge to the bottom edge.
+        across: the change in grey level from the left edge to the right edge.
+        noise: standard deviation of the edge's pixels around the plane, in grey levels.
     """
 
     middle: float
@@ -59,77 +59,85 @@ class Paper:
     noise: float
 
     @classmethod
-    def under(cls, grey: NDArray[np.uint8]) -> Self:
-        """Lay the plane by least absolute deviations, so that ink which touches the edge does not tilt it.
+    def fit(cls, grey: NDArray[np.uint8]) -> Self:
+        """Fit the plane by least absolute deviations, so that ink that touches the edge does not tilt it.
 
-        The deviations are minimised by weighted least squares. Source: E. J. Schlossmacher, "An iterative
-        technique for absolute deviations curve fitting", JASA 68, 1973.
+        The minimum is found by iteratively reweighted least squares. Source: E. J. Schlossmacher, "An
+        iterative technique for absolute deviations curve fitting", JASA 68, 1973.
         """
-        rows, columns = _edge(*grey.shape)
+        rows, columns = _edge_samples(*grey.shape)
         levels = grey[rows, columns].astype(np.float64)
         median = float(np.median(border(grey)))
-        if np.ptp(levels) < _SLOPE:
+        if np.ptp(levels) < _MIN_GRADIENT:
             return cls(median, 0.0, 0.0, 0.0)
         height, width = grey.shape
-        at = np.stack([np.ones(len(rows)), (rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5])
+        design = np.stack([np.ones(len(rows)), (rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5])
         plane = np.array([median, 0.0, 0.0])
-        for _ in range(_ROUNDS):
-            weighed = at / np.maximum(1.0, np.abs(levels - plane @ at))
-            plane = np.linalg.solve(weighed @ at.T + _RIDGE, weighed @ levels)
-        if np.abs(plane[1:]).sum() < _SLOPE:
+        for _ in range(_ITERATIONS):
+            weighted = design / np.maximum(1.0, np.abs(levels - plane @ design))
+            plane = np.linalg.solve(weighted @ design.T + _RIDGE, weighted @ levels)
+        if np.abs(plane[1:]).sum() < _MIN_GRADIENT:
             plane = np.array([median, 0.0, 0.0])
-        # 1.4826 makes a median deviation a standard deviation, where the noise is normal.
-        noise = 1.4826 * float(np.median(np.abs(levels - plane @ at)))
+        # The factor turns a median absolute deviation of normal noise into its standard deviation.
+        noise = 1.4826 * float(np.median(np.abs(levels - plane @ design)))
         middle, down, across = map(float, plane)
-        return cls(middle, down, across, min(noise, _MOST_NOISE))
+        return cls(middle, down, across, min(noise, _MAX_NOISE))
 
     @property
-    def slants(self) -> bool:
-        """Whether the paper is lighter at one edge than at another."""
+    def has_gradient(self) -> bool:
+        """Whether the background is lighter at one edge than at another."""
         return bool(self.down or self.across)
 
     def levels(self, rows: range, height: int, width: int) -> NDArray[np.float32]:
-        """The plane under some rows of a picture of that size, (len(rows), width)."""
+        """The background's grey levels in some rows of a picture of height x width, (len(rows), width)."""
         down = ((np.arange(rows.start, rows.stop) + 0.5) / height - 0.5) * self.down + self.middle
         across = ((np.arange(width) + 0.5) / width - 0.5) * self.across
         return np.add.outer(down.astype(np.float32), across.astype(np.float32))
 
 
-def lift(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """Take the paper away: the ink uint8 (H, W) on 0, and the noise that is left of the paper.
+def subtract_background(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Return the ink, uint8 (H, W) on 0, and the standard deviation of the noise that remains.
 
-    What stands out more from the paper is the ink, whether lighter or darker.
+    Ink may be lighter or darker than the background: the side with the larger sum of differences is the ink.
     """
-    paper = Paper.under(grey)
-    least = max(FAINTEST_INK, 4 * paper.noise)
-    off = _flattened(grey, paper) if paper.slants else np.rint(np.arange(256) - paper.middle).astype(np.int16)
-    often = 1 if paper.slants else np.array(Image.fromarray(grey).histogram())
-    lighter = int((off * (off >= least) * often).sum(dtype=np.int64))
-    darker = -int((off * (off <= -least) * often).sum(dtype=np.int64))
+    background = Background.fit(grey)
+    threshold = max(MIN_CONTRAST, 4 * background.noise)
+    # Without a gradient, the 256 possible grey levels and their counts are enough.
+    counts: int | NDArray[np.int64] = 1
+    if background.has_gradient:
+        difference = _difference(grey, background)
+    else:
+        difference = np.rint(np.arange(256) - background.middle).astype(np.int16)
+        counts = np.array(Image.fromarray(grey).histogram(), np.int64)
+    lighter = int((difference * (difference >= threshold) * counts).sum(dtype=np.int64))
+    darker = -int((difference * (difference <= -threshold) * counts).sum(dtype=np.int64))
     if darker > lighter:
-        np.negative(off, out=off)
-    ink = off.clip(0, 255, out=off).astype(np.uint8)
-    return (ink if paper.slants else ink[grey]), paper.noise
+        np.negative(difference, out=difference)
+    ink = difference.clip(0, 255, out=difference).astype(np.uint8)
+    return (ink if background.has_gradient else ink[grey]), background.noise
 
 
-def _flattened(grey: NDArray[np.uint8], paper: Paper) -> NDArray[np.int16]:
-    """How far each pixel is from the paper, int16 (H, W)."""
+def _difference(grey: NDArray[np.uint8], background: Background) -> NDArray[np.int16]:
+    """Each pixel's grey level minus the background's, int16 (H, W)."""
     height, width = grey.shape
-    off = np.empty(grey.shape, np.int16)
-    for start in range(0, height, _ROWS):
-        rows = range(start, min(start + _ROWS, height))
-        off[start : rows.stop] = np.rint(grey[start : rows.stop] - paper.levels(rows, height, width))
-    return off
+    difference = np.empty(grey.shape, np.int16)
+    for start in range(0, height, _ROWS_AT_A_TIME):
+        rows = range(start, min(start + _ROWS_AT_A_TIME, height))
+        levels = background.levels(rows, height, width)
+        difference[start : rows.stop] = np.rint(grey[start : rows.stop] - levels)
+    return difference
 
 
-def _frame(height: int, width: int) -> int:
+def _border_width(height: int, width: int) -> int:
     return max(1, min(height, width) // 14)
 
 
-def _edge(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of pixels on lines along the four edges, at three depths of the frame."""
-    deepest = _frame(height, width) - 1
-    down, across = (np.linspace(0, side - 1, min(side, _LINE)).astype(np.intp) for side in (height, width))
+def _edge_samples(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of pixels on lines along the four edges, at three depths of the border."""
+    deepest = _border_width(height, width) - 1
+    down, across = (
+        np.linspace(0, side - 1, min(side, _LINE_SAMPLES)).astype(np.intp) for side in (height, width)
+    )
     rows, columns = [], []
     for depth in sorted({0, deepest // 2, deepest}):
         for row in (depth, height - 1 - depth):

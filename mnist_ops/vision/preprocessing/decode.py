@@ -1,4 +1,4 @@
-"""Turn encoded images into digits as MNIST has them, or into reasons."""
+"""Decode encoded images to digits in MNIST's form, or to the reason why that is not possible."""
 
 import io
 import threading
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-# Imported by name: looking for a plugin that is not loaded yet makes Pillow load all of them.
+# Imported by name: when Pillow does not find a loaded plugin for a format, it loads all plugins.
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
@@ -23,10 +23,10 @@ from PIL import (
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.vision.data.examples import SIDE
-from mnist_ops.vision.preprocessing.formats import check_size, container_of
-from mnist_ops.vision.preprocessing.grayscale import grey_of
-from mnist_ops.vision.preprocessing.normalize import harmonise, inks_on_black
-from mnist_ops.vision.preprocessing.png_batch import filtered_rows, unfiltered
+from mnist_ops.vision.preprocessing.formats import check_size, format_of
+from mnist_ops.vision.preprocessing.grayscale import to_grey
+from mnist_ops.vision.preprocessing.normalize import harmonise, ink_on_black_batch
+from mnist_ops.vision.preprocessing.png_batch import filtered_rows, unfilter
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -40,23 +40,24 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_FULL_SCALES = (255, 65_535)  # the brightest values of 8 and 16 bits
+_FULL_SCALES = (255, 65_535)  # white in 8 and in 16 bits
 
 _warnings_lock = threading.Lock()
 
-
 Digit = NDArray[np.uint8]
+_Decoded = Digit | ItemRejected
+Map = Callable[[Callable[[bytes], _Decoded], Iterable[bytes]], Iterable[_Decoded]]
 
 
 def decode(payload: bytes) -> Digit:
     """Decode an encoded image to uint8 (28, 28), ink = 255 on 0.
 
-    The first frame counts; EXIF orientation is applied, transparency laid over white, colours made
-    grey so that ink stands out from paper. Pictures of 28 x 28 pixels keep their pixels, others are
-    normalised as MNIST was.
+    Only the first frame is used. The EXIF orientation is applied, transparency is put over white, and
+    colours become grey so that the ink contrasts with its background. Pictures of 28 x 28 pixels keep their
+    pixels; others are normalised as MNIST was.
 
     Raises:
-        ItemRejected: TOO_LARGE, over 4 MiB; NOT_AN_IMAGE, no PNG, JPEG, GIF, BMP, WEBP or TIFF;
+        ItemRejected: TOO_LARGE, over 4 MiB; NOT_AN_IMAGE, not a PNG, JPEG, GIF, BMP, WEBP or TIFF;
             TOO_MANY_PIXELS, over 16 million; UNREADABLE_IMAGE, truncated or corrupt.
     Source: size and centre-of-mass normalisation, LeCun et al. 1998, section III.
     """
@@ -68,16 +69,17 @@ def decode(payload: bytes) -> Digit:
 
 
 def decode_all(
-    payloads: Sequence[bytes], each: "Each" = map
+    payloads: Sequence[bytes], map_slow: Map = map
 ) -> tuple[NDArray[np.uint8], Mapping[int, ItemRejected]]:
     """Decode many images, each exactly as `decode` does.
 
     Args:
         payloads: N encoded images.
-        each: applies a function to those that take some time, in order: `map`, or that of an executor.
+        map_slow: applies a function to the images that are not small plain PNGs, in order: `map`, or the
+            method of an executor.
 
     Returns:
-        uint8 (N, 28, 28), zeros where there is no digit; and by position, why there is none.
+        uint8 (N, 28, 28), zeros where an image was rejected; and the rejections by position.
     """
     digits = np.zeros((len(payloads), SIDE, SIDE), np.uint8)
     rejected: dict[int, ItemRejected] = {}
@@ -90,55 +92,51 @@ def decode_all(
         else:
             plain[position] = rows
     if plain:
-        digits[list(plain)] = inks_on_black(unfiltered(list(plain.values())))
-    for position, answer in zip(others, each(_digit, [payloads[other] for other in others]), strict=True):
-        if isinstance(answer, ItemRejected):
-            rejected[position] = answer
+        digits[list(plain)] = ink_on_black_batch(unfilter(list(plain.values())))
+    decoded = map_slow(_decode_one, [payloads[position] for position in others])
+    for position, digit in zip(others, decoded, strict=True):
+        if isinstance(digit, ItemRejected):
+            rejected[position] = digit
         else:
-            digits[position] = answer
+            digits[position] = digit
     return digits, rejected
 
 
-Each = Callable[[Callable[[bytes], "_Answer"], Iterable[bytes]], Iterable["_Answer"]]
-_Answer = Digit | ItemRejected
-
-
-def _digit(payload: bytes) -> Digit | ItemRejected:
-    """The general way; a rejection is a value, so that one does not end a batch."""
+def _decode_one(payload: bytes) -> _Decoded:
+    """Decode any allowed image; a rejection is a value, so that one bad image does not end a batch."""
     if len(payload) > MAX_BYTES:
-        detail = f"{len(payload):,} bytes; at most {MAX_BYTES:,} are decoded"
-        return ItemRejected(Reason.TOO_LARGE, detail)
+        return ItemRejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; the limit is {MAX_BYTES:,}")
     try:
-        return harmonise(_grey(payload))
+        return harmonise(_grey_levels(payload))
     except ItemRejected as rejection:
         return rejection
 
 
-def _grey(payload: bytes) -> NDArray[np.uint8]:
+def _grey_levels(payload: bytes) -> NDArray[np.uint8]:
     """Any allowed image as uint8 (H, W), upright, 0 black to 255 white."""
-    container = container_of(payload)
+    name = format_of(payload)
     try:
-        with _quiet(), Image.open(io.BytesIO(payload), formats=(container,)) as image:
+        with _isolated_warnings(), Image.open(io.BytesIO(payload), formats=(name,)) as image:
             check_size(*image.size)
             image.load()
             orientation = image.getexif().get(_ORIENTATION)
             turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-            return _levels(image if turn is None else image.transpose(turn))
+            return _pixels(image if turn is None else image.transpose(turn))
     except ItemRejected:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ItemRejected(Reason.TOO_MANY_PIXELS, str(error)) from error
     except Exception as error:
-        # Pillow's decoders raise nearly everything on hostile bytes, and one bad item is a value.
-        detail = f"{container} that cannot be decoded: {str(error) or type(error).__name__}"
+        # On hostile bytes Pillow's decoders raise exceptions of nearly every class.
+        detail = f"{name} that cannot be decoded: {str(error) or type(error).__name__}"
         raise ItemRejected(Reason.UNREADABLE_IMAGE, detail[:300]) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Whatever the process does with warnings: a bomb is an error, odd metadata is nobody's concern.
+def _isolated_warnings() -> Iterator[None]:
+    """Raise for a decompression bomb and ignore other warnings, such as those about unusual metadata.
 
-    The lock is there because Python's warning filters belong to the process, not to the thread.
+    The lock is needed because Python's warning filters belong to the process, not to the thread.
     """
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -146,8 +144,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """A loaded image as grey levels uint8 (H, W)."""
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """The grey levels uint8 (H, W) of a loaded image of any mode."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _scaled(np.asarray(image))
     if image.has_transparency_data:
@@ -156,19 +154,16 @@ def _levels(image: Image.Image) -> NDArray[np.uint8]:
         image.paste(coloured, mask=coloured.getchannel("A"))
     elif image.mode not in ("L", "1", "RGB"):
         image = image.convert("RGB")
-    return _pixels(grey_of(image) if image.mode == "RGB" else image.convert("L"))
-
-
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """The pixels of an "L" image (`np.asarray` takes three times as long for a small one)."""
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width)
+    grey = to_grey(image) if image.mode == "RGB" else image.convert("L")
+    # For a small image `np.asarray` takes three times as long.
+    return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
 
 
 def _scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits as 0 to 255.
+    """Scale grey values of more than 8 bits to 0 to 255.
 
-    White is the smallest usual full scale (1 for fractions, 8 bits, 16 bits) that holds all values;
-    beyond them, and below zero, the values' own range is spread.
+    White is the smallest usual maximum (1 for fractions, 255, 65,535) that no value exceeds. If a value
+    exceeds all of them or is negative, the range from the lowest to the highest value is used.
     """
     grey = values.astype(np.float32)
     if not np.isfinite(grey).all():

@@ -1,7 +1,7 @@
-"""What an image file's outer structure says, read before any decoder sees the file.
+"""Recognise an image's format and check its structure before a decoder reads it.
 
-Only what a picture of a digit may come in is let through, and only where decoding it is sure to end
-within seconds and a few hundred megabytes. Each limit names the attack it stops.
+Only the formats of an allow-list are accepted, and only files that are sure to be decoded within seconds and
+a few hundred megabytes. The comment on each limit names the attack that it stops.
 """
 
 import struct
@@ -15,46 +15,47 @@ MAX_PIXELS = 16_000_000
 MAX_SIDE = 65_535  # pixels
 
 _PNG_CRITICAL = {b"IHDR", b"PLTE", b"IDAT"}
-# A progressive JPEG may repeat a nearly free scan over all pixels 100,000 times in 4 MiB.
+# In 4 MiB, a progressive JPEG can hold 100,000 nearly empty scans, and each is decoded over all pixels.
 _MAX_JPEG_SCANS = 64
-# Pillow joins the EXIF segments of a JPEG one by one: the square of their number.
+# Pillow concatenates the EXIF segments of a JPEG one by one: quadratic in their number.
 _MAX_JPEG_EXIF_SEGMENTS = 256
-# Pillow makes an object for each strip or tile.
+# Pillow creates an object for each strip or tile.
 _MAX_TIFF_STRIPS = 65_536
-# Codecs whose buffers are bounded by the picture (none, CCITT, LZW, JPEG, deflate, packed bits).
+# Codecs whose buffers are no larger than the picture (none, CCITT, LZW, JPEG, deflate, packed bits).
 _TIFF_CODECS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}
 _TIFF_STRIP_TAGS = {273: "StripOffsets", 279: "StripByteCounts", 324: "TileOffsets", 325: "TileByteCounts"}
 _TIFF_COMPRESSION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 259, 322, 323
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 
-_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}  # lengths, in bytes, of the known versions
+# By format, as Pillow names it; WEBP and BMP are not told by a prefix alone.
+_SIGNATURES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
+_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}  # bytes; the header sizes of the known versions
 
 
-def container_of(payload: bytes) -> str:
-    """The format of an encoded image, by its first bytes: one of Pillow's names.
+def format_of(payload: bytes) -> str:
+    """The format of an encoded image by its first bytes, as Pillow names it, after a check of its structure.
 
     Raises:
         ItemRejected: NOT_AN_IMAGE, the format is not in the allow-list; TOO_MANY_PIXELS or
-            UNREADABLE_IMAGE, its structure asks for more work than any digit needs.
+            UNREADABLE_IMAGE, the file is damaged or decoding it could take too much time or memory.
     """
     name = _sniff(payload)
     if name is None:
-        # What it is instead is not quoted: it may be no business of those who read the failure.
-        found = "an empty file" if not payload else "no such picture by its first bytes"
-        raise ItemRejected(Reason.NOT_AN_IMAGE, f"{found}; accepted are PNG, JPEG, GIF, BMP, WEBP and TIFF")
-    if name == "PNG":
-        _check_png(payload)
-    elif name == "JPEG":
-        _check_jpeg(payload)
-    elif name == "TIFF":
-        _check_tiff(payload)
-    elif name == "WEBP":
-        check_size(*_webp_size(payload))
+        # The bytes are not quoted: they may be confidential, and the failure is shown to people.
+        found = "the first bytes are not those of an accepted image" if payload else "an empty file"
+        raise ItemRejected(Reason.NOT_AN_IMAGE, f"{found}; accepted formats: PNG, JPEG, GIF, BMP, WEBP, TIFF")
+    if check := _CHECKS.get(name):
+        check(payload)
     return name
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse a picture that is too large to be decoded.
+    """Check that a picture is not too large to be decoded.
 
     Raises:
         ItemRejected: TOO_MANY_PIXELS.
@@ -62,22 +63,17 @@ def check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ItemRejected(
             Reason.TOO_MANY_PIXELS,
-            f"{width} x {height} pixels; at most {MAX_PIXELS:,}, and {MAX_SIDE:,} a side, are decoded",
+            f"{width} x {height} pixels; the limits are {MAX_PIXELS:,}, and {MAX_SIDE:,} per side",
         )
 
 
 def _sniff(payload: bytes) -> str | None:
-    for name, prefixes in (
-        ("PNG", (b"\x89PNG\r\n\x1a\n",)),
-        ("JPEG", (b"\xff\xd8\xff",)),
-        ("GIF", (b"GIF87a", b"GIF89a")),
-        ("TIFF", (b"II*\0", b"MM\0*")),
-    ):
+    for name, prefixes in _SIGNATURES.items():
         if payload.startswith(prefixes):
             return name
     if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
         return "WEBP"
-    # Two letters are not much: text may begin with them too.
+    # Text may also begin with these two letters, so the size of the header is checked as well.
     if payload[:2] == b"BM" and int.from_bytes(payload[14:18], "little") in _BMP_HEADERS:
         return "BMP"
     return None
@@ -88,23 +84,23 @@ def _unreadable(detail: str) -> NoReturn:
 
 
 def _check_png(payload: bytes) -> None:
-    # Pillow reads past a wrong checksum of the pixels, and would make another picture of them.
+    # Pillow ignores a wrong checksum of the pixel data and would return a different picture.
     start = 8
     while (kind := payload[start + 4 : start + 8]) not in (b"IEND", b""):
         end = start + 8 + int.from_bytes(payload[start : start + 4], "big")
         checksum = payload[end : end + 4]
         if kind in _PNG_CRITICAL and zlib.crc32(payload[start + 4 : end]) != int.from_bytes(checksum, "big"):
-            _unreadable(f"a PNG that is cut off, or whose {kind.decode()} fails its checksum")
+            _unreadable(f"a PNG that is truncated, or whose {kind.decode()} chunk has a wrong checksum")
         start = end + 4
 
 
 def _check_jpeg(payload: bytes) -> None:
-    # In coded data 0xff is never followed by these, so counting them needs no parser.
+    # Inside entropy-coded data 0xff is never followed by these bytes, so counting them needs no parser.
     scans, segments = payload.count(b"\xff\xda"), payload.count(b"\xff\xe1")
     if scans > _MAX_JPEG_SCANS:
-        _unreadable(f"a JPEG of {scans} scans; at most {_MAX_JPEG_SCANS} are decoded")
+        _unreadable(f"a JPEG with {scans} scans; the limit is {_MAX_JPEG_SCANS}")
     if segments > _MAX_JPEG_EXIF_SEGMENTS:
-        _unreadable(f"a JPEG of {segments} EXIF segments; at most {_MAX_JPEG_EXIF_SEGMENTS} are read")
+        _unreadable(f"a JPEG with {segments} EXIF segments; the limit is {_MAX_JPEG_EXIF_SEGMENTS}")
 
 
 def _check_tiff(payload: bytes) -> None:
@@ -112,16 +108,16 @@ def _check_tiff(payload: bytes) -> None:
     for tag, title in _TIFF_STRIP_TAGS.items():
         count, _ = tags.get(tag, (0, 0))
         if count > _MAX_TIFF_STRIPS:
-            _unreadable(f"a TIFF of {count} {title}; at most {_MAX_TIFF_STRIPS} are read")
+            _unreadable(f"a TIFF with {count} {title}; the limit is {_MAX_TIFF_STRIPS}")
     _, codec = tags.get(_TIFF_COMPRESSION, (1, 1))
     if codec not in _TIFF_CODECS:
-        _unreadable(f"a TIFF with compression {codec}; accepted are {sorted(_TIFF_CODECS)}")
-    # A tile is decoded whole, however little of it lies in the picture.
+        _unreadable(f"a TIFF with compression {codec}; accepted: {sorted(_TIFF_CODECS)}")
+    # A tile is decoded as a whole, even if only a small part of it is inside the picture.
     check_size(*(tags.get(tag, (1, 0))[1] for tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH)))
 
 
 def _tiff_tags(payload: bytes) -> dict[int, tuple[int, int]]:
-    """The first directory: tag to (count of values, the value where it is one whole number)."""
+    """The first directory: by tag, the count of its values and, if it is one whole number, the value."""
     order = "<" if payload[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(f"{order}L", payload, 4)
@@ -131,18 +127,22 @@ def _tiff_tags(payload: bytes) -> dict[int, tuple[int, int]]:
             tag, kind, count = struct.unpack_from(f"{order}HHL", payload, at)
             code = {_TIFF_SHORT: "H", _TIFF_LONG: "L"}.get(kind, "B")
             (value,) = struct.unpack_from(f"{order}{code}", payload, at + 8)
-            if tag not in tags:  # as Pillow: the first of its kind counts
+            if tag not in tags:  # as in Pillow, the first entry of a tag counts
                 tags[tag] = (count, value)
     except struct.error:
-        _unreadable("a TIFF whose directory lies outside the file")
+        _unreadable("a TIFF whose directory is outside the file")
     return tags
 
 
+def _check_webp(payload: bytes) -> None:
+    check_size(*_webp_size(payload))
+
+
 def _webp_size(payload: bytes) -> tuple[int, int]:
-    """The canvas that the first chunk declares: libwebp allocates it before anything is decoded."""
+    """The width and height in the first chunk: libwebp allocates that canvas before it decodes anything."""
     kind, body = payload[12:16], payload[20:30]
     if len(body) < 10:
-        _unreadable("a WEBP that ends before its size")
+        _unreadable("a WEBP that ends before its width and height")
     if kind == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     if kind == b"VP8L":
@@ -152,3 +152,6 @@ def _webp_size(payload: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH", body, 6)
         return width & 0x3FFF, height & 0x3FFF
     return _unreadable(f"a WEBP that begins with the chunk {kind!r}")
+
+
+_CHECKS = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WEBP": _check_webp}

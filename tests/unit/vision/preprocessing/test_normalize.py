@@ -1,4 +1,4 @@
-"""MNIST's own normalisation, and when it is applied."""
+"""MNIST's own normalisation, and the pictures that it is applied to."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ PICTURES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=60))
 
 
 def test_no_digit_of_the_sample_is_inverted() -> None:
-    """White on black is recognised as it is, and turned back where somebody inverted it."""
+    """White on black stays as it is, and an inverted digit is inverted back."""
     for image in load("test")[0]:
         np.testing.assert_array_equal(ink_on_black(image), image)
         np.testing.assert_array_equal(ink_on_black(255 - image), image)
@@ -29,10 +29,10 @@ def test_any_picture_becomes_a_digit_of_28_pixels(grey: NDArray[np.uint8]) -> No
 
 @given(PICTURES)
 def test_a_picture_and_its_negative_give_the_same_digit(grey: NDArray[np.uint8]) -> None:
-    """Nobody must say which is ink."""
+    """Nobody has to say whether the ink is dark or light."""
     negative = np.invert(grey)
     if not np.array_equal(ink_on_black(grey), ink_on_black(negative)):
-        # Border and centre are equally bright: then there is nothing to tell them apart by.
+        # Border and centre are equally bright, so the polarity cannot be decided.
         np.testing.assert_array_equal(ink_on_black(grey), np.invert(ink_on_black(negative)))
         return
     np.testing.assert_array_equal(harmonise(grey), harmonise(negative))
@@ -50,20 +50,20 @@ def test_the_longer_side_fills_twenty_pixels(height: int, width: int) -> None:
 
 
 def test_moving_the_ink_changes_nothing() -> None:
-    """The centre of mass decides the place."""
+    """The centre of mass decides the position."""
     ink = load("test")[0][0]
-    places = []
+    digits = []
     for top, left in ((0, 0), (30, 5), (71, 72)):
-        paper = np.zeros((100, 100), np.uint8)
-        paper[top : top + 28, left : left + 28] = ink
-        places.append(normalise(paper))
-    np.testing.assert_array_equal(places[0], places[1])
-    np.testing.assert_array_equal(places[0], places[2])
+        picture = np.zeros((100, 100), np.uint8)
+        picture[top : top + 28, left : left + 28] = ink
+        digits.append(normalise(picture))
+    np.testing.assert_array_equal(digits[0], digits[1])
+    np.testing.assert_array_equal(digits[0], digits[2])
 
 
-def test_grey_paper_and_pale_ink_are_stretched() -> None:
-    """A photograph's paper is not white, and its ink not black."""
-    paper = np.full((60, 60), 170, np.uint8)
-    paper[20:40, 28:32] = 90
-    digit = normalise(ink_on_black(paper))
+def test_a_grey_background_and_pale_ink_are_stretched() -> None:
+    """In a photograph the background is not white and the ink is not black."""
+    picture = np.full((60, 60), 170, np.uint8)
+    picture[20:40, 28:32] = 90
+    digit = normalise(ink_on_black(picture))
     assert (digit.min(), digit.max()) == (0, 255)

@@ -1,4 +1,4 @@
-"""Plain PNG files of digits are decoded by the hundred, pixel for pixel as one by one."""
+"""Plain PNG files of digits are decoded in batches, with the same pixels as one by one."""
 
 import io
 import zlib
@@ -14,7 +14,7 @@ from PIL import Image
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.preprocessing.decode import decode, decode_all
-from mnist_ops.vision.preprocessing.png_batch import filtered_rows, unfiltered
+from mnist_ops.vision.preprocessing.png_batch import filtered_rows, unfilter
 
 FRAME = zlib.compress(bytes(28 * 29))
 
@@ -47,7 +47,7 @@ def filtered(kind: int, digit: NDArray[np.uint8]) -> bytes:
 
 
 def test_a_thousand_files_give_their_digits() -> None:
-    """In their order; as Pillow reads each of them."""
+    """In their order."""
     digits, _ = load("train")
     files = [png(digit) for digit in digits[:1_000]]
     decoded, rejected = decode_all(files)
@@ -59,13 +59,13 @@ def test_a_thousand_files_give_their_digits() -> None:
     arrays.arrays(np.uint8, (2, 28, 28)),
     st.tuples(st.integers(0, 4), st.integers(0, 4)),
 )
-def test_every_filter_is_undone_whatever_comes_before(
+def test_every_filter_is_undone_regardless_of_the_file_before(
     digits: NDArray[np.uint8], kinds: tuple[int, int]
 ) -> None:
-    """A filter that refers to the row above never sees that of another picture."""
+    """A filter that refers to the row above never uses a row of another picture."""
     rows = [filtered(kind, digit) for kind, digit in zip(kinds, digits, strict=True)]
     assert [filtered_rows(plain(zlib.compress(row))) for row in rows] == rows
-    np.testing.assert_array_equal(unfiltered(rows), digits)
+    np.testing.assert_array_equal(unfilter(rows), digits)
 
 
 @pytest.mark.parametrize(
@@ -85,31 +85,31 @@ def test_every_filter_is_undone_whatever_comes_before(
     ],
     ids=["crc", "cut", "short", "long", "filter", "junk", "no end", "half", "30 x 30", "gif", "empty"],
 )
-def test_what_is_not_quite_in_order_is_left_to_the_general_way(file: bytes) -> None:
-    """It says whether there is a picture in it all the same, and why not."""
+def test_any_other_file_is_left_to_the_general_decoder(file: bytes) -> None:
+    """Which decodes it or gives the reason why it cannot be decoded."""
     assert filtered_rows(file) is None
 
 
-def test_a_bomb_is_not_inflated() -> None:
-    """Of a stream that would give 256 MiB only the first bytes are looked at."""
+def test_a_decompression_bomb_is_not_decompressed() -> None:
+    """Of a stream of 256 MiB only the first bytes are decompressed."""
     bomb = plain(zlib.compress(bytes(256 << 20)))
     assert filtered_rows(bomb) is None
 
 
-def test_a_stream_in_several_chunks_is_put_together(digit: NDArray[np.uint8]) -> None:
+def test_a_stream_in_several_chunks_is_joined(digit: NDArray[np.uint8]) -> None:
     """Some encoders write IDAT chunks of a few bytes."""
     data = zlib.compress(filtered(0, digit))
     whole = plain(data)
     start = whole.index(b"IDAT") - 4
     chunks = b"".join(
-        len(piece).to_bytes(4, "big") + b"IDAT" + piece + zlib.crc32(b"IDAT" + piece).to_bytes(4, "big")
-        for piece in (data[:7], data[7:])
+        len(part).to_bytes(4, "big") + b"IDAT" + part + zlib.crc32(b"IDAT" + part).to_bytes(4, "big")
+        for part in (data[:7], data[7:])
     )
     np.testing.assert_array_equal(decode(whole[:start] + chunks + whole[whole.index(b"IEND") - 4 :]), digit)
 
 
 def test_a_batch_gives_what_each_gives_alone(digit: NDArray[np.uint8]) -> None:
-    """Plain digits, other formats, inverted ones and junk side by side."""
+    """Plain digits, other formats, inverted digits and junk in one batch."""
     buffer = io.BytesIO()
     Image.fromarray(digit).resize((56, 56)).save(buffer, "JPEG")
     files = [png(digit), b"junk", png(255 - digit), buffer.getvalue(), png(digit), bytes(5 << 20)]
