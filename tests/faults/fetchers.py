@@ -1,4 +1,4 @@
-"""HTTP fetchers that may ask the hostile servers of a test."""
+"""HTTP fetchers that may connect to the hostile servers of a test."""
 
 import random
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def fetcher_for(
     resolve: Sequence[str] = (),
     **limits: object,
 ) -> HttpImages:
-    """A fetcher to be closed; servers, or `host:port`, are those that it may ask on loopback."""
+    """Return a fetcher, to be closed; it may connect to these servers (or `host:port`) on loopback."""
     allowed = frozenset(server if isinstance(server, str) else server.host_port for server in servers)
     defaults = {"max_bytes": 100_000, "backoff_s": 0.02, "total_timeout_s": 10.0, "allowed_hosts": allowed}
     policy = FetchPolicy(**{**defaults, **limits})

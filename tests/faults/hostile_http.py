@@ -1,4 +1,4 @@
-"""An HTTP server that misbehaves on request, and a listener that nobody may reach."""
+"""An HTTP server that misbehaves on request, and a listener that must get no connection."""
 
 import socket
 import ssl
@@ -15,10 +15,12 @@ class Exchange:
     """One request, and the connection to answer it on.
 
     Attributes:
-        path: what was asked for.
+        path: the requested path, without the first slash.
         nth: how many requests for this path came before.
-        headers: the request's header lines, names in lower case.
-        server: who received it.
+        headers: the request's headers, names in lower case.
+        server: the server that received it.
+        connection: the socket to answer on.
+        keep: whether the connection stays open after the response.
     """
 
     path: str
@@ -35,10 +37,10 @@ class Exchange:
     def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         lines = {"Content-Length": str(len(body)), **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.send(f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + body)
+        self.send(f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode() + body)
 
     def trickle(self, data: bytes, pause_s: float) -> None:
-        """Send a byte at a time until the client or the server ends."""
+        """Send one byte at a time, until all are sent or the server stops."""
         for number in data:
             self.send(bytes([number]))
             if self.server.stopping.wait(pause_s):
@@ -56,18 +58,18 @@ Route = Callable[[Exchange], None]
 
 @dataclass
 class HostileServer:
-    """Answers by the first segment of the path; 404 for what has no route.
+    """Answers by the first segment of the path; 404 if there is no route.
 
     Attributes:
         routes: by first segment of the path.
         host: where to listen; the port is chosen by the system.
         tls: makes it an HTTPS server.
-        requests: how often each path was asked for.
+        requests: the number of requests by path.
         received: the headers of each request.
-        connections: how many were accepted.
-        open: how many are open now.
-        busiest: the most requests that were being answered at once.
-        sent: bytes handed to the kernel.
+        connections: accepted connections.
+        open: connections that are open now.
+        busiest: the most requests in progress at once.
+        sent: bytes given to the kernel.
     """
 
     routes: Mapping[str, Route]
@@ -117,9 +119,9 @@ class HostileServer:
             except TimeoutError:
                 continue
             self.connections += 1
-            self._spawn(self._converse, connection)
+            self._spawn(self._serve, connection)
 
-    def _converse(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         with self._lock:
             self.open += 1
         try:
@@ -130,7 +132,7 @@ class HostileServer:
             while self._exchange(connection):
                 pass
         except (OSError, ssl.SSLError):
-            # The client went away, as it may.
+            # The client may close the connection at any time.
             pass
         finally:
             connection.close()
@@ -175,7 +177,7 @@ class HostileServer:
 
 
 class Canary:
-    """A listener that counts who connects; the kernel accepts for it."""
+    """A listener that counts connections; the kernel accepts them for it."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self._listener = socket.create_server((host, port))
@@ -184,7 +186,7 @@ class Canary:
         self.port: int = self._listener.getsockname()[1]
 
     def connections(self) -> int:
-        """How many connections were made to it since it was last asked."""
+        """The number of connections since the last call."""
         count = 0
         while True:
             try:

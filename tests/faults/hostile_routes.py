@@ -1,4 +1,4 @@
-"""Ways to answer badly, for the hostile server."""
+"""Bad responses for the hostile server, and a few good ones."""
 
 import gzip
 
@@ -8,7 +8,7 @@ BOMB = gzip.compress(bytes(10_000_000))
 
 
 def ok(exchange: Exchange) -> None:
-    """The path as the image."""
+    """The path is the image."""
     exchange.answer(200, exchange.path.encode())
 
 
@@ -31,7 +31,7 @@ def recovers(exchange: Exchange) -> None:
 
 
 def redirects(exchange: Exchange) -> None:
-    """Counts down: /redirects/2 leads to /redirects/1, that to /ok."""
+    """Counts down: /redirects/2 redirects to /redirects/1, and that to /ok/end."""
     left = int(exchange.path.split("/")[1])
     exchange.answer(302, b"", {"Location": f"/redirects/{left - 1}" if left > 1 else "/ok/end"})
 
@@ -42,7 +42,7 @@ def leads_to(location: str) -> Route:
 
 
 def endless(exchange: Exchange) -> None:
-    """Chunks for as long as anybody takes them; the path says with which status, and if a gzip bomb."""
+    """Chunks without end; the path has the status, and `gzip` if they are a decompression bomb."""
     code = int(exchange.path.split("/")[1])
     encoding = "Content-Encoding: gzip\r\n" if "gzip" in exchange.path else ""
     location = "Location: /ok/1\r\n" if code == 302 else ""
@@ -83,43 +83,43 @@ def slow_head(exchange: Exchange) -> None:
 
 
 def steady(exchange: Exchange) -> None:
-    """A hundred kilobytes a second, 64 at a time: never silent for long, and never done."""
+    """A hundred kilobytes a second, 64 at a time: never silent for long, and never complete."""
     exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
     while not exchange.server.stopping.wait(0.6):
         exchange.send(bytes(65_536))
 
 
 def silent(exchange: Exchange) -> None:
-    """Takes the request and says nothing."""
+    """Receives the request and sends nothing."""
     exchange.pause(5)
     exchange.hang_up()
 
 
 def slow(exchange: Exchange) -> None:
-    """Thinks for a while."""
+    """Answers after 0.3 s."""
     exchange.pause(0.3)
     ok(exchange)
 
 
 def cuts(exchange: Exchange) -> None:
-    """Hangs up without a word."""
+    """Closes the connection without a response."""
     exchange.hang_up()
 
 
 def no_http(exchange: Exchange) -> None:
-    """Speaks something else."""
+    """Sends another protocol than HTTP."""
     exchange.send(b"SSH-2.0-OpenSSH\r\n")
     exchange.hang_up()
 
 
 def late_first(exchange: Exchange) -> None:
-    """The lower the number, the later the answer."""
+    """The lower the number in the path, the later the response."""
     exchange.pause(0.02 * (10 - int(exchange.path.split("/")[1])))
     ok(exchange)
 
 
 def empty(exchange: Exchange) -> None:
-    """The status in the path, and no body."""
+    """The status in the path, without a body."""
     exchange.answer(int(exchange.path.split("/")[1]))
 
 

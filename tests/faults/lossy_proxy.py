@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a MongoDB server that loses requests, or lets them complete and loses the reply."""
+"""A TCP proxy in front of a MongoDB server that loses requests, or delivers them and loses the reply."""
 
 import asyncio
 import struct
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 _HEADER = struct.Struct("<iiii")  # length, request id, response to, operation
 _OP_MSG = 2013
 _KIND_AND_LENGTH = 5  # of an OP_MSG's first section, before the document's elements
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 class LossyProxy:
-    """Passes MongoDB's wire protocol on, and loses what it is told to lose.
+    """Forwards MongoDB's wire protocol, and loses the requests or replies that it is told to lose.
 
-    Clients must connect with `directConnection=True`, or they find the server itself.
+    Clients must connect with `directConnection=True`; else they discover the server and bypass the proxy.
 
     Attributes:
         port: where it listens, on 127.0.0.1.
-        lost: the commands that were lost, or their replies, in order.
+        lost: the commands that were lost, or whose replies were, in order.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -34,15 +34,15 @@ class LossyProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="lossy-proxy", daemon=True)
 
     def lose_reply_to(self, command: str, times: int = 1) -> None:
-        """Deliver the next `times` of a command, wait for the reply, and hang up instead of passing it on."""
+        """Deliver the next `times` of a command, wait for each reply, and close the connection without it."""
         self._replies_to_lose += [command] * times
 
     def lose_request(self, command: str, times: int = 1) -> None:
-        """Hang up instead of passing on the next `times` of a command: it never happens."""
+        """Close the connection instead of delivering the next `times` of a command: it is never executed."""
         self._requests_to_lose += [command] * times
 
     def cut(self) -> None:
-        """Hang up on everybody and take no more connections: the server has stopped, to its clients."""
+        """Close all connections and accept no more: to its clients, the server has stopped."""
         self._run(self._cut())
 
     def start(self) -> None:
@@ -51,14 +51,14 @@ class LossyProxy:
         self._run(self._listen())
 
     def stop(self) -> None:
-        """Hang up and end the thread."""
+        """Close all connections and end the thread."""
         self._run(self._cut())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_TIMEOUT_S)
         self._loop.close()
 
     def _run(self, work) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT_S)
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -72,7 +72,7 @@ class LossyProxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        # A task that is cancelled before its first step never comes to its `finally`.
+        # A task that is cancelled before its first step never reaches its `finally`.
         for writer, _ in self._accepted:
             writer.transport.abort()
         self._accepted.clear()
@@ -82,21 +82,22 @@ class LossyProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
-        doomed: dict[int, str] = {}
+        lost_replies: dict[int, str] = {}
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
             ends.append(to_server)
             await asyncio.gather(
-                self._requests(reader, to_server, doomed), self._replies(from_server, writer, doomed)
+                self._requests(reader, to_server, lost_replies),
+                self._replies(from_server, writer, lost_replies),
             )
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # one side hung up, or we do, so both are hung up on
+            pass  # one side closed its connection, or we close it: both are closed below
         finally:
             for end in ends:
                 end.transport.abort()
 
     async def _requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: dict[int, str]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost_replies: dict[int, str]
     ) -> None:
         try:
             while True:
@@ -108,19 +109,19 @@ class LossyProxy:
                     return
                 if command in self._replies_to_lose:
                     self._replies_to_lose.remove(command)
-                    doomed[_HEADER.unpack_from(message)[1]] = command
+                    lost_replies[_HEADER.unpack_from(message)[1]] = command
                 writer.write(message)
                 await writer.drain()
         finally:
             writer.transport.abort()  # ends the other direction
 
     async def _replies(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: dict[int, str]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost_replies: dict[int, str]
     ) -> None:
         try:
             while True:
                 message = await _message(reader)
-                command = doomed.pop(_HEADER.unpack_from(message)[2], None)
+                command = lost_replies.pop(_HEADER.unpack_from(message)[2], None)
                 if command is not None:
                     self.lost.append(command)
                     return

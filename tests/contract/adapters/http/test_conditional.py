@@ -1,4 +1,4 @@
-"""Asking for an image only if it has changed."""
+"""Conditional requests: an image is sent only if it has changed."""
 
 import pytest
 
@@ -22,13 +22,13 @@ def versioned(exchange):
 
 @pytest.fixture
 def server():
-    """A server that knows versions."""
+    """A server whose images have versions."""
     with HostileServer({**ROUTES, "versioned": versioned}) as running:
         yield running
 
 
-def test_an_answer_comes_with_its_validators(server):
-    """As they were sent, whatever the case of their names; None where there are none."""
+def test_an_image_comes_with_its_validators(server):
+    """As they were sent, with header names in any case; None if there are none."""
     server.routes["dated"] = lambda exchange: exchange.answer(200, b"image", {"last-modified": DATE})
     with fetcher_for(server) as images:
         paths = ("versioned/1", "dated", "ok/1")
@@ -41,7 +41,7 @@ def test_an_answer_comes_with_its_validators(server):
 
 
 def test_an_image_that_has_not_changed_is_not_sent_again(server):
-    """Both validators are sent; the answer is a value of its own, in its place among the others."""
+    """Both validators are sent; the outcome is `UnchangedImage`, in the order of the URLs."""
     same, changed, new = (server.url(f"versioned/{number}") for number in range(3))
     known = {same: Validators('"0"', DATE), changed: Validators('"old"', None)}
     with fetcher_for(server, per_host=1) as images:
@@ -52,8 +52,8 @@ def test_an_image_that_has_not_changed_is_not_sent_again(server):
     assert server.received[0]["if-modified-since"] == DATE
 
 
-def test_a_condition_is_not_carried_over_to_the_next_request(server):
-    """Handles are used again; what one asked with is not."""
+def test_validators_are_not_sent_with_the_next_request(server):
+    """Curl handles are reused, their conditional headers are not."""
     known = {server.url("versioned/1"): Validators('"1"', DATE)}
     with fetcher_for(server, per_host=1) as images:
         list(images.fetch([server.url("versioned/1"), server.url("versioned/2")], known))
@@ -61,8 +61,8 @@ def test_a_condition_is_not_carried_over_to_the_next_request(server):
     assert not {"if-none-match", "if-modified-since"} & set(server.received[1])
 
 
-def test_a_304_that_was_not_asked_for_is_a_failure(server):
-    """There are no bytes that it could stand for."""
+def test_a_304_to_an_unconditional_request_is_a_failure(server):
+    """There is no earlier image that it could mean."""
     with fetcher_for(server) as images:
         known = {
             server.url("other"): Validators('"1"', None),
@@ -75,7 +75,7 @@ def test_a_304_that_was_not_asked_for_is_a_failure(server):
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_validators_are_not_sent_along_a_redirect(server, elsewhere):
-    """They say nothing of another URL, and a tag that another server chose is none of its business."""
+    """They belong to the original URL, and another server should not learn them."""
     with HostileServer({"versioned": versioned}) as second:
         target = (second if elsewhere else server).url("versioned/1")
         server.routes["moved"] = leads_to(target)
@@ -89,7 +89,7 @@ def test_validators_are_not_sent_along_a_redirect(server, elsewhere):
 
 
 def test_a_304_after_a_redirect_is_a_failure(server):
-    """Nobody asked that URL for a change."""
+    """The request to the target of the redirect was unconditional."""
     server.routes["moved"] = leads_to(server.url("status/304"))
     url = server.url("moved")
     with fetcher_for(server) as images:
@@ -97,8 +97,8 @@ def test_a_304_after_a_redirect_is_a_failure(server):
     assert outcome.reason is Reason.REFUSED_BY_SERVER
 
 
-def test_a_retried_request_asks_again_on_the_same_condition(server):
-    """A 503 in between changes nothing."""
+def test_a_retried_request_sends_the_same_validators(server):
+    """A 503 in between does not change them."""
 
     def later(exchange):
         if exchange.nth == 0:
@@ -115,8 +115,8 @@ def test_a_retried_request_asks_again_on_the_same_condition(server):
 @pytest.mark.parametrize(
     "value", ["\xff", "x" * 257, "", "  ", '"a\tb"'], ids=["not ascii", "long", "empty", "blank", "tab"]
 )
-def test_strange_validators_are_not_kept(server, value):
-    """What cannot be sent back as it came is not worth keeping."""
+def test_validators_that_cannot_be_sent_back_are_dropped(server, value):
+    """They would be of no use to a later request."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nETag: %s\r\n\r\nx" % value.encode("latin-1")
     server.routes["odd"] = lambda exchange: exchange.send(head)
     with fetcher_for(server) as images:
@@ -125,8 +125,8 @@ def test_strange_validators_are_not_kept(server, value):
 
 
 @pytest.mark.parametrize("etag", ['"1"\r\nX-Injected: yes', '"1"\nX: y', "\u20ac", "x" * 257])
-def test_validators_that_no_server_can_have_sent_are_not_asked_with(server, etag):
-    """They were kept in a file, and files can be tampered with."""
+def test_validators_that_cannot_come_from_a_server_are_not_sent(server, etag):
+    """They come from a stored file, which somebody may have changed to inject headers."""
     url = server.url("ok/1")
     with fetcher_for(server) as images:
         (outcome,) = images.fetch([url], {url: Validators(etag, None)})
@@ -134,8 +134,8 @@ def test_validators_that_no_server_can_have_sent_are_not_asked_with(server, etag
     assert not {"if-none-match", "x-injected", "x"} & set(server.received[0])
 
 
-def test_what_is_known_may_be_filled_while_urls_are_read(server):
-    """It is looked at when its URL is read, not before."""
+def test_known_validators_may_be_added_while_urls_are_read(server):
+    """They are looked up when their URL is read, not before."""
     known = {}
 
     def urls():

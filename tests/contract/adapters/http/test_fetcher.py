@@ -1,4 +1,4 @@
-"""HTTP images against a server that misbehaves, and canaries that nobody may reach."""
+"""The HTTP fetcher against a server that misbehaves, and against addresses that it must not reach."""
 
 import random
 import socket
@@ -29,21 +29,21 @@ CAP = 100_000
 
 @pytest.fixture
 def server():
-    """A hostile server that the policy of `images` allows."""
+    """A hostile server on loopback, which the policy of `images` allows."""
     with HostileServer(dict(ROUTES)) as running:
         yield running
 
 
 @pytest.fixture
 def canary():
-    """A listener on loopback that the policy does not allow."""
+    """A listener on loopback, which the policy does not allow."""
     with Canary() as listening:
         yield listening
 
 
 @pytest.fixture
 def images(server):
-    """Makes a fetcher that may ask the server; closed at the end."""
+    """Makes fetchers that may connect to the server; closes them at the end."""
     made = []
 
     def make(*, resolve=(), ca_file=None, **limits):
@@ -77,7 +77,7 @@ def one(fetcher: HttpImages, url: str) -> FetchedImage | FetchFailure:
 
 
 def test_outcomes_come_in_the_order_of_the_urls(server, images):
-    """Later URLs that are done earlier wait for their turn."""
+    """The outcome of a later URL that is complete earlier waits for its turn."""
     urls = [server.url(f"late_first/{number}") for number in range(10)]
     urls.insert(3, "nonsense")
     outcomes = list(images().fetch(urls))
@@ -87,12 +87,12 @@ def test_outcomes_come_in_the_order_of_the_urls(server, images):
 
 
 def test_no_urls_give_no_outcomes(images):
-    """An empty part is no special case."""
+    """An empty part is not a special case."""
     assert list(images().fetch([])) == []
 
 
 def test_connections_are_kept_between_requests_and_fetches(server, images):
-    """Hundreds of requests need no more connections than run at once."""
+    """Hundreds of requests need as many connections as there are requests at once."""
     fetcher = images(per_host=4)
     for _ in range(2):
         assert all(
@@ -103,8 +103,8 @@ def test_connections_are_kept_between_requests_and_fetches(server, images):
     assert server.busiest <= 4
 
 
-def test_the_cap_per_host_holds_and_leaves_other_hosts_their_share(images, server):
-    """A slow host is asked `per_host` at once, however many of its URLs come first."""
+def test_the_limit_per_host_does_not_slow_other_hosts(images, server):
+    """A slow host gets `per_host` requests at once, even if many of its URLs come first."""
     with HostileServer(dict(ROUTES)) as other:
         fetcher = images(per_host=3, allowed_hosts=frozenset({server.host_port, other.host_port}))
         urls = [server.url(f"slow/{number}") for number in range(9)]
@@ -115,8 +115,8 @@ def test_the_cap_per_host_holds_and_leaves_other_hosts_their_share(images, serve
     assert server.busiest == 3
 
 
-def test_urls_are_read_lazily_and_only_so_far_ahead(server, images):
-    """No more than `read_ahead_count` URLs are read that the server has not been asked for."""
+def test_urls_are_read_lazily_and_at_most_read_ahead_count_ahead(server, images):
+    """At most `read_ahead_count` URLs are read before they are requested."""
     read = 0
 
     def urls():
@@ -133,7 +133,7 @@ def test_urls_are_read_lazily_and_only_so_far_ahead(server, images):
     answers.close()
 
 
-def test_bodies_held_for_the_reader_are_bounded(server, images):
+def test_bodies_that_the_caller_has_not_taken_are_bounded(server, images):
     """While the first URL is slow, others are fetched only up to `read_ahead_bytes`."""
     fetcher = images(concurrency=2, read_ahead_bytes=300_000)
     urls = [server.url("slow/1"), *(server.url(f"big/{90_000 + number}") for number in range(20))]
@@ -143,8 +143,8 @@ def test_bodies_held_for_the_reader_are_bounded(server, images):
     assert len(list(answers)) == 20
 
 
-def test_a_reader_who_takes_its_time_causes_no_timeouts(server, images):
-    """The seconds of the total deadline are counted only while the fetcher may work."""
+def test_a_slow_caller_causes_no_timeouts(server, images):
+    """Time counts against the total timeout only while the caller waits for an outcome."""
     answers = images(total_timeout_s=1.0).fetch(
         [server.url("ok/1"), *(server.url(f"slow/{number}") for number in range(4))]
     )
@@ -156,7 +156,7 @@ def test_a_reader_who_takes_its_time_causes_no_timeouts(server, images):
 
 
 def test_closing_early_ends_the_transfers(server, images):
-    """After an early close the connections of running transfers are closed and a new fetch works."""
+    """It closes the connections of the transfers in progress, and a new fetch works."""
     fetcher = images()
     answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1"), server.url("slow_head/1")])
     next(answers)
@@ -171,14 +171,14 @@ def test_closing_early_ends_the_transfers(server, images):
 
 
 def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
-    """An error in the reader's loop closes the fetcher before the generator."""
+    """An error in the caller's loop closes the fetcher before the generator."""
     with HttpImages(FetchPolicy(allowed_hosts=frozenset({server.host_port}))) as fetcher:
         answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1")])
         next(answers)
     answers.close()
 
 
-# Answers.
+# Responses.
 
 
 @pytest.mark.parametrize(
@@ -204,26 +204,26 @@ def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
         ("loop", Reason.TOO_MANY_REDIRECTS, None, 4),
     ],
 )
-def test_every_bad_answer_has_its_reason(server, images, path, reason, http_status, requests):
-    """Only transient causes are asked again, and `attempts` bounds them."""
+def test_every_bad_response_has_its_reason(server, images, path, reason, http_status, requests):
+    """Only transient failures are retried, at most `attempts` times."""
     outcome = one(images(), server.url(path))
     assert isinstance(outcome, FetchFailure)
     assert (outcome.reason, outcome.http_status) == (reason, http_status)
     assert server.requests[path] == requests
 
 
-def test_a_body_of_exactly_the_cap_is_taken(server, images):
-    """The cap is the largest body allowed."""
+def test_a_body_of_exactly_the_byte_cap_is_accepted(server, images):
+    """The cap itself is allowed."""
     assert len(one(images(), server.url(f"big/{CAP}")).payload) == CAP
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_server_that_recovers_is_asked_again(server, images, code):
-    """One failure costs a back-off, not the record."""
+def test_a_request_to_a_server_that_recovers_is_retried(server, images, code):
+    """One failure costs a backoff, not the record."""
     assert isinstance(one(images(), server.url(f"recovers/{code}")), FetchedImage)
 
 
-def test_one_bad_url_in_a_thousand_costs_one_outcome(server, images):
+def test_one_bad_url_in_a_thousand_is_one_failure(server, images):
     """999 images and one failure."""
     urls = [server.url(f"ok/{number}") for number in range(1000)]
     urls[500] = server.url("status/404")
@@ -250,28 +250,29 @@ def test_one_bad_url_in_a_thousand_costs_one_outcome(server, images):
         ("\xff", None, 5),
     ],
 )
-def test_retry_after_is_read_capped_and_never_trusted(server, images, code, header, seconds, requests):
-    """Long waits are passed on at once, junk is ignored."""
-    server.routes["asks"] = lambda exchange: exchange.send(
+def test_retry_after_is_parsed_and_capped_at_a_day(server, images, code, header, seconds, requests):
+    """A long one ends the URL's attempts; an invalid one is ignored."""
+    server.routes["retry_after"] = lambda exchange: exchange.send(
         b"HTTP/1.1 %d No\r\nretry-AFTER: %s\r\nContent-Length: 0\r\n\r\n" % (code, header.encode("latin-1"))
     )
-    outcome = one(images(), server.url("asks"))
+    outcome = one(images(), server.url("retry_after"))
     assert outcome.retry_after_s == seconds
-    assert server.requests["asks"] == requests
+    assert server.requests["retry_after"] == requests
 
 
-def test_a_short_retry_after_is_waited_for_while_others_go_on(server, images):
-    """A second asked for is a second waited, by that URL only."""
+def test_a_short_retry_after_delays_only_its_own_url(server, images):
+    """One second of `Retry-After` is one second of delay; the other URLs continue."""
 
-    def asks(exchange):
+    def busy_once(exchange):
         if exchange.nth:
             ok(exchange)
         else:
             exchange.answer(503, b"", {"Retry-After": "1"})
 
-    server.routes["asks"] = asks
+    server.routes["busy_once"] = busy_once
     began = time.monotonic()
-    answers = images(per_host=2).fetch([*(server.url(f"ok/{n}") for n in range(50)), server.url("asks")])
+    urls = [*(server.url(f"ok/{n}") for n in range(50)), server.url("busy_once")]
+    answers = images(per_host=2).fetch(urls)
     assert all(isinstance(next(answers), FetchedImage) for _ in range(50))
     assert time.monotonic() - began < 0.9
     assert isinstance(next(answers), FetchedImage)
@@ -282,8 +283,8 @@ def test_a_short_retry_after_is_waited_for_while_others_go_on(server, images):
 
 
 @pytest.mark.parametrize("path", ["slow_body/1", "slow_head/1"])
-def test_a_trickling_server_is_ended_at_the_total_deadline_while_others_go_on(server, images, path):
-    """A byte now and then resets no clock."""
+def test_a_server_that_sends_slowly_ends_at_the_total_timeout_and_delays_no_other_url(server, images, path):
+    """A byte now and then does not extend the timeout."""
     began = time.monotonic()
     urls = [server.url(path), *(server.url(f"ok/{number}") for number in range(200))]
     outcomes = list(images(total_timeout_s=1.0).fetch(urls))
@@ -292,31 +293,31 @@ def test_a_trickling_server_is_ended_at_the_total_deadline_while_others_go_on(se
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[1:])
 
 
-def test_waiting_costs_no_processor(server, images):
-    """A fetch that has nothing to do sleeps."""
+def test_waiting_costs_no_cpu(server, images):
+    """A fetch with nothing to do sleeps."""
     before = time.process_time()
     assert one(images(total_timeout_s=1.0), server.url("silent")).reason is Reason.TIMEOUT
     assert time.process_time() - before < 0.3
 
 
-def test_the_total_deadline_holds_over_attempts(server, images):
-    """Back-off and further attempts come out of the same seconds."""
+def test_the_total_timeout_includes_all_attempts(server, images):
+    """Backoff and retries share the same seconds."""
     began = time.monotonic()
     outcome = one(images(total_timeout_s=1.0, attempts=1000, backoff_s=0.1), server.url("status/500"))
     assert outcome.reason is Reason.SERVER_ERROR
     assert time.monotonic() - began < 1.5
 
 
-def test_the_total_deadline_holds_over_redirects(server, images):
-    """Each hop gets only the seconds that the former ones left."""
+def test_the_total_timeout_includes_all_redirects(server, images):
+    """Each redirect gets only the seconds that are left."""
 
-    def idles(exchange):
+    def slow_redirect(exchange):
         exchange.pause(0.6)
-        exchange.answer(302, b"", {"Location": "/idles"})
+        exchange.answer(302, b"", {"Location": "/slow_redirect"})
 
-    server.routes["idles"] = idles
+    server.routes["slow_redirect"] = slow_redirect
     began = time.monotonic()
-    assert one(images(total_timeout_s=1.0), server.url("idles")).reason is Reason.TIMEOUT
+    assert one(images(total_timeout_s=1.0), server.url("slow_redirect")).reason is Reason.TIMEOUT
     assert 0.9 < time.monotonic() - began < 1.15
 
 
@@ -331,7 +332,7 @@ def test_the_total_deadline_holds_over_redirects(server, images):
     ],
 )
 def test_an_endless_body_is_stopped_at_the_byte_cap(server, images, path, reason):
-    """Nothing is decompressed, and no more is held than the cap, whatever the status."""
+    """With any status: nothing is decompressed, and at most the cap is kept in memory."""
     fetcher = images()
     tracemalloc.start()
     outcome = one(fetcher, server.url(path))
@@ -339,12 +340,12 @@ def test_an_endless_body_is_stopped_at_the_byte_cap(server, images, path, reason
     tracemalloc.stop()
     assert outcome.reason is reason
     assert peak < 3_000_000
-    # What the kernel's buffers swallowed, and no more.
+    # No more than fits into the kernel's buffers.
     assert server.sent < 20_000_000
 
 
-def test_the_cap_holds_without_the_help_of_curl():
-    """Versions of curl that look at sizes only beforehand are stopped by our own count."""
+def test_our_own_byte_cap_stops_an_old_curl():
+    """Old versions of curl check only the stated length, so we count what is received."""
     transfer = http_transfers.Transfer(FetchPolicy(max_bytes=10))
     assert transfer._write_capped(b"x" * 10) is None
     assert transfer._write_capped(b"x") == 0
@@ -352,31 +353,31 @@ def test_the_cap_holds_without_the_help_of_curl():
 
 
 def test_a_body_longer_than_its_stated_length_ends_there(server, images):
-    """What follows is not the image."""
+    """What follows is not part of the image."""
     assert one(images(), server.url("understates_length")).payload == b"x" * 10
 
 
-def test_compressed_answers_are_handed_over_as_they_are(server, images):
-    """We ask for no encoding and undo none: a small bomb stays small."""
+def test_compressed_bodies_are_returned_as_they_are(server, images):
+    """Nothing is decompressed: a small decompression bomb stays small."""
     server.routes["gzip"] = lambda exchange: exchange.answer(200, BOMB, {"Content-Encoding": "gzip"})
     assert one(images(), server.url("gzip")).payload == BOMB
 
 
-def test_endless_headers_are_ended(server, images):
-    """A header that never stops is no answer."""
+def test_endless_headers_are_stopped(server, images):
+    """A header that never ends is a failed connection."""
 
-    def boasts(exchange):
+    def endless_headers(exchange):
         exchange.send(b"HTTP/1.1 200 OK\r\n")
         while not exchange.server.stopping.is_set():
             exchange.send(b"Retry-After: 1\r\nX: " + b"y" * 4000 + b"\r\n")
 
-    server.routes["boasts"] = boasts
-    assert one(images(attempts=1), server.url("boasts")).reason is Reason.CONNECTION_FAILED
+    server.routes["endless_headers"] = endless_headers
+    assert one(images(attempts=1), server.url("endless_headers")).reason is Reason.CONNECTION_FAILED
     assert server.sent < 20_000_000
 
 
-def test_requests_carry_nothing_that_identifies(server, images, monkeypatch, tmp_path):
-    """No credentials, cookies or referrer, even where the environment or a redirect offers some."""
+def test_requests_carry_no_credentials_cookies_or_referrer(server, images, monkeypatch, tmp_path):
+    """Not even if the environment or a redirect offers some."""
     (tmp_path / ".netrc").write_text("default login me password secret")
     monkeypatch.setenv("HOME", str(tmp_path))
     server.routes["cookie"] = lambda exchange: exchange.answer(
@@ -395,7 +396,7 @@ def test_requests_carry_nothing_that_identifies(server, images, monkeypatch, tmp
 
 
 def test_three_redirects_are_followed_and_four_are_not(server, images):
-    """The cap counts hops."""
+    """`max_redirects` counts the redirects of one URL."""
     fetcher = images()
     outcome = one(fetcher, server.url("redirects/3"))
     assert outcome.payload == b"ok/end"
@@ -403,12 +404,12 @@ def test_three_redirects_are_followed_and_four_are_not(server, images):
     assert one(fetcher, server.url("redirects/4")).reason is Reason.TOO_MANY_REDIRECTS
 
 
-def test_a_redirect_inward_is_blocked(server, images, canary):
-    """Each hop is judged as if it had been asked for: literals, names and all."""
-    fetcher = images(resolve=[f"inward.example:{canary.port}:127.0.0.1"])
-    for host in ("127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost", "inward.example"):
-        server.routes["inward"] = leads_to(f"http://{host}:{canary.port}/")
-        outcome = one(fetcher, server.url("inward"))
+def test_a_redirect_to_a_blocked_address_is_blocked(server, images, canary):
+    """Each target is checked like a URL of a record, whether its host is an address or a name."""
+    fetcher = images(resolve=[f"internal.example:{canary.port}:127.0.0.1"])
+    for host in ("127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost", "internal.example"):
+        server.routes["internal"] = leads_to(f"http://{host}:{canary.port}/")
+        outcome = one(fetcher, server.url("internal"))
         assert outcome.reason is Reason.BLOCKED_ADDRESS
         assert outcome.detail.startswith("after a redirect: ")
     assert canary.connections() == 0
@@ -424,10 +425,10 @@ def test_a_redirect_inward_is_blocked(server, images, canary):
         ("http://example.org/" + "x" * 3000, Reason.INVALID_URL),
     ],
 )
-def test_a_redirect_to_what_is_no_clean_url_is_refused(server, images, location, reason):
-    """The rules for URLs hold for redirects too."""
-    server.routes["astray"] = leads_to(location)
-    assert one(images(), server.url("astray")).reason is reason
+def test_a_redirect_to_a_url_that_is_not_allowed_fails(server, images, location, reason):
+    """The rules for URLs apply to redirects too."""
+    server.routes["bad_target"] = leads_to(location)
+    assert one(images(), server.url("bad_target")).reason is reason
 
 
 # Addresses.
@@ -476,8 +477,8 @@ SPELLINGS = [
 ]
 
 
-def test_no_spelling_of_a_forbidden_address_is_connected_to(images, canary):
-    """Bar row 18: the canary sees no connection, and each URL has its reason after one attempt."""
+def test_no_spelling_of_a_blocked_address_is_connected_to(images, canary):
+    """The canary gets no connection, and each URL has its reason after one attempt."""
     names = [f"named.example:{canary.port}:127.0.0.1", f"named6.example:{canary.port}:[::ffff:127.0.0.1]"]
     urls = [spelling.format(port=canary.port) for spelling, _ in SPELLINGS]
     outcomes = list(images(resolve=names).fetch(urls))
@@ -487,10 +488,13 @@ def test_no_spelling_of_a_forbidden_address_is_connected_to(images, canary):
     assert canary.connections() == 0
 
 
-def test_a_name_with_a_forbidden_address_among_others_reaches_only_the_allowed_ones(images, monkeypatch):
-    """Mixed DNS answers: each address is judged when it is connected to."""
-    with HostileServer(dict(ROUTES), host="127.0.0.3") as public, Canary("127.0.0.2", public.port) as inside:
-        # No public server can be asked here: one loopback address stands for one.
+def test_a_name_with_blocked_and_allowed_addresses_reaches_only_the_allowed_ones(images, monkeypatch):
+    """Each address is checked before it is connected to."""
+    with (
+        HostileServer(dict(ROUTES), host="127.0.0.3") as public,
+        Canary("127.0.0.2", public.port) as internal,
+    ):
+        # Tests reach no public server: one loopback address takes its part.
         monkeypatch.setattr(
             http_transfers,
             "block_reason",
@@ -499,17 +503,17 @@ def test_a_name_with_a_forbidden_address_among_others_reaches_only_the_allowed_o
         fetcher = images(resolve=[f"mixed.example:{public.port}:127.0.0.2,127.0.0.3"])
         outcome = one(fetcher, f"http://mixed.example:{public.port}/ok/1")
         assert outcome.payload == b"ok/1"
-        assert inside.connections() == 0
+        assert internal.connections() == 0
 
 
-def test_a_name_that_changes_its_address_is_judged_at_every_connection(images, monkeypatch):
-    """DNS rebinding: an answer that was public once opens no door later."""
+def test_a_name_that_changes_its_address_is_checked_at_every_connection(images, monkeypatch):
+    """DNS rebinding: an address that was public at first does not allow a later one."""
     with HostileServer({"cuts": cuts, "ok": lambda exchange: (ok(exchange), exchange.hang_up())}) as public:
-        judged = []
+        checked = []
 
         def first_time_public(address):
-            judged.append(address)
-            return None if len(judged) == 1 else block_reason(address)
+            checked.append(address)
+            return None if len(checked) == 1 else block_reason(address)
 
         monkeypatch.setattr(http_transfers, "block_reason", first_time_public)
         fetcher = images(resolve=[f"rebinding.example:{public.port}:127.0.0.1"])
@@ -520,7 +524,7 @@ def test_a_name_that_changes_its_address_is_judged_at_every_connection(images, m
 
 
 def test_an_exemption_is_for_one_host_and_port_as_they_are_written(server, images, canary):
-    """Neither another port nor another spelling of the same address is exempt."""
+    """Another port, or another spelling of the same address, is not exempt."""
     fetcher = images()
     assert isinstance(one(fetcher, server.url("ok/1")), FetchedImage)
     for url in (
@@ -535,7 +539,7 @@ def test_an_exemption_is_for_one_host_and_port_as_they_are_written(server, image
 
 
 def test_proxies_of_the_environment_are_not_used(server, images, canary, monkeypatch):
-    """A proxy would connect where the policy cannot look."""
+    """A proxy would connect to addresses that the policy cannot check."""
     for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
     assert isinstance(one(images(), server.url("ok/1")), FetchedImage)
@@ -547,8 +551,8 @@ def test_a_name_without_an_address_is_a_failed_connection(images):
     assert one(images(attempts=1), "http://no-such-name.invalid/").reason is Reason.CONNECTION_FAILED
 
 
-def test_a_dead_host_is_given_up_while_others_are_served(server, images):
-    """After so many failures over so long a time its remaining URLs fail at once."""
+def test_the_open_circuit_of_one_host_leaves_other_hosts_alone(server, images):
+    """After enough failures over enough seconds, the host's other URLs fail without a request."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     fetcher = images(
@@ -572,7 +576,7 @@ def test_a_dead_host_is_given_up_while_others_are_served(server, images):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1, signed by itself."""
+    """A self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     built = (
@@ -606,8 +610,8 @@ def secure(certificate):
         yield running
 
 
-def test_https_is_fetched_and_never_led_back_to_http(server, secure, images, certificate):
-    """A redirect from https to http would undo what the s stands for."""
+def test_https_is_fetched_and_never_redirects_to_http(server, secure, images, certificate):
+    """A redirect from https to http would remove the encryption."""
     fetcher = images(
         ca_file=certificate / "certificate.pem", allowed_hosts=frozenset({server.host_port, secure.host_port})
     )
@@ -621,8 +625,8 @@ def test_https_is_fetched_and_never_led_back_to_http(server, secure, images, cer
     assert server.requests["ok/1"] == 0
 
 
-def test_a_slow_answer_over_tls_keeps_no_other_request_waiting(secure, images, certificate):
-    """No request waits for another's answer in hope of HTTP/2."""
+def test_a_slow_response_over_tls_delays_no_other_request(secure, images, certificate):
+    """No request waits for another one to find out whether the server has HTTP/2."""
     fetcher = images(
         ca_file=certificate / "certificate.pem",
         allowed_hosts=frozenset({secure.host_port}),
@@ -633,8 +637,8 @@ def test_a_slow_answer_over_tls_keeps_no_other_request_waiting(secure, images, c
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[1:])
 
 
-def test_an_unknown_certificate_is_a_failed_connection_and_not_asked_again(secure, images):
-    """It is as a rule an expired one: worth another day's attempt, not another second's."""
+def test_an_untrusted_certificate_is_a_failed_connection_and_not_retried_at_once(secure, images):
+    """Most have expired: a later run may meet a new one, a retry within seconds will not."""
     outcome = one(images(allowed_hosts=frozenset({secure.host_port})), secure.url("ok/1"))
     assert outcome.reason is Reason.CONNECTION_FAILED
     assert "certificate" in outcome.detail
@@ -642,7 +646,7 @@ def test_an_unknown_certificate_is_a_failed_connection_and_not_asked_again(secur
 
 
 def test_a_fetch_works_beyond_the_descriptors_that_select_can_watch(server, images):
-    """A process with a thousand open files still fetches."""
+    """A process with over a thousand open files can still fetch."""
     held = []
     try:
         while not held or held[-1].fileno() < 1100:

@@ -1,4 +1,4 @@
-"""What one host may cost the others: hosts that are dead, slow, overloaded or out of their time."""
+"""Hosts that are down, slow, overloaded or over their time budget must not slow down the others."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ from mnist_ops.domain.images import FetchedImage, FetchFailure
 from mnist_ops.domain.reasons import Reason
 from tests.faults.fetchers import fetcher_for
 from tests.faults.hostile_http import HostileServer
-from tests.faults.hostile_routes import ROUTES, ok
+from tests.faults.hostile_routes import ROUTES, cuts, ok
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def server():
 
 @pytest.fixture
 def other():
-    """Another one."""
+    """Another hostile server."""
     with HostileServer(dict(ROUTES)) as running:
         yield running
 
 
-def thinks(seconds):
-    """A route that takes its time."""
+def delayed(seconds):
+    """A route that answers after a delay."""
 
     def answer(exchange):
         exchange.pause(seconds)
@@ -39,21 +39,21 @@ def thinks(seconds):
     return answer
 
 
-# How much a host is asked.
+# The number of requests that a host gets at once.
 
 
-def test_a_quick_host_is_soon_asked_as_much_as_the_policy_allows(server):
-    """From four at once to the cap within some round trips."""
-    server.routes["quick"] = thinks(0.02)
+def test_a_fast_host_soon_gets_as_many_requests_as_the_policy_allows(server):
+    """Slow start: from four at once to the maximum within a few round trips."""
+    server.routes["delayed"] = delayed(0.02)
     with fetcher_for(server, per_host=32) as images:
-        outcomes = list(images.fetch(server.url(f"quick/{number}") for number in range(300)))
+        outcomes = list(images.fetch(server.url(f"delayed/{number}") for number in range(300)))
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
     assert server.busiest >= 30
     assert server.busiest <= 32
 
 
-def test_a_host_that_gets_slower_when_asked_more_is_not_asked_more(server):
-    """One that answers in turn gains nothing from a crowd."""
+def test_a_host_that_gets_slower_with_more_requests_gets_no_more(server):
+    """It answers one request after the other, so more at once make each of them slower."""
     turn = threading.Lock()
 
     def in_turn(exchange):
@@ -69,10 +69,10 @@ def test_a_host_that_gets_slower_when_asked_more_is_not_asked_more(server):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_host_that_says_it_is_asked_too_much_is_asked_less_and_loses_nothing(server, status):
-    """It bears three requests at once and refuses the others."""
+def test_an_overloaded_host_gets_fewer_requests_and_no_image_is_lost(server, status):
+    """It accepts three requests at once and rejects the others."""
 
-    def bears_three(exchange):
+    def accepts_three(exchange):
         busy = server._busy
         exchange.pause(0.02)
         if busy > 3:
@@ -80,15 +80,15 @@ def test_a_host_that_says_it_is_asked_too_much_is_asked_less_and_loses_nothing(s
         else:
             ok(exchange)
 
-    server.routes["bears"] = bears_three
+    server.routes["three"] = accepts_three
     with fetcher_for(server, per_host=32, backoff_s=0.1) as images:
-        outcomes = list(images.fetch(server.url(f"bears/{number}") for number in range(200)))
+        outcomes = list(images.fetch(server.url(f"three/{number}") for number in range(200)))
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
     assert sum(server.requests.values()) < 300
 
 
 def test_five_503s_in_a_hundred_lose_nothing(server):
-    """Whatever fails is asked again, and again."""
+    """Every failure is retried."""
 
     def mostly(exchange):
         if zlib.crc32(f"{exchange.path} {exchange.nth}".encode()) % 20:
@@ -107,8 +107,8 @@ def test_five_503s_in_a_hundred_lose_nothing(server):
 
 
 @pytest.mark.parametrize("route", ["silent", "slow_body", "slow_head", "status/503", "status/502"])
-def test_a_host_that_gives_no_image_for_long_is_left_alone(server, route):
-    """Silence, a byte now and then, and errors without end cost some seconds and few requests."""
+def test_the_circuit_opens_for_a_host_that_returns_no_image_for_long(server, route):
+    """Silence, a byte now and then, or constant errors cost some seconds and few requests."""
     with fetcher_for(server, total_timeout_s=1.0, circuit_breaker_failing_s=0.9, backoff_s=0.3) as images:
         began = time.monotonic()
         outcomes = list(images.fetch(server.url(f"{route}/{number}") for number in range(500)))
@@ -118,84 +118,77 @@ def test_a_host_that_gives_no_image_for_long_is_left_alone(server, route):
     assert sum(server.requests.values()) < 40
 
 
-def test_a_host_that_was_left_alone_is_tried_again(server, other):
-    """It may have come back."""
-
-    def comes_back(exchange):
-        if sum(server.requests.values()) > 4:
-            ok(exchange)
-        else:
-            exchange.hang_up()
-
-    server.routes["back"] = comes_back
+def test_requests_are_sent_again_after_the_open_time_of_a_circuit(server, other):
+    """The host may be up again."""
+    server.routes["down"] = cuts
     limits = {
         "circuit_breaker_failing_s": 0.0,
         "circuit_breaker_open_s": 1.0,
         "read_ahead_count": 4,
         "attempts": 1,
     }
-    urls = [server.url(f"back/{number}") for number in range(8)]
+    urls = [server.url(f"down/{number}") for number in range(8)]
     urls += [other.url(f"slow/{number}") for number in range(24)]  # 0.3 s each, four at a time
     with fetcher_for(server, other, **limits) as images:
-        outcomes = list(images.fetch([*urls, server.url("back/again")]))
+        outcomes = list(images.fetch([*urls, server.url("ok/1")]))
     assert "circuit is open" in outcomes[7].detail
     assert isinstance(outcomes[-1], FetchedImage)
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_host_that_asks_to_be_left_alone_for_long_is(server, status):
-    """Some of its URLs ask; the others are told how long it wanted, without a request."""
-    server.routes["asks"] = lambda exchange: exchange.answer(status, b"", {"Retry-After": "3600"})
+def test_a_long_retry_after_opens_the_circuit_for_that_time(server, status):
+    """Some URLs are requested; the others get the remaining time as `retry_after_s`, without a request."""
+    server.routes["limited"] = lambda exchange: exchange.answer(status, b"", {"Retry-After": "3600"})
     with fetcher_for(server) as images:
-        outcomes = list(images.fetch(server.url(f"asks/{number}") for number in range(500)))
+        outcomes = list(images.fetch(server.url(f"limited/{number}") for number in range(500)))
     assert sum(server.requests.values()) <= 10
     expected = Reason.RATE_LIMITED if status == 429 else Reason.SERVER_ERROR
     assert {outcome.reason for outcome in outcomes} == {expected}
     assert all(3590 < outcome.retry_after_s <= 3600 for outcome in outcomes)
 
 
-def test_one_url_that_asks_for_patience_does_not_close_its_host(server):
-    """A stranger's URL must not silence a host that many share."""
-    server.routes["asks"] = lambda exchange: exchange.answer(429, b"", {"Retry-After": "3600"})
-    urls = [server.url(f"asks/{n}" if n % 3 == 0 else f"ok/{n}") for n in range(300)]
+def test_a_long_retry_after_for_some_urls_does_not_open_the_circuit(server):
+    """The URL of one owner must not stop a host that many owners share."""
+    server.routes["limited"] = lambda exchange: exchange.answer(429, b"", {"Retry-After": "3600"})
+    urls = [server.url(f"limited/{n}" if n % 3 == 0 else f"ok/{n}") for n in range(300)]
     with fetcher_for(server, per_host=1) as images:
         outcomes = list(images.fetch(urls))
     assert sum(isinstance(outcome, FetchedImage) for outcome in outcomes) == 200
 
 
-def test_a_hosts_time_in_one_fetch_is_bounded(server, other):
-    """A host that always answers, but slowly, gives what it can in its time; the others are not touched."""
-    server.routes["quick"] = thinks(0.1)
-    urls = [server.url(f"quick/{number}") for number in range(500)]
+def test_the_time_budget_of_a_host_is_bounded(server, other):
+    """A slow host returns what it can within its budget; other hosts are not affected."""
+    server.routes["delayed"] = delayed(0.1)
+    urls = [server.url(f"delayed/{number}") for number in range(500)]
     urls += [other.url(f"ok/{number}") for number in range(50)]
     with fetcher_for(server, other, host_budget_s=1.0, per_host=4) as images:
         began = time.monotonic()
         outcomes = list(images.fetch(urls))
     assert 1.0 < time.monotonic() - began < 2.0
-    given = [outcome for outcome in outcomes[:500] if isinstance(outcome, FetchedImage)]
-    assert 20 < len(given) < 60
-    assert {outcome.reason for outcome in outcomes[len(given) : 500]} == {Reason.TIMEOUT}
+    fetched = [outcome for outcome in outcomes[:500] if isinstance(outcome, FetchedImage)]
+    assert 20 < len(fetched) < 60
+    assert {outcome.reason for outcome in outcomes[len(fetched) : 500]} == {Reason.TIMEOUT}
     assert "later run" in outcomes[499].detail
     assert all(isinstance(outcome, FetchedImage) for outcome in outcomes[500:])
 
 
-# What the others notice.
+# The effect on other hosts.
 
 
 def wait_for(images, urls, server, count, seconds):
-    """Fetch until the server has been asked `count` times; False if that takes too long."""
+    """Fetch until the server has got `count` requests; False if that takes over `seconds`."""
     thread = threading.Thread(target=lambda: list(images.fetch(urls)))
     thread.start()
     deadline = time.monotonic() + seconds
     while sum(server.requests.values()) < count and time.monotonic() < deadline:
         time.sleep(0.01)
-    asked = sum(server.requests.values())
+    requested = sum(server.requests.values())
     thread.join()
-    return asked == count
+    return requested == count
 
 
-def test_long_transfers_take_no_room_from_others(server, other):
-    """All places are held by a host that says nothing; after a second others go on."""
+def test_slow_transfers_do_not_count_against_the_concurrency(server, other):
+    """A silent host has all transfers; after a second the requests to others start."""
     urls = [server.url(f"silent/{number}") for number in range(8)]
     urls += [other.url(f"ok/{number}") for number in range(100)]
     with fetcher_for(
@@ -204,8 +197,8 @@ def test_long_transfers_take_no_room_from_others(server, other):
         assert wait_for(images, urls, other, 100, 2.0)
 
 
-def test_the_window_passes_a_host_that_lags(server, other):
-    """More URLs of a silent host than may be undecided do not keep those behind them from being asked for."""
+def test_urls_that_wait_for_a_stalled_host_do_not_fill_the_read_ahead_buffer(server, other):
+    """A silent host has more URLs than `read_ahead_count`, and the URLs after them are still requested."""
     urls = [server.url(f"silent/{number}") for number in range(200)]
     urls += [other.url(f"ok/{number}") for number in range(100)]
     limits = {"read_ahead_count": 20, "total_timeout_s": 3.0, "circuit_breaker_failing_s": 1.0}
@@ -213,8 +206,8 @@ def test_the_window_passes_a_host_that_lags(server, other):
         assert wait_for(images, urls, other, 100, 2.0)
 
 
-def test_what_is_read_while_the_first_url_is_slow_is_bounded(server):
-    """Each URL counts as a kibibyte, whatever it brings."""
+def test_urls_read_while_the_first_one_is_slow_are_bounded(server):
+    """Each URL counts as 1 KiB, besides its body."""
     read = 0
 
     def urls():
@@ -233,7 +226,7 @@ def test_what_is_read_while_the_first_url_is_slow_is_bounded(server):
 
 @contextlib.contextmanager
 def black_hole():
-    """A port on loopback that answers no attempt to connect: its queue is full."""
+    """A port on loopback that never accepts a connection, because its queue is full."""
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -245,8 +238,8 @@ def black_hole():
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_fifty_good_hosts_hardly_notice_a_dead_one_and_one_at_a_byte_a_second():
-    """The good ones are done within 1.3 times the time that they take alone."""
+def test_fifty_good_hosts_are_hardly_slower_beside_bad_ones():
+    """Beside two that are down and one at a byte a second, they take at most 1.3 times as long as alone."""
     answered = []
 
     def good(exchange):
@@ -280,7 +273,7 @@ def test_fifty_good_hosts_hardly_notice_a_dead_one_and_one_at_a_byte_a_second():
             assert sum(isinstance(outcome, FetchedImage) for outcome in outcomes) == len(good_urls)
             return max(answered) - began
 
-        # Two rounds of three: a neighbour on the machine may disturb one.
+        # Two rounds of three: other work on the machine may disturb one.
         ratios = []
         while len(ratios) < 3 and sum(ratio <= 1.3 for ratio in ratios) < 2:
             alone = seconds(good_urls)

@@ -24,13 +24,13 @@ from tests.faults.fetchers import fetcher_for
 
 NGINX = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
 
-# Its workers must be able to read what the test writes; all but root can name only themselves.
+# The workers must be able to read what the test writes; without root, nginx accepts only our own user.
 USER = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
 
 pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="nginx, the HTTP/2 server of these tests, is not installed"),
     pytest.mark.skipif(
-        not pycurl.version_info()[4] & pycurl.VERSION_HTTP2, reason="this libcurl knows no HTTP/2"
+        not pycurl.version_info()[4] & pycurl.VERSION_HTTP2, reason="this libcurl is built without HTTP/2"
     ),
 ]
 
@@ -56,13 +56,13 @@ http {{
 
 
 def free_port():
-    """A port that is free now."""
+    """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def certify(folder):
-    """Write a certificate for 127.0.0.1 and two names, signed by itself, and its key."""
+    """Write a self-signed certificate for 127.0.0.1 and two names, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("a.example"), x509.DNSName("b.example")]
@@ -86,7 +86,7 @@ def certify(folder):
 
 
 class Nginx:
-    """A running nginx: a port that offers HTTP/2, one that does not, one that soon closes connections."""
+    """A running nginx with three ports: HTTP/2, no HTTP/2, and HTTP/2 with only 20 requests a connection."""
 
     def __init__(self, folder):
         self.folder, self.ports = folder, [free_port() for _ in range(3)]
@@ -97,7 +97,7 @@ class Nginx:
         self.hasty_host_port = f"127.0.0.1:{self.hasty_port}"
 
     def log(self):
-        """Since it was last asked: protocol, connection and path of every request."""
+        """Return protocol, connection and path of every request since the last call."""
         time.sleep(0.1)
         lines = (self.folder / "access.log").read_text().splitlines()
         (self.folder / "access.log").write_text("")
@@ -106,7 +106,7 @@ class Nginx:
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory):
-    """Serves /0 to /299, with versions."""
+    """An nginx that serves /0 to /299, with validators."""
     folder = tmp_path_factory.mktemp("nginx")
     certify(folder)
     (folder / "www").mkdir()
@@ -127,7 +127,7 @@ def nginx(tmp_path_factory):
 
 
 def wait_until_it_listens(process, server):
-    """Wait for its ports."""
+    """Wait until its ports accept connections."""
     deadline = time.monotonic() + 10
     for port in server.ports:
         while True:
@@ -141,7 +141,7 @@ def wait_until_it_listens(process, server):
 
 
 def test_many_requests_share_few_connections_where_http2_is_offered(nginx):
-    """As many as are begun before it is known; in order and complete, with their validators."""
+    """Only those that start before HTTP/2 is negotiated; all images come, in order, with validators."""
     urls = [f"https://{nginx.host_port}/{number}" for number in range(300)]
     nginx.log()
     with fetcher_for(nginx.host_port, ca_file=nginx.certificate) as images:
@@ -155,8 +155,8 @@ def test_many_requests_share_few_connections_where_http2_is_offered(nginx):
     assert len({connection for _, connection, _ in log}) <= 4
 
 
-def test_a_server_without_http2_is_asked_over_http1(nginx):
-    """What is not offered is not used."""
+def test_a_server_without_http2_is_used_over_http1(nginx):
+    """HTTP/2 is used only where the server offers it."""
     nginx.log()
     with fetcher_for(nginx.plain_host_port, ca_file=nginx.certificate) as images:
         outcomes = list(images.fetch(f"https://{nginx.plain_host_port}/{number}" for number in range(100)))
@@ -164,8 +164,8 @@ def test_a_server_without_http2_is_asked_over_http1(nginx):
     assert {protocol for protocol, _, _ in nginx.log()} == {"HTTP/1.1"}
 
 
-def test_a_connection_that_its_server_retires_costs_no_image(nginx):
-    """After every twentieth request the server wants another connection."""
+def test_a_connection_that_the_server_closes_costs_no_image(nginx):
+    """This server closes each connection after twenty requests."""
     nginx.log()
     with fetcher_for(nginx.hasty_host_port, ca_file=nginx.certificate) as images:
         outcomes = list(images.fetch(f"https://{nginx.hasty_host_port}/{number}" for number in range(300)))
@@ -174,7 +174,7 @@ def test_a_connection_that_its_server_retires_costs_no_image(nginx):
 
 
 def test_the_byte_cap_and_missing_images_are_the_same_over_http2(nginx):
-    """One stream that is ended leaves the others of its connection alone."""
+    """Ending one stream does not end the other streams of its connection."""
     paths = ["1", "large", "missing", *map(str, range(50))]
     with fetcher_for(nginx.host_port, ca_file=nginx.certificate) as images:
         outcomes = list(images.fetch(f"https://{nginx.host_port}/{path}" for path in paths))
@@ -183,15 +183,15 @@ def test_the_byte_cap_and_missing_images_are_the_same_over_http2(nginx):
 
 
 def test_a_connection_serves_one_name_only(nginx, monkeypatch):
-    """Two names, one address, one certificate that is valid for both: still two connections, each judged."""
-    judged = []
+    """Two names with one address and one certificate: two connections, and each one is checked."""
+    checked = []
     block_reason = http_transfers.block_reason
 
-    def judge(address):
-        judged.append(address)
+    def check(address):
+        checked.append(address)
         return block_reason(address)
 
-    monkeypatch.setattr(http_transfers, "block_reason", judge)
+    monkeypatch.setattr(http_transfers, "block_reason", check)
     a, b = f"a.example:{nginx.port}", f"b.example:{nginx.port}"
     resolve = [f"{name}:127.0.0.1" for name in (a, b)]
     nginx.log()
@@ -200,12 +200,12 @@ def test_a_connection_serves_one_name_only(nginx, monkeypatch):
         (second,) = images.fetch([f"https://{b}/2"])
     assert first.payload == b"image 1"
     assert second.reason is Reason.BLOCKED_ADDRESS
-    assert judged == ["127.0.0.1", "127.0.0.1"]
+    assert checked == ["127.0.0.1", "127.0.0.1"]
     assert [path for _, _, path in nginx.log()] == ["/1"]
 
 
-def test_an_untrusted_certificate_is_refused_over_http2(nginx):
-    """The protocol changes nothing about trust."""
+def test_an_untrusted_certificate_is_rejected_over_http2(nginx):
+    """HTTP/2 uses the same checks."""
     with fetcher_for(nginx.host_port) as images:
         (outcome,) = images.fetch([f"https://{nginx.host_port}/1"])
     assert outcome.reason is Reason.CONNECTION_FAILED
