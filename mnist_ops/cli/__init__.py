@@ -10,17 +10,17 @@ import typer
 from pydantic import ValidationError
 
 from mnist_ops.cli import (
-    config_commands,
-    experiment_commands,
-    model_commands,
+    config,
+    experiments,
+    garbage,
+    models,
     operations,
-    predict_command,
-    retention_command,
-    run_commands,
+    predict,
+    run,
     stack,
-    step_commands,
-    sweep_command,
-    training_commands,
+    step,
+    sweep,
+    training,
 )
 from mnist_ops.domain.errors import MnistOpsError, Transient
 
@@ -33,22 +33,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(run_commands.app, name="run")
-app.add_typer(step_commands.app, name="step")
+app.add_typer(run.app, name="run")
+app.add_typer(step.app, name="step")
 app.add_typer(stack.app, name="stack")
-app.add_typer(model_commands.app, name="models")
-app.add_typer(experiment_commands.app, name="experiments")
-app.add_typer(config_commands.app, name="config")
-app.command("sweep")(sweep_command.sweep)
-app.command("test")(training_commands.measure)
-app.command("release")(training_commands.release)
+app.add_typer(models.app, name="models")
+app.add_typer(experiments.app, name="experiments")
+app.add_typer(config.app, name="config")
+app.command("sweep")(sweep.sweep)
+app.command("test")(training.measure)
+app.command("release")(training.release)
 app.command("demo")(stack.demo)
 app.command("init")(operations.init)
 app.command("ledgers")(operations.ledgers)
-app.command("gc")(retention_command.gc)
+app.command("gc")(garbage.gc)
 app.command("release-hold")(operations.release_hold)
-app.command("predict")(predict_command.predict)
-app.command("tensorboard")(experiment_commands.tensorboard)
+app.command("predict")(predict.predict)
+app.command("tensorboard")(experiments.tensorboard)
 
 
 def main() -> None:

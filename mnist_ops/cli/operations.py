@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_ops.cli.options import pipeline
+from mnist_ops.cli._support.options import pipeline
 from mnist_ops.settings import settings_of
 
 

@@ -100,7 +100,7 @@ def test_nothing_in_domain_or_steps_reads_the_wall_clock() -> None:
     [
         "mnist_ops.steps.classify",
         "mnist_ops.vision.inference.classifier",
-        "mnist_ops.cli.predict_command",
+        "mnist_ops.cli.predict",
         "mnist_ops.wiring",
     ],
 )

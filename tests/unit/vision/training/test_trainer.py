@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
 
-from mnist_ops.cli.training_progress import training_bar
+from mnist_ops.cli._support.training_progress import training_bar
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples

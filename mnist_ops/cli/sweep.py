@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli.options import Changes, ConfigName, pipeline, raw_config
+from mnist_ops.cli._support.options import Changes, ConfigName, pipeline, raw_config
 from mnist_ops.domain.errors import Permanent
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def train_trials(pipeline: "Pipeline", dataset: str, trials: "Sequence[TrainingC
     Raises:
         Permanent: all of them failed; why the first did.
     """
-    from mnist_ops.cli.training_progress import train_with_progress
+    from mnist_ops.cli._support.training_progress import train_with_progress
     from mnist_ops.vision.config.sweep import differences
 
     trainings: list[str] = []
@@ -81,7 +81,7 @@ def best_training(pipeline: "Pipeline", dataset: str, trials: "Sequence[Training
     Raises:
         Permanent: a trial failed.
     """
-    from mnist_ops.cli.training_progress import train_with_progress
+    from mnist_ops.cli._support.training_progress import train_with_progress
     from mnist_ops.steps.choose import read_choice
 
     if len(trials) == 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import pipeline
+from mnist_ops.cli._support.options import pipeline
 
 if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, ObjectTotals

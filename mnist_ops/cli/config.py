@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from mnist_ops.cli.options import Changes, ConfigName, raw_config
+from mnist_ops.cli._support.options import Changes, ConfigName, raw_config
 
 app = typer.Typer(help="Training configurations.", no_args_is_help=True)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from mnist_ops.cli.options import now
+from mnist_ops.cli._support.options import now
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, cli_run_key, is_of_cli, part_reference
 from mnist_ops.domain.outcomes import Outcome

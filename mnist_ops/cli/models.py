@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.cli.options import now, pipeline
+from mnist_ops.cli._support.options import now, pipeline
 from mnist_ops.domain.champions import ChampionChange, Promotion
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.gate import Decision

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli.options import (
+from mnist_ops.cli._support.options import (
     Again,
     Changes,
     ConfigName,
@@ -22,7 +22,7 @@ from mnist_ops.cli.options import (
     raw_config,
     selection,
 )
-from mnist_ops.cli.snapshots import new_generation
+from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.domain.selection import Reclassify, Selection
 
 app = typer.Typer(help="Run one step on URIs that earlier steps printed.", no_args_is_help=True)
@@ -120,7 +120,7 @@ def train(
 ) -> None:
     """Train on a data set; prints the training."""
     require_extras("step train", "train")
-    from mnist_ops.cli.training_progress import train_with_progress
+    from mnist_ops.cli._support.training_progress import train_with_progress
 
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()

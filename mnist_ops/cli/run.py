@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli.options import (
+from mnist_ops.cli._support.options import (
     Again,
     Changes,
     ConfigName,
@@ -20,7 +20,7 @@ from mnist_ops.cli.options import (
     raw_config,
     selection,
 )
-from mnist_ops.cli.snapshots import Progress, new_generation, progress_of
+from mnist_ops.cli._support.run_progress import Progress, new_generation, progress_of
 from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.selection import Reclassify, Selection
 
@@ -100,7 +100,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
     Where the config has a sweep, all its trials are trained, and the one that validates best goes on.
     """
     require_extras("run train", "train")
-    from mnist_ops.cli.sweep_command import best_training
+    from mnist_ops.cli.sweep import best_training
 
     trials = raw_config(config, changes).trials()
     steps = pipeline()

@@ -10,7 +10,7 @@ import pytest
 
 from mnist_ops import wiring
 from mnist_ops.cli import main
-from mnist_ops.cli.sweep_command import best_training
+from mnist_ops.cli.sweep import best_training
 from mnist_ops.steps.choose import read_choice
 from mnist_ops.steps.train import read_training
 from mnist_ops.vision.config.schema import TrainingConfig

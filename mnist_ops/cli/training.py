@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli.options import pipeline
+from mnist_ops.cli._support.options import pipeline
 from mnist_ops.domain.ports import ObjectStore
 
 if TYPE_CHECKING:
