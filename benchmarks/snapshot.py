@@ -27,6 +27,7 @@ from pymongo.collection import Collection
 from benchmarks.measuring import Measurement, machine, measure
 from benchmarks.setting import store_large_records
 from benchmarks.stores import adapters_of, client_of, stores, timed
+from mnist_ops.adapters.mongo.selection_query import selection_pipeline
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.pipeline import Pipeline
@@ -59,7 +60,7 @@ def one_round(adapters: Adapters, collection: Collection[RawBSONDocument], scrat
     """Measure each once."""
     now = whole_milliseconds(datetime.now(UTC))
     selection = Selection(at=now, until=now)
-    pipeline = adapters.records.pipeline(selection)
+    pipeline = selection_pipeline(selection, adapters.settings.fields)
     drain_s, index_s, selection_s = (
         timed(lambda batches=batches: _drain(batches(), scratch), time.perf_counter)
         for batches in (

@@ -24,7 +24,7 @@ def pipeline_of_connections(
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
     from airflow.providers.mongo.hooks.mongo import MongoHook
 
-    from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
+    from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.wiring import Adapters
 

@@ -27,7 +27,7 @@ from pymongo import MongoClient
 
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
-from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
+from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.records import FieldNames
 from mnist_ops.local import sample_digits, stack

@@ -30,7 +30,8 @@ from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
-from mnist_ops.adapters.s3.objects import CLIENT_CONFIG, S3Objects
+from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
+from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import DatasetRegistry, ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.reasons import Reason

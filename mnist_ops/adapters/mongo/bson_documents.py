@@ -1,4 +1,4 @@
-"""BSON documents as the pipeline reads and writes them, shared by the MongoDB and in-memory stores."""
+"""BSON documents and the fields that the pipeline reads of them, for the stores in MongoDB and in memory."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,8 @@ from bson.errors import BSONError
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.records import (
     NO_FAILURE,
-    Change,
     FailureStamp,
     FieldNames,
-    PredictionFailure,
     RecordHead,
 )
 from mnist_ops.domain.retry_policy import MAX_ATTEMPTS
@@ -25,10 +23,10 @@ Document = dict[str, object]
 _OBJECT_ID = '{"$oid": "'
 _OBJECT_ID_LENGTH = len(_OBJECT_ID) + 24 + len('"}')
 
-# Bytes. No URL that is fetched is as long; a longer value would be copied into filters and failures.
+# Bytes. URLs that are fetched are shorter; a longer value would be copied into filters and failures.
 LONGEST_URL = 8_192
 
-# Dates beyond Python's years and broken UTF-8 occur in real collections; neither may end a part.
+# Real collections hold dates beyond Python's years and broken UTF-8; neither may fail a whole part.
 CODEC: CodecOptions[Document] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
@@ -48,7 +46,7 @@ def decode(document: bytes) -> Document:
     """Decode one BSON document.
 
     Raises:
-        Damaged: it is none.
+        Damaged: it cannot be decoded.
     """
     try:
         return bson.decode(document, codec_options=CODEC)
@@ -59,7 +57,7 @@ def decode(document: bytes) -> Document:
 def id_json(record_id: object) -> str:
     """A record's `_id` as canonical Extended JSON."""
     kind = type(record_id)
-    # What nearly all ids are, ten times as fast, to the same characters.
+    # Nearly all ids are of these two types; the result is the same, ten times as fast.
     if kind is ObjectId:
         return f'{{"$oid": "{record_id}"}}'
     if kind is str:
@@ -89,7 +87,7 @@ def value_at(document: Mapping[str, object], path: str) -> object:
 
 
 def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
-    """Read the fields of a record that the pipeline looks at; wrong types read as absent."""
+    """Read the fields of a record that the pipeline uses; values of wrong types count as absent."""
     image_url = value_at(document, fields.image_url)
     created_at = value_at(document, fields.created_at)
     prediction = value_at(document, fields.prediction)
@@ -106,7 +104,7 @@ def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
 
 
 def _url(value: object) -> str | None:
-    """A URL, if it is a string that may be written back; a longer one counts as none."""
+    """The value if it is a string of at most `LONGEST_URL` bytes, else None."""
     usable = isinstance(value, str) and len(value.encode(errors="surrogatepass")) <= LONGEST_URL
     return value if usable else None  # type: ignore[return-value]
 
@@ -115,7 +113,7 @@ def _date(value: object) -> datetime | None:
     if isinstance(value, datetime):
         return value
     if isinstance(value, bson.DatetimeMS):
-        # A date that Python has no year for: as early, or as late, as it can say.
+        # A date beyond Python's years: the earliest or latest that it can hold.
         return datetime.min.replace(tzinfo=UTC) if int(value) < 0 else datetime.max.replace(tzinfo=UTC)
     return None
 
@@ -129,29 +127,10 @@ def _failure(value: object) -> FailureStamp:
         last_at=value.get("last_at"),
         image_url=value.get("image_url"),
         reason=value.get("reason"),
-        # Bounded both ways, since anybody may have written it.
+        # Clamped, since any client may have written it.
         attempts=min(max(0, attempts), MAX_ATTEMPTS)
         if isinstance(attempts, int) and not isinstance(attempts, bool)
         else 0,
         first_at=value.get("first_at"),
         next_attempt_at=value.get("next_attempt_at"),
     )
-
-
-def update_of(change: Change, fields: FieldNames, history_length: int) -> Mapping[str, object]:
-    """The MongoDB update that carries out a change on a record that is still as snapshotted."""
-    if isinstance(change.outcome, PredictionFailure):
-        return {"$set": {fields.prediction_failure: change.outcome.document()}}
-    update: dict[str, object] = {
-        "$set": {fields.prediction: change.outcome.document()},
-        "$unset": {fields.prediction_failure: ""},
-    }
-    if change.head.prediction is not None:
-        update["$push"] = {
-            fields.prediction_history: {
-                "$each": [dict(change.head.prediction)],
-                "$position": 0,
-                "$slice": history_length,
-            }
-        }
-    return update

@@ -1,6 +1,7 @@
-"""What MongoDB decides: commits of runs, ledgers, released models and their champion, data sets.
+"""The registries in MongoDB: commits of runs, ledgers, released models and their champion, data sets.
 
-Each decision is one unique `_id` or one atomic update, so that it holds on every object store.
+Each commit or promotion is one insert under a unique `_id` or one atomic update. S3 could not decide them:
+its stores differ in what they offer for compare-and-swap.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document
-from mnist_ops.adapters.mongo.records import translated
+from mnist_ops.adapters.mongo.errors import translated
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.domain.gate import Decision
@@ -42,7 +43,7 @@ def _collection(database: Database[Document], name: str) -> Collection[Document]
 
 
 def _upserted(write: Callable[..., object], query: Document, document: Document) -> None:
-    """Insert or update; two that insert at once collide, and the second then finds what to update."""
+    """Insert or update; where two inserts collide, the one that fails is repeated as an update."""
     try:
         translated(write, query, document, upsert=True)
     except DuplicateKeyError:
@@ -50,14 +51,14 @@ def _upserted(write: Callable[..., object], query: Document, document: Document)
 
 
 class MongoRuns:
-    """Commits and ledgers of runs."""
+    """Commits and ledgers of runs. Implements `RunStore`."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._runs = _collection(database, RUNS)
         self._ledgers = _collection(database, LEDGERS)
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
-        """Set the generation's manifest if it has none yet; returns the one that stands."""
+        """Set the generation's manifest if it has none yet; returns the committed one."""
         commit: Document = {
             "_id": generation.id,
             "run": generation.run,
@@ -68,10 +69,10 @@ class MongoRuns:
         try:
             translated(self._insert_run, commit)
         except DuplicateKeyError:
-            standing = self.committed(generation)
-            if standing is None:
-                raise Transient(f"{generation.id}: its commit was there and is gone") from None
-            return standing
+            committed = self.committed(generation)
+            if committed is None:
+                raise Transient(f"{generation.id}: its commit was deleted at this moment") from None
+            return committed
         return manifest_uri
 
     def _insert_run(self, commit: Document) -> None:
@@ -83,7 +84,7 @@ class MongoRuns:
         return str(commit["manifest"]) if commit else None
 
     def commits(self) -> Iterator[tuple[Generation, str]]:
-        """All generations that are committed, with their manifests."""
+        """All committed generations, with their manifests."""
         for commit in translated(lambda: list(self._runs.find())):
             generation = Generation(str(commit["run"]), cast("int", commit["generation"]))
             yield generation, str(commit["manifest"])
@@ -98,7 +99,7 @@ class MongoRuns:
             raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
 
     def hold_released_by(self, generation: Generation) -> str | None:
-        """Who allowed it, if anybody did."""
+        """Who released the hold; None where it is not released."""
         commit = translated(self._runs.find_one, {"_id": generation.id})
         release = commit.get("hold_released") if commit else None
         return str(release["by"]) if isinstance(release, Mapping) else None
@@ -115,10 +116,10 @@ class MongoRuns:
 
 
 class MongoModels:
-    """Released models, a document a version, and the champion's alias.
+    """Released models, a document a version, and the champion's alias. Implements `ModelRegistry`.
 
-    A version's document is made by `reserve`, filled once by `register`. The alias is one
-    document a name, which also holds its whole history, newest first: both change in one atomic update.
+    `reserve` creates a version's document, `register` fills it once. The alias is one document a name; it
+    also holds the whole history, newest first, so that both change in one atomic update.
     """
 
     def __init__(self, database: Database[Document]) -> None:
@@ -130,9 +131,9 @@ class MongoModels:
         return _bundle(alias) if alias else None
 
     def reserve(self, name: str, training: str) -> int:
-        """The version number of a training's model: the same one whenever it is asked again."""
+        """The version number of a training's model; the same one at every call."""
         for _ in range(_RESERVATION_TRIES):
-            # The last number is read first: if this training gets one in between, the insert collides.
+            # The order matters: if this training gets a number between the two reads, the insert collides.
             version = self._last_version(name) + 1
             reserved = translated(self._models.find_one, {"name": name, "training": training})
             if reserved:
@@ -146,7 +147,7 @@ class MongoModels:
             try:
                 translated(self._insert_model, reservation)
             except DuplicateKeyError:
-                continue  # another training took this number; or this one, in a second attempt
+                continue  # another training, or another attempt of this one, has taken the number
             return version
         raise Transient(f"{name}: no free version number after {_RESERVATION_TRIES} tries")
 
@@ -162,7 +163,7 @@ class MongoModels:
         self._models.insert_one(document)
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
-        """Record a released model, once; returns the one that stands for its version."""
+        """Record a released model, once; returns the registered one."""
         bundle = model.bundle
         key = f"{bundle.name}/{bundle.version:06d}"
         values = {
@@ -171,32 +172,32 @@ class MongoModels:
             "metrics": dict(model.metrics),
             "released_at": model.released_at,
         }
-        mine = {"_id": key, "training": model.training}
-        translated(self._models.update_one, {**mine, "uri": None}, {"$set": values})
+        reserved = {"_id": key, "training": model.training}
+        translated(self._models.update_one, {**reserved, "uri": None}, {"$set": values})
         if model.decision is not None:
             decision = _decision_document(model.decision)
-            translated(self._models.update_one, mine, {"$set": {"decision": decision}})
-        standing = translated(self._models.find_one, mine)
-        if standing is None:
+            translated(self._models.update_one, reserved, {"$set": {"decision": decision}})
+        registered = translated(self._models.find_one, reserved)
+        if registered is None:
             raise Permanent(f"{key}: not reserved for {model.training}")
-        return _model(standing)
+        return _model(registered)
 
     def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
         """Make a bundle the champion if `expected` still is; False if it is not."""
         if bundle == expected:
             return self.champion(bundle.name) == bundle
         change = ChampionChange(Action.PROMOTION, bundle, expected, promotion)
-        return self._moved(change, {}) or self.champion(bundle.name) == bundle
+        return self._move_alias(change, {}) or self.champion(bundle.name) == bundle
 
     def rollback(self, name: str, promotion: Promotion) -> BundleRef:
-        """Restore the champion before the present one and return it."""
+        """Restore the previous champion and return it."""
         history = self.history(name)
         if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
             return history[0].bundle
         former = restored_by_rollback(name, history)
         change = ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion)
-        # Only out of the history that was read: two that go back at once must not go back twice.
-        if not self._moved(change, {"history": {"$size": len(history)}}):
+        # Only if the history is still the one that was read: two rollbacks at once must count as one.
+        if not self._move_alias(change, {"history": {"$size": len(history)}}):
             raise Transient(f"{name}: the champion was changed at the same moment; look again")
         return former
 
@@ -206,8 +207,8 @@ class MongoModels:
         changes = cast("Sequence[Document]", alias.get("history", [])) if alias else []
         return [_change(name, document) for document in changes]
 
-    def _moved(self, change: ChampionChange, condition: Document) -> bool:
-        """Move the alias and note the change, in one update; False if the former champion is none now."""
+    def _move_alias(self, change: ChampionChange, condition: Document) -> bool:
+        """Move the alias and record the change in one update; False if the champion is another one by now."""
         bundle, former = change.bundle, change.former
         key = f"{bundle.name}/champion"
         alias: Document = {
@@ -216,16 +217,16 @@ class MongoModels:
             **_reference(bundle),
             "promoted_at": change.promotion.at,
         }
-        noted = _change_document(change)
+        entry = _change_document(change)
         if former is None:
             try:
-                translated(self._insert_model, {"_id": key, **alias, "history": [noted]})
+                translated(self._insert_model, {"_id": key, **alias, "history": [entry]})
             except DuplicateKeyError:
                 return False
             return True
-        update = {"$set": alias, "$push": {"history": {"$each": [noted], "$position": 0}}}
-        standing = {"_id": key, "digest": former.digest, "version": former.version, **condition}
-        return translated(self._models.find_one_and_update, standing, update) is not None
+        update = {"$set": alias, "$push": {"history": {"$each": [entry], "$position": 0}}}
+        expected = {"_id": key, "digest": former.digest, "version": former.version, **condition}
+        return translated(self._models.find_one_and_update, expected, update) is not None
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
         """All registered versions, oldest first."""
@@ -235,7 +236,7 @@ class MongoModels:
 
 
 class MongoDatasets:
-    """Built data sets."""
+    """Built data sets. Implements `DatasetRegistry`."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._datasets = _collection(database, DATASETS)
@@ -250,7 +251,7 @@ class MongoDatasets:
         _upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
 
     def datasets(self) -> Sequence[str]:
-        """The URIs of the manifests of all of them."""
+        """The URIs of the manifests of all data sets."""
         return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
 
 

@@ -1,25 +1,31 @@
-"""A connection becomes an S3 client."""
+"""Makes an S3 client of a connection."""
 
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
-from mnist_ops.adapters.s3.objects import CLIENT_CONFIG
 from mnist_ops.domain.connections import Connection
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Images are fetched over so many connections; with more, threads wait for each other.
+# Some stores keep the framing of boto3's own checksums inside the object; our digests serve instead.
+CLIENT_CONFIG = Config(
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    retries={"mode": "standard", "total_max_attempts": 5},
+)
+
+# Images are fetched over this many connections; with more, the threads wait for each other.
 _CONNECTIONS = 16
 
 
 def s3_client(where: Connection) -> "S3Client":
-    """A client for a connection.
+    """Make a client of a connection.
 
-    Of its extras it knows `aws_session_token`, `region_name`, `endpoint_url` and `config_kwargs`; roles
-    and profiles are for Airflow's hooks.
+    It reads the extras `aws_session_token`, `region_name`, `endpoint_url` and `config_kwargs`. Roles and
+    profiles need Airflow's own hook.
     """
     extra: dict[str, Any] = dict(where.extra)
     return boto3.client(

@@ -1,12 +1,10 @@
 """Listing objects with their ages, and deleting them, in S3 or in a store that speaks its protocol."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from mnist_ops.adapters.s3.objects import translate
+from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ class S3GarbageStore:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
-        with self._translating(prefix):
+        with translating(self._uri(prefix)):
             for page in pages:
                 for entry in page.get("Contents", []):
                     key = entry["Key"].removeprefix(self._prefix)
@@ -46,7 +44,7 @@ class S3GarbageStore:
         failed = {}
         for start in range(0, len(keys), _KEYS_PER_REQUEST):
             chosen = keys[start : start + _KEYS_PER_REQUEST]
-            with self._translating(chosen[0]):
+            with translating(self._uri(chosen[0])):
                 answer = self._client.delete_objects(
                     Bucket=self._bucket,
                     Delete={"Objects": [{"Key": self._prefix + key} for key in chosen], "Quiet": True},
@@ -62,7 +60,7 @@ class S3GarbageStore:
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
-        with self._translating(prefix):
+        with translating(self._uri(prefix)):
             for page in pages:
                 for upload in page.get("Uploads", []):
                     # Some stores ignore the prefix.
@@ -72,21 +70,10 @@ class S3GarbageStore:
 
     def abort(self, upload: UnfinishedUpload) -> None:
         """Abort an upload; does nothing where it no longer exists."""
-        try:
+        with translating(self._uri(upload.key)), suppress(self._client.exceptions.NoSuchUpload):
             self._client.abort_multipart_upload(
                 Bucket=self._bucket, Key=self._prefix + upload.key, UploadId=upload.id
             )
-        except (ClientError, BotoCoreError) as error:
-            if (
-                isinstance(error, ClientError)
-                and error.response.get("Error", {}).get("Code") == "NoSuchUpload"
-            ):
-                return
-            raise translate(f"s3://{self._bucket}/{self._prefix}{upload.key}", error) from error
 
-    @contextmanager
-    def _translating(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except (ClientError, BotoCoreError) as error:
-            raise translate(f"s3://{self._bucket}/{self._prefix}{key}", error) from error
+    def _uri(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key}"

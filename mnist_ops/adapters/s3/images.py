@@ -1,4 +1,4 @@
-"""Images that lie in S3, or in a store that speaks its protocol."""
+"""Fetches images from S3, or from a store that speaks its protocol."""
 
 import re
 import time
@@ -34,21 +34,21 @@ _URL = re.compile(
     r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\x00-\x1f\x7f\ud800-\udfff]{1,1024})", re.IGNORECASE
 )
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404"})
-_SLOWED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 
 
 class S3Images:
     """Fetches s3://bucket/key URLs. Implements `ImageFetcher`.
 
-    The store is the operator's own and trusted not to dawdle: its client's timeouts bound each single
-    wait, the total deadline is looked at between pieces of a body. Failed requests are repeated as the
-    client is configured to; `attempts` and back-off of the policy are not used. Threads are kept from one
-    `fetch` to the next, as many as the client's pool has connections; `close`, or the end of a context, ends
-    them.
+    The store is the operator's own, so it is trusted not to send slowly on purpose: the client's timeouts
+    limit each single wait, and the total deadline is checked between chunks of a body. The client repeats
+    failed requests as it is configured to; `attempts` and backoff of the policy are not used. There are as
+    many threads as the client's pool has connections. They are kept from one `fetch` to the next; `close`, or
+    the end of a context, ends them.
 
     Args:
         client: a boto3 S3 client.
-        policy: the limits: body size, total seconds, read-ahead.
+        policy: its limits on body size, total seconds and read-ahead are used.
         clock: monotonic seconds.
     """
 
@@ -58,10 +58,10 @@ class S3Images:
         self._client = client
         self._policy = policy
         self._clock = clock
-        # More would open a connection for each request, and close it.
+        # With more threads, some requests would each open and close a connection of their own.
         connections: int = client.meta.config.max_pool_connections  # type: ignore[attr-defined]  # not in stubs
         self._threads = ThreadPoolExecutor(connections, "s3-images")
-        # Never more bodies than may be held, however large they turn out to be.
+        # Even bodies of the maximum size must fit into the read-ahead limit.
         self._ahead = min(policy.read_ahead_count, max(1, policy.read_ahead_bytes // policy.max_bytes))
 
     def fetch(
@@ -101,13 +101,13 @@ class S3Images:
         except ItemRejected as rejected:
             return FetchFailure(url, rejected.reason, rejected.detail)
         except ClientError as error:
-            return _refusal(url, error.response, conditional=bool(_only_if(known)))
+            return _outcome_of_error(url, error.response, conditional=bool(_only_if(known)))
         except ParamValidationError as error:
             return FetchFailure(url, Reason.INVALID_URL, _detail(error))
         except (ConnectTimeoutError, ReadTimeoutError) as error:
             return FetchFailure(url, Reason.TIMEOUT, _detail(error))
         except BotoCoreError as error:
-            # Missing credentials come here too: the records must not be lost to a wrong setting.
+            # Also missing credentials: this reason is retried, so that a wrong setting loses no records.
             return FetchFailure(url, Reason.CONNECTION_FAILED, _detail(error))
 
     def _image(self, url: str, known: Validators | None) -> FetchedImage:
@@ -116,17 +116,17 @@ class S3Images:
             raise ItemRejected(Reason.INVALID_URL, "not of the form s3://bucket/key")
         if parts[1] not in self._policy.buckets:
             raise ItemRejected(
-                Reason.BLOCKED_ADDRESS, f"bucket {parts[1]}: not one that images may come from"
+                Reason.BLOCKED_ADDRESS, f"bucket {parts[1]}: not in the list of allowed buckets"
             )
         deadline = self._clock() + self._policy.total_timeout_s
-        # One byte more than allowed tells too large from just large enough.
-        wanted = f"bytes=0-{self._policy.max_bytes}"
-        answer = self._client.get_object(Bucket=parts[1], Key=parts[2], Range=wanted, **_only_if(known))
-        payload = self._received(answer["Body"], deadline)
+        # One byte more than allowed, so that an object of the maximum size differs from a larger one.
+        range_ = f"bytes=0-{self._policy.max_bytes}"
+        answer = self._client.get_object(Bucket=parts[1], Key=parts[2], Range=range_, **_only_if(known))
+        payload = self._read(answer["Body"], deadline)
         validators = Validators(answer.get("ETag"), _http_date(answer.get("LastModified")))
         return FetchedImage(url, payload, None, validators if any(validators) else None)
 
-    def _received(self, body: "StreamingBody", deadline: float) -> bytes:
+    def _read(self, body: "StreamingBody", deadline: float) -> bytes:
         received = bytearray()
         try:
             while chunk := body.read(_CHUNK):
@@ -135,7 +135,7 @@ class S3Images:
                     detail = f"the object is larger than {self._policy.max_bytes} bytes"
                     raise ItemRejected(Reason.TOO_LARGE, detail)
                 if self._clock() > deadline:
-                    detail = f"not done in {self._policy.total_timeout_s:g} s"
+                    detail = f"not complete after {self._policy.total_timeout_s:g} s"
                     raise ItemRejected(Reason.TIMEOUT, detail)
         finally:
             body.close()
@@ -145,12 +145,14 @@ class S3Images:
 
 
 def _only_if(known: Validators | None) -> dict[str, Any]:
-    """The condition to ask with; every object has an ETag, so that its date is not needed."""
+    """The condition of the request; every object has an ETag, so its date is not needed."""
     etag = None if known is None else known.sendable.etag
     return {} if etag is None else {"IfNoneMatch": etag}
 
 
-def _refusal(url: str, response: Mapping[str, Any], *, conditional: bool) -> UnchangedImage | FetchFailure:
+def _outcome_of_error(
+    url: str, response: Mapping[str, Any], *, conditional: bool
+) -> UnchangedImage | FetchFailure:
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if status == _NOT_MODIFIED and conditional:
@@ -159,7 +161,7 @@ def _refusal(url: str, response: Mapping[str, Any], *, conditional: bool) -> Unc
         reason = Reason.NOT_FOUND
     elif status == 416:
         return FetchFailure(url, Reason.NOT_AN_IMAGE, "the object is empty", status)
-    elif code in _SLOWED or status == 429:
+    elif code in _THROTTLED or status == 429:
         reason = Reason.RATE_LIMITED
     elif status >= 500:
         reason = Reason.SERVER_ERROR

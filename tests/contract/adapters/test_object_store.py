@@ -11,7 +11,8 @@ import s3transfer.exceptions
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from mnist_ops.adapters.s3.objects import S3Objects, _translating, split_uri
+from mnist_ops.adapters.s3.errors import translating
+from mnist_ops.adapters.s3.objects import S3Objects, split_uri
 from mnist_ops.domain.errors import MnistOpsError, ObjectMissing, Permanent, Transient
 from mnist_ops.domain.keys import Generation, part_key, run_key
 
@@ -399,7 +400,7 @@ LIBRARY_ERRORS = [
 @pytest.mark.parametrize("kind", LIBRARY_ERRORS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 def test_every_error_of_the_client_library_becomes_one_of_ours(kind):
     """No error of botocore's, boto3's or s3transfer's leaves the adapter."""
-    with pytest.raises(MnistOpsError) as caught, _translating("s3://bucket/key"):
+    with pytest.raises(MnistOpsError) as caught, translating("s3://bucket/key"):
         raise _made(kind)
     assert isinstance(caught.value.__cause__, kind)
 
@@ -417,7 +418,7 @@ def test_every_error_of_the_client_library_becomes_one_of_ours(kind):
 )
 def test_a_wrong_setting_is_permanent(kind):
     """What a person must mend is not tried again and again."""
-    with pytest.raises(Permanent), _translating("s3://bucket/key"):
+    with pytest.raises(Permanent), translating("s3://bucket/key"):
         raise _made(kind)
 
 
@@ -436,7 +437,7 @@ def test_a_wrong_setting_is_permanent(kind):
 )
 def test_a_lost_connection_is_transient(kind):
     """The network may be back later."""
-    with pytest.raises(Transient), _translating("s3://bucket/key"):
+    with pytest.raises(Transient), translating("s3://bucket/key"):
         raise _made(kind)
 
 
@@ -482,7 +483,7 @@ def test_an_answer_of_the_server_is_split_by_what_the_caller_does(answer):
             "RequestId": "1",
         },
     }
-    with pytest.raises(ANSWERS[answer]), _translating("s3://bucket/key"):
+    with pytest.raises(ANSWERS[answer]), translating("s3://bucket/key"):
         raise ClientError(response, "GetObject")
 
 
@@ -490,9 +491,9 @@ def test_an_upload_that_failed_is_split_by_its_cause():
     """boto3 wraps the server's answer to an upload; it is split like any other."""
     failed = boto3.exceptions.S3UploadFailedError("Failed to upload")
     failed.__context__ = ClientError({"Error": {"Code": "SlowDown", "Message": "later"}}, "PutObject")
-    with pytest.raises(Transient), _translating("s3://bucket/key"):
+    with pytest.raises(Transient), translating("s3://bucket/key"):
         raise failed
     refused = boto3.exceptions.S3UploadFailedError("Failed to upload")
     refused.__context__ = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutObject")
-    with pytest.raises(Permanent), _translating("s3://bucket/key"):
+    with pytest.raises(Permanent), translating("s3://bucket/key"):
         raise refused

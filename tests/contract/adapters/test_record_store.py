@@ -19,7 +19,9 @@ from pymongo import MongoClient
 
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.bson_documents import CODEC, id_json, id_of
-from mnist_ops.adapters.mongo.records import MongoRecords, translated
+from mnist_ops.adapters.mongo.errors import translated
+from mnist_ops.adapters.mongo.records import MongoRecords
+from mnist_ops.adapters.mongo.selection_query import selection_pipeline
 from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
@@ -396,7 +398,7 @@ def test_batches_hold_more_records_than_one_answer_of_the_server(secantus):
 
 
 def _plan(secantus: object, selection: Selection) -> str:
-    first = secantus.store.pipeline(selection)[0]["$match"]
+    first = selection_pipeline(selection, FieldNames())[0]["$match"]
     return str(secantus.collection.find(first).explain()["queryPlanner"]["winningPlan"])
 
 

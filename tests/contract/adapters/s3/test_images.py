@@ -21,7 +21,7 @@ from tests.faults.hostile_http import HostileServer
 from tests.faults.hostile_routes import ROUTES
 
 BUCKETS = frozenset(
-    {"digits", "no-such-bucket", "status", "cuts", "lies-more", "endless", "silent", "steady", "busy"}
+    {"digits", "no-such-bucket", "status", "cuts", "overstates-length", "endless", "silent", "steady", "busy"}
 )
 POLICY = FetchPolicy(max_bytes=200_000, total_timeout_s=1.0, buckets=BUCKETS)
 
@@ -41,7 +41,7 @@ def bucket(s3_clients):
 
 @pytest.fixture
 def server():
-    """Stands for an S3 that misbehaves; buckets are the routes' names."""
+    """An S3 that misbehaves; buckets are named as the routes."""
     with HostileServer(dict(ROUTES)) as running:
         yield running
 
@@ -121,8 +121,8 @@ def test_every_bad_url_has_its_reason(bucket, url, reason):
         ("steady/1", Reason.TIMEOUT, None),
     ],
 )
-def test_trouble_with_the_store_has_its_reason(server, path, reason, http_status):
-    """What may pass is transient; a refusal is not."""
+def test_failures_of_the_store_have_their_reasons(server, path, reason, http_status):
+    """A failure that may pass has a transient reason, a refused request a permanent one."""
     bucket_name = path.partition("/")[0].replace("_", "-")
     server.routes[bucket_name] = server.routes[path.partition("/")[0]]
     began = time.monotonic()
@@ -200,7 +200,7 @@ def test_a_validator_that_no_server_can_have_sent_is_not_asked_with(bucket, etag
 
 
 def test_a_304_that_was_not_asked_for_is_a_failure(server):
-    """There are no bytes that it could stand for."""
+    """The client holds no bytes of that image."""
     outcome = one(images_at(server.port), "s3://status/304")
     assert isinstance(outcome, FetchFailure)
     assert outcome.reason is Reason.REFUSED_BY_SERVER
