@@ -23,6 +23,7 @@ from mnist_ops.cli import (
     training,
 )
 from mnist_ops.domain.errors import MnistOpsError, Transient
+from mnist_ops.validation import problems_of
 
 USAGE, PERMANENT, TRANSIENT = 2, 3, 4
 
@@ -69,10 +70,9 @@ def main() -> None:
     try:
         app()
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            name = ".".join(map(str, problem["loc"]))
-            variable = f"MNIST_OPS_{name.upper()}" if error.title == "Settings" else name
-            typer.echo(f"error: {variable}: {problem['msg']}", err=True)
+        for problem in problems_of(error):
+            variable = "MNIST_OPS_" + problem.field.upper() if error.title == "Settings" else problem.field
+            typer.echo(f"error: {variable}: {problem.message}", err=True)
         sys.exit(USAGE)
     except MnistOpsError as error:
         typer.echo(f"error: {error}", err=True)

@@ -12,7 +12,7 @@ app = typer.Typer(help="Training configurations.", no_args_is_help=True)
 @app.command()
 def schema() -> None:
     """Print what may stand in a configuration file, as a JSON schema."""
-    from mnist_ops.vision.config.json_schema import config_schema
+    from mnist_ops.vision.config.files import config_schema
 
     typer.echo(json.dumps(config_schema(), indent=2))
 

@@ -11,6 +11,7 @@ from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.train import Training, read_training
+from mnist_ops.validation import problems_of
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.config.sweep import differences
 from mnist_ops.vision.models.architectures import build_network, parameter_count
@@ -125,9 +126,7 @@ def read_choice(objects: ObjectStore, uri: str) -> Choice:
     try:
         choice = _CHOICE.validate_python(get_json(objects, uri))
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise Damaged(f"{uri}: not the table of a sweep ({where}: {problem['msg']})") from error
+        raise Damaged(f"{uri}: not the table of a sweep ({problems_of(error)[0]})") from error
     if choice.winner not in [trial.training for trial in choice.trials]:
         raise Damaged(f"{uri}: its winner is none of its trials")
     return choice

@@ -20,6 +20,7 @@ from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json
 from mnist_ops.steps.classify import Load
 from mnist_ops.steps.train import read_training
+from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import Evaluation
@@ -171,6 +172,4 @@ def read_evaluation(objects: ObjectStore, uri: str) -> Comparison:
     except KeyError as error:
         raise Damaged(f"{uri}: not an evaluation (no {error})") from error
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise Damaged(f"{uri}: not an evaluation ({where}: {problem['msg']})") from error
+        raise Damaged(f"{uri}: not an evaluation ({problems_of(error)[0]})") from error

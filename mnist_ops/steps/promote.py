@@ -12,6 +12,7 @@ from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.domain.gate import Decision, Disagreements
 from mnist_ops.domain.ports import ModelRegistry, RegisteredModel
 from mnist_ops.domain.records import BundleRef
+from mnist_ops.validation import problems_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +53,7 @@ class GateResult:
         try:
             return _GATE_RESULT.validate_python(document)
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise Permanent(f"not a gate result ({where}: {problem['msg']})") from error
+            raise Permanent(f"not a gate result ({problems_of(error)[0]})") from error
 
 
 _GATE_RESULT = TypeAdapter(GateResult)

@@ -1,155 +1,77 @@
-"""A training configuration that is refused: a sentence a problem, with the value and what is allowed.
+"""The problems of a training configuration: what is wrong, the value, and where it was set.
 
-The sentences are those of a pydantic `ValidationError`, as the settings' are: the command line prints a
-line for each and exits with 2, and the operators fail their task with them.
+The messages are pydantic's. They end with the value and with its origin, such as a file or `--set epochs=0`.
 """
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from mnist_ops.validation import Problem, validation_error
 from mnist_ops.vision.config.schema import TrainingConfig
 
 FIELDS = tuple(TrainingConfig.model_fields)
 
-_LONGEST = 80  # characters of a value that are repeated
-_BOUNDS = {
-    "minimum": "at least",
-    "exclusiveMinimum": "more than",
-    "maximum": "at most",
-    "exclusiveMaximum": "less than",
-}
-_KINDS = {
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "string": "a text",
-    "null": "null",
-}
+_MAX_LENGTH = 80  # characters of a value in a message
+_SIMILARITY = 0.5  # how near a field's name must be to be suggested, 0 to 1
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        field: the name of what is wrong, such as `epochs` or `sweep.epochs`.
-        sentence: the value and what is allowed.
-    """
-
-    field: str
-    sentence: str
+def config_error(*problems: Problem) -> ValidationError:
+    """The error of a configuration that has these problems, to be raised."""
+    return validation_error("TrainingConfig", problems)
 
 
-def refusal(problems: Iterable[Problem]) -> ValidationError:
-    """The error that says some problems, to be raised."""
-    return ValidationError.from_exception_data(
-        "TrainingConfig",
-        [
-            InitErrorDetails(
-                type=PydanticCustomError("not_allowed", "{sentence}", {"sentence": problem.sentence}),
-                loc=tuple(problem.field.split(".")),
-                input=None,
-            )
-            for problem in problems
-        ],
-    )
-
-
-def not_allowed(value: object, allowed: str) -> str:
-    """The sentence for a value that cannot be taken."""
-    return f"{shown(value)} is not allowed: {allowed}"
-
-
-def unknown(field: str, known: Sequence[str] = FIELDS) -> str:
-    """The sentence for a field that there is not, or not there."""
-    # Without a limit to how near it must be, there always is one.
-    (nearest,) = difflib.get_close_matches(field, [name for name in known if name != field], 1, cutoff=0)
-    return f"there is no such field; the nearest is {nearest}"
-
-
-def config_of(values: Mapping[str, object], origins: Mapping[str, str] | None = None) -> TrainingConfig:
-    """A configuration of values by field, as JSON has them: nothing is taken for what it only resembles.
+def validated_config(
+    values: Mapping[str, object], origins: Mapping[str, str] | None = None
+) -> TrainingConfig:
+    """Validate values by field. They are taken as JSON: `"3"` is not a number, and 1.5 not an integer.
 
     Args:
-        values: those that are not the defaults.
-        origins: where each value was written, such as a file's name.
+        values: those that differ from the defaults.
+        origins: where each value was set, such as a file's name.
 
     Raises:
-        ValidationError: with a sentence a problem.
+        ValidationError: some values are not allowed.
     """
     try:
         return TrainingConfig.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise refusal(_in_our_words(error, values, origins or {})) from error
+        raise config_error(*described(error, origins or {})) from error
 
 
-def problems_of(refused: ValidationError) -> list[Problem]:
-    """The problems that a `refusal` says."""
-    details = refused.errors(include_url=False)
-    return [Problem(".".join(map(str, detail["loc"])), detail["msg"]) for detail in details]
+def described(error: ValidationError, origins: Mapping[str, str]) -> list[Problem]:
+    """The problems of an error of pydantic, each with the value and its origin.
 
-
-def _in_our_words(
-    error: ValidationError, values: Mapping[str, object], origins: Mapping[str, str]
-) -> list[Problem]:
-    """One problem a field, however many pydantic found in its parts."""
-    found: dict[str, Problem] = {}
+    Args:
+        error: what pydantic found.
+        origins: where each value was set, by field.
+    """
+    problems = []
     for detail in error.errors(include_url=False):
-        field = str(detail["loc"][0])
-        sentence = _sentence(detail, field, values[field])
-        found.setdefault(field, Problem(field, sentence + from_where(origins.get(field))))
-    return list(found.values())
+        name = str(detail["loc"][0])
+        if detail["type"] == "extra_forbidden":
+            message = unknown_field(name, (*FIELDS, "extend", "sweep"))
+        else:
+            message = f"{detail['msg']}; got {as_json(detail['input'])}"
+        path = ".".join(map(str, detail["loc"]))
+        problems.append(Problem(path, message + suffix(origins.get(name))))
+    return problems
 
 
-def from_where(origin: str | None) -> str:
-    """What a sentence ends with, so that people find the value: where it was written."""
+def unknown_field(name: str, known: Sequence[str] = FIELDS) -> str:
+    """The message for a field that does not exist, or not in this place."""
+    nearest = difflib.get_close_matches(name, [field for field in known if field != name], 1, _SIMILARITY)
+    return "there is no such field" + (f"; did you mean {nearest[0]}?" if nearest else "")
+
+
+def suffix(origin: str | None) -> str:
+    """The end of a message: where the value was set, if that is known."""
     return "" if origin is None else f" ({origin})"
 
 
-def _sentence(detail: ErrorDetails, field: str, value: object) -> str:
-    match detail["type"]:
-        case "extra_forbidden":
-            return unknown(field, (*FIELDS, "extend", "sweep"))
-        case "value_error":
-            return not_allowed(value, str(detail["ctx"]["error"]))
-        case _:
-            return not_allowed(value, allowed_in(field))
-
-
-def allowed_in(field: str) -> str:
-    """What a field takes, in words."""
-    return _described(_schema()["properties"][field])
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return TrainingConfig.model_json_schema()
-
-
-def _described(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema takes, in words."""
-    if "$ref" in schema:
-        schema = _schema()["$defs"][schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:
-        return ", or ".join(map(_described, schema["anyOf"]))
-    if "enum" in schema:
-        return f"one of {', '.join(schema['enum'])}"
-    if "prefixItems" in schema:
-        # All of them are of one kind.
-        return f"a list of {len(schema['prefixItems'])}, each {_described(schema['prefixItems'][0])}"
-    bounds = [f"{words} {schema[bound]}" for bound, words in _BOUNDS.items() if bound in schema]
-    kind = _KINDS[schema["type"]]
-    return f"{kind} of {' and '.join(bounds)}" if bounds else kind
-
-
-def shown(value: object) -> str:
-    """A value as JSON writes it, cut where it is long."""
+def as_json(value: object) -> str:
+    """A value as JSON, truncated if it is long."""
     text = json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

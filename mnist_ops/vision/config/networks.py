@@ -1,4 +1,4 @@
-"""Which networks there are, and whose kernel sizes can be chosen: known without importing torch."""
+"""The names of the networks and their kernel sizes, known without importing torch."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ KernelSizes = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Kernels:
-    """The kernel sizes of a network; `sizable` where others can be chosen."""
+    """The default kernel sizes of a network, and whether a config may choose others."""
 
     sizes: KernelSizes
-    sizable: bool = False
+    configurable: bool = False
 
 
 _KERNELS = {
-    "conv20-50-500": _Kernels((5, 5), sizable=True),
+    "conv20-50-500": _Kernels((5, 5), configurable=True),
     "lenet5": _Kernels((5, 5)),
     "mnistnet": _Kernels((5, 5)),
     "pytorch-example": _Kernels((3, 3)),
@@ -25,21 +25,22 @@ NETWORKS = tuple(_KERNELS)
 
 
 def kernel_sizes_of(network: str, wanted: KernelSizes | None = None) -> KernelSizes:
-    """The kernel sizes that a network gets.
+    """Return the kernel sizes that a network is built with.
 
     Args:
         network: one of `NETWORKS`.
-        wanted: pixels of the first and second convolution's side; None for the network's own.
+        wanted: the side of the first and the second convolution's kernel, in pixels; None for the default.
 
     Raises:
-        Permanent: no network has that name, or its kernel sizes cannot be chosen.
+        Permanent: there is no such network, or its kernel sizes cannot be chosen.
     """
     if network not in _KERNELS:
         raise Permanent(f"network {network!r} is not one of {', '.join(NETWORKS)}")
-    own = _KERNELS[network]
-    if wanted is not None and wanted != own.sizes and not own.sizable:
-        sizable = ", ".join(name for name, other in _KERNELS.items() if other.sizable)
+    kernels = _KERNELS[network]
+    if wanted is not None and wanted != kernels.sizes and not kernels.configurable:
+        configurable = ", ".join(name for name, other in _KERNELS.items() if other.configurable)
         raise Permanent(
-            f"kernel_sizes {wanted}: those of {network} are {own.sizes}; they can be chosen for {sizable}"
+            f"{network} has the kernel sizes {kernels.sizes}, not {wanted}; "
+            f"other sizes can be chosen for {configurable}"
         )
-    return wanted or own.sizes
+    return wanted or kernels.sizes

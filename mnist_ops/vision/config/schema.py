@@ -1,16 +1,17 @@
-"""What can be chosen about a training, and what is chosen when nobody says."""
+"""The hyperparameters of a training, their limits and their defaults."""
 
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.networks import NETWORKS, KernelSizes, kernel_sizes_of
 
 
 class Optimizer(StrEnum):
-    """How the weights follow the gradient."""
+    """The algorithm that updates the weights."""
 
     ADAMW = "adamw"
     ADAM = "adam"
@@ -28,7 +29,7 @@ class Schedule(StrEnum):
 
 
 class Precision(StrEnum):
-    """In which numbers the network computes while training; weights are float32 in any case."""
+    """The type of numbers in the forward pass of a training; weights are always float32."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -48,14 +49,14 @@ class TrainingConfig(BaseModel):
     """The name of a registered network."""
 
     kernel_sizes: tuple[_KernelSize, _KernelSize] | None = None
-    """Pixels of the first and second convolution's side, for networks where they can be chosen; null for
-    the network's own."""
+    """Side of the first and the second convolution's kernel, in pixels, for networks where it can be chosen;
+    null for the network's own sizes."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 30
     """Passes over the training fold."""
 
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
-    """Examples a step."""
+    """Examples per step."""
 
     optimizer: Optimizer = Optimizer.ADAMW
     """adamw, adam, sgd with Nesterov momentum, or adadelta."""
@@ -64,76 +65,77 @@ class TrainingConfig(BaseModel):
     """The peak of the schedule."""
 
     schedule: Schedule = Schedule.ONE_CYCLE
-    """one-cycle rises for a third of the training and then falls to nothing; cosine only falls; step
-    multiplies by step_factor every step_epochs; constant stays."""
+    """one-cycle rises for a third of the training and then falls to zero; cosine only falls; step multiplies
+    by step_factor every step_epochs; constant does not change."""
 
     step_epochs: Annotated[int, Field(ge=1)] = 1
-    """Of the schedule step, in epochs."""
+    """Epochs between two changes of the learning rate; used by the schedule step."""
 
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Of the schedule step."""
+    """Multiplies the learning rate at each change; used by the schedule step."""
 
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Of weights, not of biases and batch normalisation; decoupled for adamw, L2 for the others."""
+    """Applied to weights, not to biases or batch normalisation; decoupled for adamw, L2 for the others."""
 
     momentum: _Share = 0.9
-    """Of sgd; the others do not use it."""
+    """Used by sgd only."""
 
     label_smoothing: _Share = 0.0
-    """Share of the target that is spread over all classes."""
+    """Share of the target probability that is spread over all classes."""
 
     rotate: Annotated[float, Field(ge=0, le=45)] = 8.0
-    """Up to how many degrees digits are turned at random while training."""
+    """Random rotation, up to this many degrees."""
 
     shear: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Up to how many pixels a pixel's distance from the middle row moves it sideways."""
+    """Random shear: a pixel moves sideways by up to this share of its distance from the middle row."""
 
     zoom: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Up to which share digits are made larger or smaller, each axis by itself."""
+    """Random scaling of each axis, larger or smaller by up to this share."""
 
     shift: Annotated[float, Field(ge=0, le=8)] = 1.0
-    """Up to how many pixels digits are moved."""
+    """Random translation of each axis, up to this many pixels."""
 
     elastic: Annotated[float, Field(ge=0, le=4)] = 0.5
-    """Standard deviation, in pixels, of a smooth random displacement."""
+    """Random elastic distortion: the standard deviation of a smooth displacement, in pixels."""
 
     averaging: _Share = 0.998
-    """Of the weights that are validated and kept: each step, this share of the running average stays and
-    the rest comes from the trained weights; less of it at first. 0 keeps the trained weights."""
+    """Decay of the exponential moving average (EMA) of the weights, which is validated and kept; lower in the
+    first steps. 0 keeps the trained weights themselves."""
 
     validate_every: Annotated[int, Field(ge=1)] | None = None
-    """Validate also after every so many steps; null for the end of each epoch alone."""
+    """Steps between two validations within an epoch; null to validate at the end of each epoch only."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many validations without a better one; null to go on to the end."""
+    """Stop after this many validations without improvement; null to train all epochs."""
 
     precision: Precision = Precision.AUTO
-    """bfloat16 or float32; auto takes bfloat16 on CUDA."""
+    """bfloat16 or float32; auto is bfloat16 on CUDA and float32 on CPU."""
 
     compile: bool = False
-    """Have torch compile the network: takes 10 to 30 seconds before the first step."""
+    """Compile the network with torch.compile, which takes 10 to 30 seconds before the first step."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
-    """Of the training on CPU. More of them give slightly other weights, and lose threefold where the
-    cores are shared."""
+    """Threads of a training on CPU. Another number gives slightly different weights. More threads than free
+    cores make a training three times slower."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the first weights, the order of examples and the random changes."""
+    """Seed of the initial weights, the order of examples and the augmentation."""
 
     @field_validator("network")
     @classmethod
-    def _registered(cls, name: str) -> str:
+    def _require_registered(cls, name: str) -> str:
         if name not in NETWORKS:
-            raise ValueError(f"one of {', '.join(NETWORKS)}")
+            raise PydanticCustomError(
+                "network", "Input should be one of {names}", {"names": ", ".join(NETWORKS)}
+            )
         return name
 
     @field_validator("kernel_sizes")
     @classmethod
-    def _fit(cls, sizes: KernelSizes | None, info: ValidationInfo) -> KernelSizes | None:
+    def _require_allowed_sizes(cls, sizes: KernelSizes | None, info: ValidationInfo) -> KernelSizes | None:
         if sizes is not None and "network" in info.data:
             try:
                 kernel_sizes_of(info.data["network"], sizes)
             except Permanent as error:
-                # The field and the value stand before it in any case.
-                raise ValueError(str(error).partition(": ")[2]) from error
+                raise PydanticCustomError("kernel_sizes", "{problem}", {"problem": str(error)}) from error
         return sizes

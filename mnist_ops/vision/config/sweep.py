@@ -1,95 +1,107 @@
-"""A sweep: every combination of some hyperparameters' values is a trial."""
+"""A sweep: every combination of the values of some hyperparameters is a trial."""
 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from mnist_ops.validation import Problem, problems_of
 from mnist_ops.vision.config.errors import (
     FIELDS,
-    Problem,
-    config_of,
-    from_where,
-    not_allowed,
-    problems_of,
-    refusal,
-    unknown,
+    config_error,
+    described,
+    suffix,
+    unknown_field,
+    validated_config,
 )
 from mnist_ops.vision.config.schema import TrainingConfig
 
 MAX_TRIALS = 64
 
+_GRID = TypeAdapter(dict[str, Annotated[list[Any], Field(min_length=1)]])
+
 
 def trials(
     config: Mapping[str, object],
-    grid: Mapping[str, Sequence[object]],
+    grid: Mapping[str, object],
     origins: Mapping[str, str] | None = None,
 ) -> tuple[TrainingConfig, ...]:
-    """The trials of a grid: the cartesian product of its lists, the values of the last changing fastest.
+    """Return the trials of a grid: the cartesian product of its lists; the last field changes fastest.
 
     Args:
         config: the values that all trials share, by field.
-        grid: the values to try, by field; of a field that the config has too, these are taken. Without
-            any, the config is the one trial.
-        origins: where the values were written, by field; `sweep.<field>` for those of the grid.
+        grid: the list of values to try, by field; it wins over the config. Without any field, the config
+            is the only trial.
+        origins: where the values were set, by field; `sweep.<field>` for those of the grid.
 
     Raises:
-        ValidationError: with a sentence a problem. A list is empty, a field is unknown, a value is not
-            allowed, two trials are the same, or there are more than 64.
+        ValidationError: a list is empty, a field is unknown, a value is not allowed, two trials are equal, or
+            there are more than 64.
     """
     origins = origins or {}
-    _refuse([*_problems_of_grid(grid, origins)])
-    if (count := math.prod(map(len, grid.values()))) > MAX_TRIALS:
-        raise refusal([Problem("sweep", f"{count} trials are not allowed: at most {MAX_TRIALS}")])
-    of_field = dict(origins) | {field: origins.get(f"sweep.{field}") for field in grid}
-    written = {field: origin for field, origin in of_field.items() if origin is not None}
+    lists = _validated_grid(grid, origins)
+    if (count := math.prod(map(len, lists.values()))) > MAX_TRIALS:
+        raise config_error(Problem("sweep", f"{count} trials are not allowed: at most {MAX_TRIALS}"))
+    # A value of the grid replaces the config's, so its problems are reported with the origin in the grid.
+    of_trials = {field: origin for field, origin in origins.items() if field not in lists} | {
+        field: origins[f"sweep.{field}"] for field in lists if f"sweep.{field}" in origins
+    }
     found: list[TrainingConfig] = []
     problems: list[Problem] = []
-    for chosen in itertools.product(*grid.values()):
+    for chosen in itertools.product(*lists.values()):
         try:
-            found.append(config_of({**config, **dict(zip(grid, chosen, strict=True))}, written))
+            found.append(validated_config({**config, **dict(zip(lists, chosen, strict=True))}, of_trials))
         except ValidationError as error:
             problems += problems_of(error)
-    _refuse(_of_grid(problems, grid))
-    _refuse([*_repeated(found, grid, origins)])
+    _raise_if_any(_as_in_file(problems, lists))
+    _raise_if_any([*_equal_trials(found, lists, origins)])
     return tuple(found)
 
 
 def differences(configs: Sequence[TrainingConfig]) -> list[dict[str, object]]:
-    """For each of some configs the values, as JSON has them, of the fields in which any two differ."""
+    """Return, for each config, the fields in which any two of them differ, with their JSON values."""
     values = [config.model_dump(mode="json") for config in configs]
     fields = [field for field in FIELDS if any(other[field] != values[0][field] for other in values)]
     return [{field: of_one[field] for field in fields} for of_one in values]
 
 
-def _refuse(problems: Sequence[Problem]) -> None:
+def _raise_if_any(problems: Sequence[Problem]) -> None:
     if problems:
-        raise refusal(problems)
+        raise config_error(*problems)
 
 
-def _problems_of_grid(grid: Mapping[str, Sequence[object]], origins: Mapping[str, str]) -> Iterator[Problem]:
-    for field, values in grid.items():
-        name = f"sweep.{field}"
-        origin = from_where(origins.get(name))
-        if field not in FIELDS:
-            yield Problem(name, unknown(field) + origin)
-        elif not isinstance(values, list | tuple) or not values:
-            yield Problem(name, not_allowed(values, "a list of at least one value") + origin)
+def _validated_grid(grid: Mapping[str, object], origins: Mapping[str, str]) -> dict[str, list[Any]]:
+    """The grid, where each value is a list and each field exists."""
+    of_grid = {field: origins[f"sweep.{field}"] for field in grid if f"sweep.{field}" in origins}
+    unknown = [field for field in grid if field not in FIELDS]
+    problems = [Problem(field, unknown_field(field) + suffix(of_grid.get(field))) for field in unknown]
+    try:
+        lists = _GRID.validate_python({field: grid[field] for field in grid if field in FIELDS})
+    except ValidationError as error:
+        problems += described(error, of_grid)
+    if problems:
+        raise config_error(*(Problem(f"sweep.{problem.field}", problem.message) for problem in problems))
+    return lists
 
 
-def _of_grid(problems: Sequence[Problem], grid: Mapping[str, object]) -> list[Problem]:
-    """Each problem once, however many trials have it, under the name that it has in the file."""
-    once = dict.fromkeys(problems)
-    return [Problem(f"sweep.{one.field}" if one.field in grid else one.field, one.sentence) for one in once]
+def _as_in_file(problems: Sequence[Problem], grid: Mapping[str, object]) -> list[Problem]:
+    """Each problem once, though several trials have it, under the name that the field has in the file."""
+    return [
+        Problem(f"sweep.{problem.field}", problem.message)
+        if problem.field.partition(".")[0] in grid
+        else problem
+        for problem in dict.fromkeys(problems)
+    ]
 
 
-def _repeated(
+def _equal_trials(
     found: Sequence[TrainingConfig], grid: Mapping[str, object], origins: Mapping[str, str]
 ) -> Iterator[Problem]:
     first: dict[TrainingConfig, int] = {}
     for number, config in enumerate(found, start=1):
         if config in first:
             origin = next((origins[f"sweep.{field}"] for field in grid if f"sweep.{field}" in origins), None)
-            yield Problem("sweep", f"trials {first[config]} and {number} are the same" + from_where(origin))
+            yield Problem("sweep", f"trials {first[config]} and {number} are the same" + suffix(origin))
         first.setdefault(config, number)

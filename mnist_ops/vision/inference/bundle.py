@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
+from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.examples import CLASSES, SIDE
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.abstention import KEPT, Abstention
@@ -294,11 +295,7 @@ def _card(data: bytes, folder: Path, expected_digest: str | None) -> Card:
     try:
         return Card.model_validate_json(data)
     except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, problem['loc'])) or 'the card'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise Permanent(f"{folder / CARD}: {'; '.join(problems)}") from error
+        raise Permanent(f"{folder / CARD}: {'; '.join(map(str, problems_of(error)))}") from error
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -35,13 +35,12 @@ def permanent_errors_fail() -> Iterator[None]:
     from pydantic import ValidationError
 
     from mnist_ops.domain.errors import Permanent
+    from mnist_ops.validation import problems_of
 
     try:
         yield
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        words = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
-        raise AirflowFailException(words) from error
+        raise AirflowFailException("; ".join(map(str, problems_of(error)))) from error
     except Permanent as error:
         raise AirflowFailException(str(error)) from error
 
