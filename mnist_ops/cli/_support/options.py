@@ -12,7 +12,7 @@ from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 if TYPE_CHECKING:
     from mnist_ops.pipeline import Pipeline
-    from mnist_ops.vision.config.files import Written
+    from mnist_ops.vision.config.files import RawConfig
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
@@ -45,7 +45,7 @@ def pipeline() -> "Pipeline":
 
 def raw_config(
     config: str | None, changes: Sequence[str] | None, config_json: str | None = None
-) -> "Written":
+) -> "RawConfig":
     """The training configuration that `--config` (or `--config-json`) and `--set` ask for."""
     from mnist_ops.vision.config.files import config_of_text, read_config
 
