@@ -8,11 +8,12 @@ from pathlib import Path
 
 from benchmarks.setting import free_ports
 from mnist_ops.adapters.mongo.connection import Mongo, mongo_answers, mongo_client
+from mnist_ops.connections import read_connection
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import stack
 from mnist_ops.local.layout import Layout
-from mnist_ops.settings import Settings, connection
+from mnist_ops.settings import Settings
 from mnist_ops.wiring import Adapters, adapters_of_environment
 
 CHAMPION = BundleRef("lenet5", 1, "s3://mnist-ops/models/none", f"sha256:{'0' * 64}")
@@ -47,7 +48,7 @@ def adapters_of(folder: Path, database: str) -> Adapters:
 
 def client_of(folder: Path) -> Mongo:
     """A client of the database."""
-    return mongo_client(connection("mongo_default", {}, folder))
+    return mongo_client(read_connection("mongo_default", {}, folder))
 
 
 def timed(call: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -1,20 +1,17 @@
-"""Settings from the environment, `MNIST_OPS_*`, and connections the Airflow way.
+"""Settings from the environment, `MNIST_OPS_*`.
 
-Read once, by the command line and by the operators; nothing below them reads the environment.
+The command line and the operators read them once; no module below reads the environment.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.connections import read_stack, stack_file
 from mnist_ops.domain.gate import Gate
 from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.prices import Prices
@@ -23,24 +20,24 @@ from mnist_ops.domain.retention import Retention
 
 _PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-# Segments of which none consists of dots alone.
+# A segment of a key: not only dots.
 _SEGMENT = r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _PREFIX = rf"^({_SEGMENT}(/{_SEGMENT})*)?$"
 _SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 _INSTANCE = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"
 
-_LIST = Prices()
+_LIST_PRICES = Prices()
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tracker = Literal["console", "tensorboard", "sqlite", "mlflow"]
 
 
 class Settings(BaseSettings):
-    """What can be set, with its default.
+    """Every setting, with its default.
 
     Attributes:
-        s3_bucket: where snapshots, shards, data sets and models lie.
-        s3_prefix: put before every key in it.
-        mongo_database: the database of the records, and of the pipeline's own collections; the schema of
+        s3_bucket: the bucket of snapshots, shards, data sets and models.
+        s3_prefix: the start of every key in the bucket.
+        mongo_database: the database of the records and of the pipeline's own collections. The schema of
             the connection is the database that authenticates.
         mongo_collection: the collection of the records.
         image_url_field: a record's field with the URL of its image; may be a dotted path.
@@ -50,20 +47,20 @@ class Settings(BaseSettings):
         prediction_history_field: its field for former predictions.
         prediction_failure_field: its field for the last failure.
         model_name: the name that models are released under.
-        records_per_part: records a part.
-        allowed_hosts: `host:port` pairs, separated by commas, that images may be fetched from
-            although they lie at private, loopback or link-local addresses.
+        records_per_part: how many records a part holds.
+        allowed_hosts: `host:port` pairs, separated by commas, that images may be fetched from although
+            their addresses are private, loopback or link-local.
         image_buckets: buckets, separated by commas, that `s3://` image URLs may name; they are read with
             the pipeline's own credentials.
-        fetch_timeout_s: the longest one image may take, in seconds.
+        fetch_timeout_s: the longest time for one image, in seconds.
         fetch_max_bytes: the largest image, in bytes.
-        fetch_concurrency: connections open at a time.
-        classify_schedule: when `classify_records` is due, as cron has it (UTC); the DAG's file reads it too.
+        fetch_concurrency: the largest number of open connections.
+        classify_schedule: when `classify_records` runs, a cron expression in UTC; read by the DAG's file.
         review_below: predictions with less confidence are marked for review, 0 to 1.
-        failure_budget: the largest share of failed records that is published, 0 to 1.
-        failure_budget_from: runs of fewer records have no budget.
+        failure_budget: the largest share of failed records with which a run is published, 0 to 1.
+        failure_budget_from: runs of fewer records have no failure budget.
         device: auto, cpu or cuda.
-        threads: to decode and classify in; None for as many as there are cores.
+        threads: how many threads decode and classify; None for one for each core.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
         gate_significance: McNemar's exact p of a challenger must be under this, 0 to 1.
         gate_maximum_ece: by how much a champion's calibration error on the test fold may exceed what chance
@@ -72,19 +69,19 @@ class Settings(BaseSettings):
             form of a run decides.
         training_instance_id: the EC2 instance that is started before a training and stopped after it; None
             where the workers of the queue `gpu` are up anyway.
-        training_dir: on a disk of the training machine: checkpoints, and the experiments that are tracked.
-        trackers: where trainings are noted: any of console, tensorboard, sqlite and mlflow, separated by
-            commas.
-        mlflow_tracking_uri: of the MLflow server, for the tracker mlflow; without user and password.
-        price_currency: of all prices, a code of ISO 4217; the defaults are list prices, see docs.
+        training_dir: a folder on the training machine's disk for checkpoints and tracked experiments.
+        trackers: where trainings are recorded: any of console, tensorboard, sqlite and mlflow, separated
+            by commas.
+        mlflow_tracking_uri: the MLflow server of the tracker mlflow, without user and password.
+        price_currency: the currency of all prices, an ISO 4217 code; the defaults are list prices, see docs.
         price_s3_writes: for 1,000 PUT, COPY, POST and LIST requests to S3.
         price_s3_reads: for 1,000 other requests to S3; deleting is free.
-        price_s3_sent: for a GiB sent to S3.
-        price_s3_received: for a GiB received from S3.
-        price_cpu_hour: for an hour of one core at work.
-        price_gpu_hour: for an hour in which a GPU is held.
+        price_s3_sent: for each GiB sent to S3.
+        price_s3_received: for each GiB received from S3.
+        price_cpu_hour: for an hour of one busy core.
+        price_gpu_hour: for an hour in which a GPU is reserved.
         retention_days: garbage of finished runs is deleted (`mnist-ops gc`) when it is older.
-        retention_grace_days: and that of runs which are not known to be finished, when it is older than this.
+        retention_grace_days: garbage of runs that are not known to be finished is deleted when it is older.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
@@ -124,13 +121,13 @@ class Settings(BaseSettings):
     training_dir: Path = Path(".local/training")
     trackers: Annotated[frozenset[Tracker], NoDecode] = frozenset({"tensorboard", "sqlite"})
     mlflow_tracking_uri: Annotated[str | None, Field(min_length=1)] = None
-    price_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = _LIST.currency
-    price_s3_writes: Price = _LIST.s3_writes
-    price_s3_reads: Price = _LIST.s3_reads
-    price_s3_sent: Price = _LIST.s3_sent
-    price_s3_received: Price = _LIST.s3_received
-    price_cpu_hour: Price = _LIST.cpu_hour
-    price_gpu_hour: Price = _LIST.gpu_hour
+    price_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = _LIST_PRICES.currency
+    price_s3_writes: Price = _LIST_PRICES.s3_writes
+    price_s3_reads: Price = _LIST_PRICES.s3_reads
+    price_s3_sent: Price = _LIST_PRICES.s3_sent
+    price_s3_received: Price = _LIST_PRICES.s3_received
+    price_cpu_hour: Price = _LIST_PRICES.cpu_hour
+    price_gpu_hour: Price = _LIST_PRICES.gpu_hour
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     retention_grace_days: Annotated[int, Field(ge=1, le=3650)] = 90
     data_dir: Path | None = None
@@ -157,7 +154,7 @@ class Settings(BaseSettings):
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _without_credentials(cls, uri: str | None) -> str | None:
-        # Wherever the @ stands: a password that was not encoded may move it out of the authority.
+        # Anywhere in the address: a password that is not encoded may move the @ out of the authority.
         if uri is not None and "@" in uri:
             raise ValueError(
                 "MNIST_OPS_MLFLOW_TRACKING_URI must have no user and password in it (no @), since MLflow's "
@@ -167,7 +164,7 @@ class Settings(BaseSettings):
 
     @property
     def fields(self) -> FieldNames:
-        """Where things stand in the records."""
+        """The names of the records' fields."""
         return FieldNames(
             image_url=self.image_url_field,
             created_at=self.created_at_field,
@@ -179,22 +176,22 @@ class Settings(BaseSettings):
 
     @property
     def gate(self) -> Gate:
-        """What is asked of a model before it is promoted."""
+        """What the gate requires of a model before it is promoted."""
         return Gate(self.gate_significance, self.gate_maximum_ece, self.minimum_accuracy)
 
     @property
     def experiments_file(self) -> Path:
-        """Where the tracker sqlite notes experiments."""
+        """The file of the tracker sqlite."""
         return self.training_dir / "experiments.sqlite"
 
     @property
     def tensorboard_dir(self) -> Path:
-        """Where the tracker tensorboard writes, a folder an experiment."""
+        """The folder of the tracker tensorboard, with a folder for each experiment."""
         return self.training_dir / "tensorboard"
 
     @property
     def prices(self) -> Prices:
-        """What runs' costs are estimated by."""
+        """The prices by which the cost of a run is estimated."""
         return Prices(
             currency=self.price_currency,
             s3_writes=self.price_s3_writes,
@@ -212,111 +209,24 @@ class Settings(BaseSettings):
 
     @property
     def budget(self) -> FailureBudget:
-        """How many of a run's records may fail."""
+        """The share of a run's records that may fail."""
         return FailureBudget(self.failure_budget, self.failure_budget_from)
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
-    """The settings of the environment; where it names no connection, those of the embedded stack below."""
-    settings = Settings()
-    stack = settings.local_dir / "stack.json"
-    named = {"AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"} & environment.keys()
-    if named or not stack.exists():
-        return settings
-    of_stack = _of_stack(stack, "settings")
-    below = {name: value for name, value in of_stack.items() if name not in environment}
-    return Settings(**{name.removeprefix("MNIST_OPS_").lower(): value for name, value in below.items()})
+    """Read the settings of the environment.
 
-
-def connection(name: str, environment: Mapping[str, str], local_dir: Path) -> Connection:
-    """Read a connection from `AIRFLOW_CONN_<NAME>`, else from the running embedded stack.
-
-    Args:
-        name: such as `mongo_default`.
-        environment: the process's environment.
-        local_dir: where the embedded stack lives.
-
-    Raises:
-        Permanent: there is neither, or it cannot be read.
+    Where it names no connection, the settings of the running embedded stack apply too; a variable of the
+    environment takes precedence over them.
     """
-    variable = f"AIRFLOW_CONN_{name.upper()}"
-    text = environment.get(variable)
-    if text:
-        return _parsed(text, variable)
-    stack = local_dir / "stack.json"
-    if not stack.exists():
-        raise Permanent(
-            f"no connection {name}: set {variable}, or start the embedded stack (`mnist-ops stack up`)"
-        )
-    found = _of_stack(stack, "connections").get(name)
-    if not isinstance(found, Mapping):
-        raise Permanent(f"{stack}: has no connection {name}; set {variable}, or start the stack anew")
-    return _of_mapping(found, str(stack))
-
-
-def _of_stack(stack: Path, name: str) -> dict[str, Any]:
-    """One of the mappings in the file that the embedded stack leaves."""
-    try:
-        found = json.loads(stack.read_text())[name]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    if not isinstance(found, dict):
-        # The text itself is not quoted: it holds secrets.
-        raise Permanent(f"{stack}: damaged, it has no {name}; start the embedded stack anew")
-    return found
-
-
-def _parsed(text: str, variable: str) -> Connection:
-    if not text.lstrip().startswith("{"):
-        return _of_uri(text, variable)
-    try:
-        return _of_mapping(json.loads(text), variable)
-    except json.JSONDecodeError as error:
-        # Not chained: the text in the error is the secret itself.
-        raise Permanent(f"{variable}: not valid JSON at column {error.colno}") from None
-
-
-def _of_mapping(values: Mapping[str, object], source: str) -> Connection:
-    extra = values.get("extra") or {}
-    if isinstance(extra, str):
-        extra = json.loads(extra)
-    port = values.get("port")
-    if not isinstance(extra, Mapping) or not (port is None or str(port).isdecimal()):
-        raise Permanent(f"{source}: expected a number as port and an object as extra")
-    texts = {name: values.get(name) for name in ("host", "schema", "login", "password")}
-    return Connection(
-        port=int(str(port)) if port is not None else None,
-        extra=extra,
-        **{name: str(value) for name, value in texts.items() if value is not None},
-    )
-
-
-def _of_uri(text: str, variable: str) -> Connection:
-    try:
-        uri = urlsplit(text)
-        port = uri.port
-    except ValueError:
-        raise Permanent(f"{variable}: neither a JSON object nor a URI") from None
-    return Connection(
-        host=unquote(uri.hostname) if uri.hostname else None,
-        port=port,
-        schema=unquote(uri.path.strip("/")) or None,
-        login=unquote(uri.username) if uri.username else None,
-        password=unquote(uri.password) if uri.password else None,
-        extra=_extra_of_query(uri.query, variable),
-    )
-
-
-def _extra_of_query(query: str, variable: str) -> Mapping[str, object]:
-    """A URI's query; nested extras are one JSON text in it, as Airflow writes them."""
-    extra = dict(parse_qsl(query, keep_blank_values=True))
-    nested = extra.get("__extra__")
-    if nested is None:
-        return extra
-    try:
-        found = json.loads(nested)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Permanent(f"{variable}: its __extra__ is no JSON object")
-    return found
+    settings = Settings()
+    stack = stack_file(settings.local_dir)
+    connections = {"AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"} & environment.keys()
+    if connections or not stack.exists():
+        return settings
+    defaults = {
+        name.removeprefix("MNIST_OPS_").lower(): value
+        for name, value in read_stack(stack, "settings").items()
+        if name not in environment
+    }
+    return Settings(**defaults)

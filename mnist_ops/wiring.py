@@ -16,10 +16,11 @@ from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
+from mnist_ops.connections import read_connection
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.fetch_policy import FetchPolicy
-from mnist_ops.settings import Settings, connection
+from mnist_ops.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -107,7 +108,7 @@ def adapters_of_environment(settings: Settings, environment: Mapping[str, str]) 
     """The adapters that the environment's connections, or the embedded stack's, lead to."""
 
     def named(name: str) -> Connection:
-        return connection(name, environment, settings.local_dir)
+        return read_connection(name, environment, settings.local_dir)
 
     return Adapters(
         settings,

@@ -8,10 +8,11 @@ import onnxruntime  # noqa: F401 (else imported within the step; imports are not
 from benchmarks.contestants.place import Stages
 from mnist_ops.adapters.mongo.connection import mongo_client
 from mnist_ops.adapters.s3.connection import s3_client
+from mnist_ops.connections import read_connection
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Selection
 from mnist_ops.pipeline import Pipeline, utc_now
-from mnist_ops.settings import connection, settings_of
+from mnist_ops.settings import settings_of
 from mnist_ops.steps.classify import classify  # noqa: F401 (as above)
 from mnist_ops.steps.fetch import fetch  # noqa: F401
 from mnist_ops.steps.snapshot import snapshot  # noqa: F401
@@ -22,7 +23,7 @@ def main() -> None:
     """Take all waiting records as far as they go without touching them."""
     stages, settings = Stages(), settings_of(os.environ)
     mongo, s3 = (
-        connection(name, os.environ, settings.local_dir) for name in ("mongo_default", "aws_default")
+        read_connection(name, os.environ, settings.local_dir) for name in ("mongo_default", "aws_default")
     )
     client = mongo_client(mongo)
     store = s3_client(s3)

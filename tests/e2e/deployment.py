@@ -12,9 +12,10 @@ from pymongo.collection import Collection
 from mnist_ops.adapters.airflow_rest import AirflowRest, Json
 from mnist_ops.adapters.mongo.connection import mongo_client
 from mnist_ops.adapters.s3.connection import s3_client
+from mnist_ops.connections import read_connection
 from mnist_ops.domain.keys import run_key
 from mnist_ops.local.layout import Layout
-from mnist_ops.settings import Settings, connection
+from mnist_ops.settings import Settings
 from mnist_ops.wiring import Adapters
 
 CLASSIFY, TRAIN = "classify_records", "train_lenet"
@@ -115,11 +116,11 @@ class Deployment:
     def of(cls, layout: Layout, airflow: AirflowRest) -> Iterator["Deployment"]:
         """The deployment of an embedded stack."""
         settings = Settings(local_dir=layout.root)
-        with mongo_client(connection("mongo_default", {}, layout.root)) as client:
+        with mongo_client(read_connection("mongo_default", {}, layout.root)) as client:
             adapters = Adapters(
                 settings,
                 mongo=lambda: client,
-                s3=lambda: s3_client(connection("aws_default", {}, layout.root)),
+                s3=lambda: s3_client(read_connection("aws_default", {}, layout.root)),
             )
             yield cls(airflow, adapters, client[settings.mongo_database][settings.mongo_collection])
 

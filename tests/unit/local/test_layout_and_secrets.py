@@ -94,7 +94,7 @@ def test_the_state_of_a_stack_survives_writing_and_reading(layout):
 
 
 def test_the_state_file_has_the_connections_where_the_settings_look_for_them(layout):
-    """`mnist_ops.settings.connection` reads this file."""
+    """`mnist_ops.connections.read_connection` reads this file."""
     state.save(layout, state.describe(Ports(mongo=31_000, s3=31_001), load_or_create(layout), {}))
     connections = json.loads(layout.state_file.read_text())["connections"]
     assert connections["mongo_default"]["port"] == 31_000
