@@ -33,7 +33,7 @@ class FetchedImage(NamedTuple):
     """The bytes behind a URL.
 
     Attributes:
-        url: the URL that was asked for, before redirects.
+        url: the requested URL, before redirects.
         payload: the body, at most the byte cap.
         http_status: the final status; None for s3:// URLs.
         validators: for a later conditional request; None if the response had none, or came after a
@@ -50,7 +50,7 @@ class UnchangedImage(NamedTuple):
     """The bytes behind a URL have not changed since the response that its validators come from.
 
     Attributes:
-        url: the URL that was asked for.
+        url: the requested URL.
         http_status: 304.
     """
 
@@ -62,7 +62,7 @@ class FetchFailure(NamedTuple):
     """Why there are no bytes behind a URL.
 
     Attributes:
-        url: the URL that was asked for.
+        url: the requested URL.
         reason: from the closed list.
         detail: one line for people.
         http_status: the final status, if a server answered.

@@ -143,7 +143,7 @@ class Host:
         if self._breaker.failures:
             self._breaker.failures = 0
         self._last_success_at = now
-        # A host that is not asked as much as it may be shows nothing about more requests.
+        # While slots are free, a success says nothing about a higher limit.
         if self._limit.value >= self._policy.per_host or self.slots_used < self.slots:
             return
         self._limit.record_success(now - started_at)

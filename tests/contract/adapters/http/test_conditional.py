@@ -83,8 +83,8 @@ def test_validators_are_not_sent_along_a_redirect(server, elsewhere):
         with fetcher_for(server, second) as images:
             (outcome,) = images.fetch([url], {url: Validators('"1"', DATE), target: Validators('"1"', DATE)})
         assert outcome == FetchedImage(url, b"image", 200, None)
-        asked = (second if elsewhere else server).received[-1]
-        assert not {"if-none-match", "if-modified-since"} & set(asked)
+        request = (second if elsewhere else server).received[-1]
+        assert not {"if-none-match", "if-modified-since"} & set(request)
     assert server.received[0]["if-none-match"] == '"1"'
 
 

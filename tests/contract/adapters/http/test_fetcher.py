@@ -108,10 +108,10 @@ def test_the_limit_per_host_does_not_slow_other_hosts(images, server):
     with HostileServer(dict(ROUTES)) as other:
         fetcher = images(per_host=3, allowed_hosts=frozenset({server.host_port, other.host_port}))
         urls = [server.url(f"slow/{number}") for number in range(9)]
-        answers = fetcher.fetch([*urls, *(other.url(f"ok/{number}") for number in range(20))])
-        next(answers)
+        outcomes = fetcher.fetch([*urls, *(other.url(f"ok/{number}") for number in range(20))])
+        next(outcomes)
         assert sum(other.requests.values()) == 20
-        assert all(isinstance(answer, FetchedImage) for answer in answers)
+        assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
     assert server.busiest == 3
 
 
@@ -125,44 +125,43 @@ def test_urls_are_read_lazily_and_at_most_read_ahead_count_ahead(server, images)
             read += 1
             yield server.url(f"ok/{read}")
 
-    answers = images(read_ahead_count=10).fetch(urls())
+    outcomes = images(read_ahead_count=10).fetch(urls())
     assert read == 0
     for _ in range(30):
-        next(answers)
+        next(outcomes)
         assert read <= sum(server.requests.values()) + 10
-    answers.close()
+    outcomes.close()
 
 
 def test_bodies_that_the_caller_has_not_taken_are_bounded(server, images):
     """While the first URL is slow, others are fetched only up to `read_ahead_bytes`."""
     fetcher = images(concurrency=2, read_ahead_bytes=300_000)
     urls = [server.url("slow/1"), *(server.url(f"big/{90_000 + number}") for number in range(20))]
-    answers = fetcher.fetch(urls)
-    next(answers)
+    outcomes = fetcher.fetch(urls)
+    next(outcomes)
     assert 4 <= sum(server.requests.values()) <= 6
-    assert len(list(answers)) == 20
+    assert len(list(outcomes)) == 20
 
 
 def test_a_slow_caller_causes_no_timeouts(server, images):
     """Time counts against the total timeout only while the caller waits for an outcome."""
-    answers = images(total_timeout_s=1.0).fetch(
+    outcomes = images(total_timeout_s=1.0).fetch(
         [server.url("ok/1"), *(server.url(f"slow/{number}") for number in range(4))]
     )
-    outcomes = []
-    for outcome in answers:
-        outcomes.append(outcome)
-        time.sleep(1.2 if len(outcomes) == 1 else 0)
-    assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
+    for number, outcome in enumerate(outcomes):
+        assert isinstance(outcome, FetchedImage)
+        time.sleep(0 if number else 1.2)
+    assert number == 4
 
 
 def test_closing_early_ends_the_transfers(server, images):
     """It closes the connections of the transfers in progress, and a new fetch works."""
     fetcher = images()
-    answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1"), server.url("slow_head/1")])
-    next(answers)
+    outcomes = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1"), server.url("slow_head/1")])
+    next(outcomes)
     with pytest.raises(RuntimeError, match="one fetch at a time"):
         next(fetcher.fetch([]))
-    answers.close()
+    outcomes.close()
     deadline = time.monotonic() + 3
     while server.open > 1 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -173,9 +172,9 @@ def test_closing_early_ends_the_transfers(server, images):
 def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
     """An error in the caller's loop closes the fetcher before the generator."""
     with HttpImages(FetchPolicy(allowed_hosts=frozenset({server.host_port}))) as fetcher:
-        answers = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1")])
-        next(answers)
-    answers.close()
+        outcomes = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1")])
+        next(outcomes)
+    outcomes.close()
 
 
 # Responses.
@@ -272,10 +271,10 @@ def test_a_short_retry_after_delays_only_its_own_url(server, images):
     server.routes["busy_once"] = busy_once
     began = time.monotonic()
     urls = [*(server.url(f"ok/{n}") for n in range(50)), server.url("busy_once")]
-    answers = images(per_host=2).fetch(urls)
-    assert all(isinstance(next(answers), FetchedImage) for _ in range(50))
+    outcomes = images(per_host=2).fetch(urls)
+    assert all(isinstance(next(outcomes), FetchedImage) for _ in range(50))
     assert time.monotonic() - began < 0.9
-    assert isinstance(next(answers), FetchedImage)
+    assert isinstance(next(outcomes), FetchedImage)
     assert time.monotonic() - began >= 1.0
 
 

@@ -218,10 +218,10 @@ def test_urls_read_while_the_first_one_is_slow_are_bounded(server):
             yield server.url(f"ok/{read}")
 
     with fetcher_for(server, read_ahead_bytes=200 << 10, total_timeout_s=1.0) as images:
-        answers = images.fetch(urls())
-        assert next(answers).reason is Reason.TIMEOUT
+        outcomes = images.fetch(urls())
+        assert next(outcomes).reason is Reason.TIMEOUT
         assert 150 <= read <= 300
-        answers.close()
+        outcomes.close()
 
 
 @contextlib.contextmanager
@@ -240,11 +240,11 @@ def black_hole():
 
 def test_fifty_good_hosts_are_hardly_slower_beside_bad_ones():
     """Beside two that are down and one at a byte a second, they take at most 1.3 times as long as alone."""
-    answered = []
+    answered_at = []
 
     def good(exchange):
         exchange.pause(0.05)
-        answered.append(time.monotonic())
+        answered_at.append(time.monotonic())
         ok(exchange)
 
     def trickles(exchange):
@@ -264,14 +264,14 @@ def test_fifty_good_hosts_are_hardly_slower_beside_bad_ones():
             mixed.append(url)
 
         def seconds(urls):
-            answered.clear()
+            answered_at.clear()
             limits = {"total_timeout_s": 4.0, "connect_timeout_s": 2.0, "circuit_breaker_failing_s": 3.0}
             with fetcher_for(*hosts, hole, refuses, **limits) as images:
                 began = time.monotonic()
                 outcomes = list(images.fetch(urls))
-            assert len(answered) == len(good_urls)
+            assert len(answered_at) == len(good_urls)
             assert sum(isinstance(outcome, FetchedImage) for outcome in outcomes) == len(good_urls)
-            return max(answered) - began
+            return max(answered_at) - began
 
         # Two rounds of three: other work on the machine may disturb one.
         ratios = []
