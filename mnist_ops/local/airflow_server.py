@@ -16,8 +16,8 @@ from mnist_ops.local.service import Service, inherited_environment, program
 
 NAME = "airflow"
 USER = "admin"
-# Tasks at a time; idle workers cost next to nothing, by default 32 are forked. One can be busy for some
-# seconds after its task is done, so there are more than the tasks of backfills and one live run need.
+# Tasks at a time; by default 32 workers are forked. A worker can stay busy for some seconds after its task is
+# done, so there are more than the tasks of backfills and one live run need. Idle workers cost almost nothing.
 WORKERS = 8
 
 _COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -26,13 +26,13 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What Airflow runs.
+    """The DAGs and plugins that Airflow runs.
 
     Attributes:
         dags: the folder of the DAG files.
         plugins: the folder of the plugins.
         settings: further environment variables for it and its tasks, such as `MNIST_OPS_*`.
-        options: of Airflow, such as `SCHEDULER__MAX_TIS_PER_QUERY`; they go before the stack's own.
+        options: Airflow's, such as `SCHEDULER__MAX_TIS_PER_QUERY`; they override the stack's own.
     """
 
     dags: Path
@@ -58,11 +58,11 @@ def service(
     """Describe Airflow's process, and write the files it reads: the passwords and its `airflow` command.
 
     Args:
-        layout: where its home lies.
+        layout: where its home folder is.
         ports: where it listens.
         credentials: its password and keys.
         project: DAGs, plugins and settings.
-        connections: those that it finds under `AIRFLOW_CONN_*`.
+        connections: it gets them as `AIRFLOW_CONN_*`.
         metadata_uri: of its database, for SQLAlchemy.
     """
     program("airflow")
@@ -98,10 +98,10 @@ def _options(
         "CORE__EXECUTION_API_SERVER_URL": f"{url(ports)}/execution/",
         "DATABASE__SQL_ALCHEMY_CONN": metadata_uri,
         "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-        # Live runs come first and are at most five; by default the scheduler looks at twenty runs in every
-        # round, so that a backfill's ten make each round take a second on two cores.
+        # Runs that the scheduler looks at in each round, live runs first; there are up to five of them. With
+        # the default of twenty, ten runs of a backfill make each round take a second on two cores.
         "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "6",
-        # By default a new DAG file is seen after five minutes.
+        # By default a new DAG file is found after five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "API__HOST": HOST,
         "API__PORT": str(ports.airflow),
@@ -117,8 +117,8 @@ def _options(
 def _without_log_servers(layout: Layout) -> Path:
     """Write the `airflow` command that standalone starts its components with, and return its path.
 
-    The scheduler and the triggerer each start a log server that listens on every address of the machine,
-    which no option narrows. On one machine nobody needs them: the API server reads the files themselves.
+    The scheduler and the triggerer each start a log server that listens on every address of the machine, and
+    no option changes that. On one machine they are not needed: the API server reads the log files directly.
     """
     script = layout.root / "bin" / "airflow"
     script.parent.mkdir(parents=True, exist_ok=True)
@@ -133,21 +133,21 @@ def _without_log_servers(layout: Layout) -> Path:
 
 
 def probe(ports: Ports) -> Probe:
-    """Return the question whether the API answers and all components of Airflow are healthy."""
+    """Return a probe of whether the API answers and all components of Airflow are healthy."""
 
     def missing() -> str | None:
         answer = request(f"{url(ports)}/api/v2/monitor/health")
         if answer is None or answer[0] != 200:
             return f"the API at {HOST}:{ports.airflow}"
         health = json.loads(answer[1])
-        sick = [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
-        return f"Airflow's {', '.join(sick).replace('_', '-')}" if sick else None
+        unhealthy = [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
+        return f"Airflow's {', '.join(unhealthy).replace('_', '-')}" if unhealthy else None
 
     return missing
 
 
 def create_pools(ports: Ports, credentials: Credentials, pools: Mapping[str, int]) -> None:
-    """Create the pools that are missing; one that exists keeps its slots, which people may have set.
+    """Create the missing pools; one that exists keeps its slots, which a person may have set.
 
     Args:
         ports: where Airflow listens.
@@ -160,21 +160,21 @@ def create_pools(ports: Ports, credentials: Credentials, pools: Mapping[str, int
     login = json.dumps({"username": USER, "password": credentials.airflow_password}).encode()
     answer = request(f"{url(ports)}/auth/token", method="POST", body=login, headers=_JSON)
     if answer is None or answer[0] != 201:
-        raise Permanent(f"airflow gave no token to {USER}: {_refusal(answer)}")
+        raise Permanent(f"airflow gave no token to {USER}: {_in_words(answer)}")
     headers = {**_JSON, "Authorization": f"Bearer {json.loads(answer[1])['access_token']}"}
     for name, slots in pools.items():
         _create_pool(f"{url(ports)}/api/v2/pools", headers, name, slots)
 
 
 def _create_pool(address: str, headers: dict[str, str], name: str, slots: int) -> None:
-    # Asked first: creating one that exists leaves a page of traceback in Airflow's log.
+    # Looked up first: creating a pool that exists leaves a page of traceback in Airflow's log.
     answer = request(f"{address}/{name}", headers=headers)
     if answer is not None and answer[0] == 404:
         pool = json.dumps({"name": name, "slots": slots}).encode()
         answer = request(address, method="POST", body=pool, headers=headers)
     if answer is None or answer[0] not in {200, 201}:
-        raise Permanent(f"airflow did not create the pool {name}: {_refusal(answer)}")
+        raise Permanent(f"airflow did not create the pool {name}: {_in_words(answer)}")
 
 
-def _refusal(answer: tuple[int, bytes] | None) -> str:
+def _in_words(answer: tuple[int, bytes] | None) -> str:
     return "no answer" if answer is None else f"{answer[0]} {answer[1][:200].decode(errors='replace')}"

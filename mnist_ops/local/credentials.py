@@ -1,4 +1,4 @@
-"""The keys and passwords of the embedded stack: generated once, kept in a file of their owner's."""
+"""The keys and passwords of the embedded stack: generated once, and readable by their owner only."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def load_or_create(layout: Layout) -> Credentials:
     """Read the stack's credentials; the first call generates them.
 
     Raises:
-        Damaged: the file is there but cannot be used. It is left alone: the data in the stack needs it.
+        Damaged: the file exists but cannot be used. It is not replaced: the data in the stack needs its keys.
     """
     path = layout.credentials_file
     if not path.exists():
@@ -45,7 +45,7 @@ def load_or_create(layout: Layout) -> Credentials:
         return Credentials(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         # Not chained: the text of the error may hold a secret.
-        raise Damaged(f"{path} cannot be read; restore it, or remove {layout.root} to start anew") from None
+        raise Damaged(f"{path} cannot be read; restore it, or remove {layout.root} to start again") from None
 
 
 def _generate() -> Credentials:
@@ -55,7 +55,7 @@ def _generate() -> Credentials:
         airflow_password=secrets.token_urlsafe(12),
         # Fernet: 32 bytes, base64 for URLs, with its padding.
         airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii"),
-        # HS512 wants a key of at least 64 bytes.
+        # HS512 needs a key of at least 64 bytes.
         airflow_jwt_secret=secrets.token_hex(64),
         airflow_secret_key=secrets.token_hex(32),
     )

@@ -16,33 +16,33 @@ from mnist_ops.local.demo_records import DAYS, DemoRecords, make_records
 CLASSIFY, TRAIN = "classify_records", "train_lenet"
 MINIMUM_ACCURACY = 0.97
 _RUN_TIMEOUT_S = 420.0
-_LONGEST_COURSE = timedelta(minutes=5)
+_MAXIMUM_DURATION = timedelta(minutes=5)
 
 
 class Airflow(Protocol):
-    """What the demo asks of Airflow."""
+    """The calls to Airflow that the demo makes."""
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG be scheduled."""
 
     def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
-        """Start a run by hand; returns its run id."""
+        """Start a manual run and return its run id."""
 
     def runs(self, dag_id: str) -> list[dict[str, object]]:
         """All runs of a DAG, oldest first."""
 
     def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
-        """Wait until a run has finished; returns its state."""
+        """Wait until a run has finished and return its state."""
 
     def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
-        """Start a backfill; returns its id."""
+        """Start a backfill and return its id."""
 
     def wait_for_backfill(self, backfill_id: int, timeout_s: float) -> None:
         """Wait until all runs of a backfill have finished."""
 
 
 class Records(Protocol):
-    """What the demo asks of the records' collection."""
+    """The calls to the records' collection that the demo makes."""
 
     def insert(self, *documents: Mapping[str, object]) -> None:
         """Add records."""
@@ -53,14 +53,14 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the demo has seen.
+    """What the demo has measured.
 
     Attributes:
         ledgers: of all its classification runs, oldest first.
         model: the champion as registered.
         accuracy: of the predictions against the hidden truth, 0 to 1.
-        complaints: what is wrong; empty when all is right.
-        seconds: how long each part of the demo took.
+        complaints: what is wrong; empty when every number is right.
+        seconds: of each part of the demo.
     """
 
     ledgers: Sequence[Mapping[str, object]]
@@ -72,7 +72,7 @@ class Result:
 
 @dataclass(slots=True)
 class Demo:
-    """The demo's course.
+    """Runs the demo.
 
     Args:
         airflow: runs the DAGs.
@@ -91,43 +91,43 @@ class Demo:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, images_url: str, model_name: str) -> Result:
-        """Go through the whole course.
+        """Run every part of the demo and check its numbers.
 
         Args:
             images_url: where the sample digits are served.
-            model_name: what the model is released as.
+            model_name: the name that the model is released under.
         """
         self._avoid_midnight()
-        with self._act("both DAGs run on empty collections"):
-            self._wake()
+        with self._part("both DAGs run on empty collections"):
+            self._first_runs()
         now = datetime.now(UTC)
         made = make_records(images_url, now)
-        with self._act(f"{len(made.labelled)} labelled and {len(made.waiting)} waiting records are stored"):
+        with self._part(f"{len(made.labelled)} labelled and {len(made.waiting)} waiting records are stored"):
             self.records.insert(*made.labelled)
             self.records.insert(*made.waiting)
-        with self._act("LeNet-5 is trained on the labelled ones and released"):
+        with self._part("LeNet-5 is trained on the labelled ones and released"):
             self._finish(TRAIN, self.airflow.trigger(TRAIN))
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         today = {"since": midnight.isoformat()}
-        with self._act("today's records are classified by a run by hand"):
+        with self._part("today's records are classified by a manual run"):
             self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY, today))
-        with self._act(f"the {DAYS - 1} days before are classified by a backfill"):
+        with self._part(f"the {DAYS - 1} days before are classified by a backfill"):
             self._backfill(midnight)
-        with self._act("one more run finds nothing left to do"):
+        with self._part("one more run finds nothing left to do"):
             before = self.records.documents()
             self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY))
             self._require(before == self.records.documents(), "the last run changed records")
         return self._result(made, model_name)
 
     def _avoid_midnight(self) -> None:
-        """Wait where the next daily run would come in the middle, and the days would shift."""
+        """Wait for midnight if it is near: the next daily run would disturb the demo and shift its days."""
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        if midnight - now < _LONGEST_COURSE:
-            with self._act("waited for the day to change"):
+        if midnight - now < _MAXIMUM_DURATION:
+            with self._part("waited for the day to change"):
                 time.sleep((midnight - now).total_seconds() + 5)
 
-    def _wake(self) -> None:
+    def _first_runs(self) -> None:
         for dag_id in (CLASSIFY, TRAIN):
             self.airflow.unpause(dag_id)
         for dag_id in (CLASSIFY, TRAIN):
@@ -149,7 +149,7 @@ class Demo:
 
     def _backfill(self, midnight: datetime) -> None:
         first, last = midnight - timedelta(days=DAYS - 1), midnight - timedelta(days=1)
-        # The run that unpausing caused has yesterday's window: it is done anew.
+        # The run that unpausing caused has yesterday's window: the backfill runs it again.
         options = {"reprocess_behavior": "completed", "max_active_runs": 2, "run_backwards": False}
         backfill_id = self.airflow.backfill(CLASSIFY, first, last, {**options, "dag_run_conf": {}})
         self.airflow.wait_for_backfill(backfill_id, _RUN_TIMEOUT_S)
@@ -196,7 +196,7 @@ class Demo:
             self.complaints.append(complaint)
 
     @contextmanager
-    def _act(self, what: str) -> Iterator[None]:
+    def _part(self, what: str) -> Iterator[None]:
         started = time.monotonic()
         with self.console.status(what):
             yield
@@ -213,7 +213,7 @@ def _accuracy(truth: Mapping[str, int], documents: Mapping[str, Mapping[str, obj
 
 
 def total(ledgers: Sequence[Mapping[str, object]], name: str) -> Counter[str]:
-    """The sum of one kind of counts over ledgers."""
+    """Sum one kind of counts over ledgers."""
     counts: Counter[str] = Counter()
     for ledger in ledgers:
         counted = ledger[name]

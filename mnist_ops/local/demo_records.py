@@ -1,4 +1,4 @@
-"""What the demo is made of: sample digits as files, and records that refer to them."""
+"""The demo's data: sample digits as files, and records that refer to them."""
 
 import random
 import struct
@@ -16,7 +16,7 @@ LABELLED = 6_000
 UNLABELLED = 1_488
 DAYS = 5
 
-# What is wrong with the records that must fail, and the reason they must end with; two of each.
+# The URLs of the records that must fail, and the reason that they must end with; two records of each.
 EXPECTED_FAILURES: Mapping[str, Reason] = {
     "{images}/missing/nowhere.png": Reason.NOT_FOUND,
     "{images}/broken/text.png": Reason.NOT_AN_IMAGE,
@@ -30,7 +30,7 @@ COPIES = 2
 
 @dataclass(frozen=True, slots=True)
 class DemoRecords:
-    """Records for the demo, and what must become of them.
+    """Records for the demo, and their expected outcomes.
 
     Attributes:
         labelled: with a human label.
@@ -78,14 +78,14 @@ def make_records(images_url: str, now: datetime) -> DemoRecords:
         images_url: where the files of `write_images` are served.
         now: the newest creation time.
     """
-    chance = random.Random(28)  # noqa: S311 (the same records in every demo)
+    random_ = random.Random(28)  # noqa: S311 (the same records in every demo)
     _, known = sample_digits.load("train")
     _, hidden = sample_digits.load("test")
     labelled = [
         {
             "_id": f"labelled-{number:05d}",
             "image_url": f"{images_url}/train/{number:05d}.png",
-            "created_at": _moment(number, now, chance),
+            "created_at": _moment(number, now, random_),
             "label": DIGITS.name(int(known[number])),
         }
         for number in range(LABELLED)
@@ -99,16 +99,16 @@ def make_records(images_url: str, now: datetime) -> DemoRecords:
             failures[record_id] = reason
     waiting: list[Mapping[str, object]] = []
     for number, (record_id, url) in enumerate(urls.items()):
-        record: dict[str, object] = {"_id": record_id, "created_at": _moment(number, now, chance)}
+        record: dict[str, object] = {"_id": record_id, "created_at": _moment(number, now, random_)}
         waiting.append(record | {"image_url": url} if url else record)
     truth = {f"waiting-{number:05d}": int(hidden[number]) for number in range(UNLABELLED)}
     return DemoRecords(labelled, waiting, truth, failures)
 
 
-def _moment(number: int, now: datetime, chance: random.Random) -> datetime:
+def _moment(number: int, now: datetime, random_: random.Random) -> datetime:
     """A time on one of the last days: today between midnight and now, else any time of the day."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     days_ago = number % DAYS
     if days_ago == 0:
-        return midnight + (now - midnight) * chance.random()
-    return midnight - timedelta(days=days_ago) + timedelta(seconds=chance.randrange(86_400))
+        return midnight + (now - midnight) * random_.random()
+    return midnight - timedelta(days=days_ago) + timedelta(seconds=random_.randrange(86_400))

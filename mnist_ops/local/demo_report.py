@@ -10,13 +10,13 @@ from mnist_ops.local.demo import Result, total
 _STAGES = ("snapshot", "fetch", "classify", "publish")
 
 
-def show(result: Result, console: Console, places: Mapping[str, str]) -> None:
-    """Print records by outcome and reason, the model, the stages, and where to look.
+def show(result: Result, console: Console, addresses: Mapping[str, str]) -> None:
+    """Print records by outcome and reason, the stages, the model, and where to find more.
 
     Args:
         result: of the demo.
-        console: where to.
-        places: names and addresses for people who want to see more.
+        console: to print on.
+        addresses: where Airflow, S3 and the logs are, by name.
     """
     console.print(_outcomes(result.ledgers), _stages(result.ledgers))
     if result.model is not None:
@@ -29,14 +29,14 @@ def show(result: Result, console: Console, places: Mapping[str, str]) -> None:
     console.print(
         f"accuracy   {result.accuracy:.2%} of the predictions agree with the hidden truth", highlight=False
     )
-    for name, place in places.items():
-        console.print(f"{name:<10} {place}", highlight=False, soft_wrap=True)
-    verdict = (
+    for name, address in addresses.items():
+        console.print(f"{name:<10} {address}", highlight=False, soft_wrap=True)
+    summary = (
         f"[red]{len(result.complaints)} numbers are wrong[/red]"
         if result.complaints
         else "every number is right"
     )
-    console.print(f"verdict    {verdict}", highlight=False)
+    console.print(f"result     {summary}", highlight=False)
 
 
 def _outcomes(ledgers: Sequence[Mapping[str, object]]) -> Table:

@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its things, all under one folder (`.local/` by default)."""
+"""The files and folders of the embedded stack, all under one folder (`.local/` by default)."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ class Layout:
     """The files and folders of one stack.
 
     Attributes:
-        root: the folder that holds all of them; absolute, because the parts run in folders of their own.
+        root: the folder that holds all of them; made absolute, because each part runs in its own folder.
     """
 
     root: Path
@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def state_file(self) -> Path:
-        """What runs, and how to reach it: for the command line (mode 0600)."""
+        """How to reach the running stack, for the command line (mode 0600)."""
         return self.root / "stack.json"
 
     @property
@@ -47,33 +47,33 @@ class Layout:
 
     @property
     def airflow_passwords_shown_file(self) -> Path:
-        """An empty file: there once the password has been shown."""
+        """An empty file that exists once the password has been shown."""
         return self.root / "secrets" / "airflow_passwords.shown"
 
     def data(self, part: str) -> Path:
-        """Return the folder of a part's data, which is also the folder that it runs in."""
+        """Return the folder of a part's data, which is also its working directory."""
         return self.root / "data" / part
 
     def log(self, part: str) -> Path:
-        """Return the file that a part writes its output to."""
+        """Return the file that a part's output goes to."""
         return self.root / "logs" / f"{part}.log"
 
     def pid_file(self, part: str) -> Path:
-        """Return the file that says which process a part is."""
+        """Return the file that holds the id of a part's process."""
         return self.root / "pids" / f"{part}.json"
 
     def make_folders(self, parts: tuple[str, ...]) -> None:
-        """Make the folders that these parts need; those that exist are left as they are."""
+        """Create the missing folders of these parts."""
         for folder in ("data", "logs", "pids", "secrets", *(f"data/{part}" for part in parts)):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "secrets").chmod(0o700)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep other commands from starting or stopping this stack meanwhile.
+        """Hold the lock that keeps other commands from starting or stopping this stack.
 
         Raises:
-            Transient: another command is at it.
+            Transient: another command holds it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("w") as file:
@@ -85,10 +85,10 @@ class Layout:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file atomically that only its owner can read."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    # The mode holds from the first byte on; a chmod afterwards would leave a moment in which others can read.
+    # Created with its mode: with a later chmod, others could read the file for a moment.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

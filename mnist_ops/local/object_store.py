@@ -12,18 +12,18 @@ NAME = "s3"
 BUCKET = "mnist-ops"
 REGION = "us-east-1"
 
-# A volume is a file that grows; small ones give disk space back sooner after deletions.
+# A volume is a file that grows; small ones free disk space sooner after deletions.
 _VOLUME_MB = 64
 _MAX_VOLUMES = 400
 
 
 def service(layout: Layout, ports: Ports, credentials: Credentials, bucket: str = BUCKET) -> Service:
-    """Describe the store's process; it makes the bucket when it starts."""
+    """Describe the store's process; it creates the bucket when it starts."""
     internal = ports.s3_internal
     names = (
         *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
         *("filer.port", "filer.port.grpc", "s3.port.grpc"),
-        # Listened on even without its pages.
+        # It listens on these even where its pages are off.
         *("admin.port", "admin.port.grpc"),
     )
     command = (
@@ -47,18 +47,18 @@ def endpoint(ports: Ports) -> str:
 
 
 def probe(ports: Ports, bucket: str = BUCKET) -> Probe:
-    """Return the question whether S3 answers, has the bucket, and has where objects' bytes lie."""
+    """Return a probe of whether S3 answers, has the bucket, and can store objects."""
     master, filer = (f"http://{HOST}:{ports.s3_internal + offset}" for offset in (0, 4))
     accept = {"Accept": "application/json"}
 
     def missing() -> str | None:
         if request(endpoint(ports)) is None:
             return f"an answer at {HOST}:{ports.s3}"
-        # The filer knows buckets as folders and wants no signature.
+        # To the filer a bucket is a folder, and it requires no signature.
         answer = request(f"{filer}/buckets/{bucket}/?limit=1", headers=accept)
         if answer is None or answer[0] != 200:
             return f"the bucket {bucket}"
-        # On a busy machine volumes join seconds later; until then every object is an internal error.
+        # On a busy machine volumes join seconds later; until then every write is an internal error.
         answer = request(f"{master}/dir/status", headers=accept)
         joined = answer is not None and answer[0] == 200 and json.loads(answer[1])["Topology"]["Max"] > 0
         return None if joined else "its volumes"

@@ -9,7 +9,7 @@ from mnist_ops.domain.errors import Permanent
 HOST = "127.0.0.1"
 VARIABLE_PREFIX = "MNIST_OPS_PORT_"
 
-# SeaweedFS is a master, a volume server, a filer and an admin server, each with HTTP and gRPC, and the gRPC
+# SeaweedFS runs a master, a volume server, a filer and an admin server, each with HTTP and gRPC, and the gRPC
 # of its S3 gateway.
 S3_INTERNAL_PORTS = 9
 
@@ -34,7 +34,7 @@ class Ports:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Ports":
-        """Take each port from its `MNIST_OPS_PORT_*` variable, where that is set.
+        """Read each port from its `MNIST_OPS_PORT_*` variable, where that is set.
 
         Raises:
             Permanent: a value is no port; the message names the variable.
@@ -85,7 +85,7 @@ def _port(text: str, name: str) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections that ended a moment ago do not count; a listener on any address does.
+        # Ignores connections that have just ended, but not a listener on any address.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

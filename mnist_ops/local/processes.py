@@ -1,8 +1,8 @@
-"""Starting and stopping the processes of the embedded stack, and only those.
+"""Starts and stops the processes of the embedded stack, and no others.
 
-Every part runs in a session of its own, so that a signal to the command that started it, or the end of
-that command, does not reach it. A pid file keeps the process id with the time that the process started:
-a process that got the same id later is never taken for ours.
+Every part runs in its own session, so that neither a signal to the command that started it nor the end of
+that command reaches it. A pid file holds the process id and the time at which the process started: a later
+process with the same id is therefore never mistaken for the part.
 """
 
 import json
@@ -19,12 +19,12 @@ import psutil
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.local.layout import write_private
 
-# Start times come from the kernel's ticks and the boot time, which a clock adjustment moves a little.
+# Start times are computed from the boot time, which an adjustment of the clock changes a little.
 _SAME_START_S = 2.0
 
 STOP_SIGNAL = signal.SIGTERM
 
-# Children of this very process stay zombies until somebody waits for them; `stop` does.
+# Children of this process stay zombies until they are waited for, which `stop` does.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -46,7 +46,7 @@ class Running:
 def start(
     command: tuple[str, ...], *, environment: Mapping[str, str], folder: Path, log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own; its output is appended to `log`.
+    """Start a process in its own session; its output is appended to `log`.
 
     Raises:
         Permanent: the program cannot be run.
@@ -69,10 +69,10 @@ def start(
 
 
 def remember(pid_file: Path, pid: int, ports: Iterable[int] = ()) -> Running:
-    """Write down which process a part is.
+    """Write a part's process id and start time to its pid file.
 
     Raises:
-        Permanent: there is no such process any more.
+        Permanent: the process has ended already.
     """
     try:
         running = Running(pid, psutil.Process(pid).create_time(), tuple(ports))
@@ -83,7 +83,7 @@ def remember(pid_file: Path, pid: int, ports: Iterable[int] = ()) -> Running:
 
 
 def recall(pid_file: Path) -> Running | None:
-    """Return what the pid file says, or None if there is none or it is damaged."""
+    """Return the process that a pid file names; None where the file is missing or damaged."""
     try:
         values = json.loads(pid_file.read_text(encoding="utf-8"))
         return Running(int(values["pid"]), float(values["started"]), tuple(values["ports"]))
@@ -92,7 +92,7 @@ def recall(pid_file: Path) -> Running | None:
 
 
 def is_alive(running: Running) -> bool:
-    """Whether that very process still runs: not a zombie, and not another one with the same id."""
+    """Whether the process still runs; a zombie, or another process with the same id, does not count."""
     child = _children.get(running.pid)
     if child is not None:
         child.poll()
@@ -100,13 +100,13 @@ def is_alive(running: Running) -> bool:
 
 
 def members(running: Running, *, home: Path) -> list[psutil.Process]:
-    """Return the processes of a part: its leader, all that descend from it, and all of its session.
+    """Return the processes of a part: its leader, the leader's descendants, and all others of its session.
 
-    Where the leader has gone, what it left behind is recognised by the session and by running in a folder
-    below `home`.
+    Where the leader has ended, its remaining processes are recognised by their session and by a working
+    directory below `home`.
     """
     if _was_recycled(running):
-        # The kernel gives no id again while a session has it: nothing of ours is left.
+        # The kernel reuses no id while a session has it: no process of the part is left.
         return []
     leader = _leader(running)
     found = {process.pid: process for process in (_family(leader) if leader else [])}
@@ -118,18 +118,18 @@ def members(running: Running, *, home: Path) -> list[psutil.Process]:
 
 
 def stop(running: Running, *, home: Path, grace: float, how: signal.Signals = STOP_SIGNAL) -> bool:
-    """End all processes of a part: ask them with `how`, and kill what is left after `grace` seconds.
+    """Signal all processes of a part with `how`, and kill those that are left after `grace` seconds.
 
     Returns:
         Whether anything was running.
     """
     processes = members(running, home=home)
-    # SIGINT goes to the leader alone: it is how PostgreSQL is told to end its own children in order.
-    asked = processes if how is STOP_SIGNAL else processes[:1]
-    for process in asked:
+    # Another signal goes to the leader alone: PostgreSQL ends its own children in the right order.
+    signalled = processes if how is STOP_SIGNAL else processes[:1]
+    for process in signalled:
         _signal(process, how)
     left = _wait(processes, grace)
-    # What was started while the others were ending is in no list made before.
+    # Processes that were started meanwhile are not in the first list.
     left = list({*left, *members(running, home=home)})
     for process in left:
         _signal(process, signal.SIGKILL)
@@ -141,7 +141,7 @@ def stop(running: Running, *, home: Path, grace: float, how: signal.Signals = ST
 
 
 def memory_bytes(running: Running, *, home: Path) -> int:
-    """Return the memory of a part's processes, shared pages counted once a process (the sum of their RSS)."""
+    """Return the sum of the resident memory of a part's processes; shared pages count once a process."""
     total = 0
     for process in members(running, home=home):
         try:
@@ -152,7 +152,7 @@ def memory_bytes(running: Running, *, home: Path) -> int:
 
 
 def last_lines(log: Path, count: int = 15) -> str:
-    """Return the end of a log, indented; it is read from its last 16 KiB."""
+    """Return the last lines of a log, indented; only its last 16 KiB are read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))
@@ -165,7 +165,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Wait until the processes have ended; return those that have not.
 
-    A zombie has ended: psutil's own waiting would also wait for its parent to notice, which may take long.
+    A zombie counts as ended; psutil's own waiting would also wait until its parent reaps it.
     """
     end = time.monotonic() + seconds
     while left := [process for process in processes if not _has_ended(process)]:
@@ -224,7 +224,7 @@ def _is_below(process: psutil.Process, home: Path) -> bool:
 
 def _signal(process: psutil.Process, which: signal.Signals) -> None:
     try:
-        # psutil compares the start time once more before it sends anything.
+        # psutil compares the start time again before it sends the signal.
         process.send_signal(which)
     except psutil.NoSuchProcess:
         return

@@ -30,8 +30,7 @@ def load(split: str, folder: Path = SAMPLE) -> "tuple[NDArray[np.uint8], NDArray
 
     Args:
         split: "train" (10,000 in the sample) or "test" (2,000).
-        folder: with MNIST's four IDX files, plain, .gz or .xz. The arrays are kept for the next call,
-            and cannot be written to.
+        folder: with MNIST's four IDX files, plain, .gz or .xz. The arrays are cached and read-only.
 
     Raises:
         ObjectMissing: the folder has no such file.
@@ -43,7 +42,7 @@ def load(split: str, folder: Path = SAMPLE) -> "tuple[NDArray[np.uint8], NDArray
     images = read_idx(folder / f"{SPLITS[split]}-images-idx3-ubyte")
     labels = read_idx(folder / f"{SPLITS[split]}-labels-idx1-ubyte")
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise Damaged(f"{folder}: images {images.shape} and labels {labels.shape} are no MNIST")
+        raise Damaged(f"{folder}: images {images.shape} and labels {labels.shape} are not MNIST's")
     return images, labels
 
 
@@ -55,7 +54,7 @@ def read_idx(path: Path) -> "NDArray[np.uint8]":
         Damaged: it is not in that format.
     Source: the format is described with MNIST, Y. LeCun, C. Cortes, C. Burges.
     """
-    import numpy as np  # this floor imports no arrays until someone wants digits
+    import numpy as np  # only where digits are read: the command line imports this module
 
     found, data = _content(path)
     try:
@@ -65,7 +64,7 @@ def read_idx(path: Path) -> "NDArray[np.uint8]":
         raise Damaged(f"{found}: too short for an IDX file") from error
     start = 4 + 4 * dimensions
     if (zero, kind) != (0, _UINT8) or len(data) - start != math.prod(shape):
-        raise Damaged(f"{found}: no IDX file of unsigned bytes, or a part of one")
+        raise Damaged(f"{found}: not an IDX file of unsigned bytes, or incomplete")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
@@ -86,4 +85,4 @@ def _content(path: Path) -> tuple[Path, bytes]:
                 return candidate, unpack(candidate.read_bytes())
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
                 raise Damaged(f"{candidate}: cannot be unpacked: {error}") from error
-    raise ObjectMissing(f"{path}: there is no such file, nor .gz or .xz of it")
+    raise ObjectMissing(f"{path}: no such file, nor one with .gz or .xz")

@@ -13,20 +13,20 @@ from types import MappingProxyType
 
 OWNER_ONLY = 0o600
 
-# Hexadecimal where the format is free: the values stand unquoted in .env, in URLs, in JSON and in commands.
+# Hexadecimal where the format is free: the values are used without quotes in .env, URLs, JSON and commands.
 SECRETS: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "POSTGRES_PASSWORD": lambda: secrets.token_hex(32),
         "REDIS_PASSWORD": lambda: secrets.token_hex(32),
         "MONGO_ROOT_PASSWORD": lambda: secrets.token_hex(32),
         "MONGO_APP_PASSWORD": lambda: secrets.token_hex(32),
-        # MongoDB takes 6 to 1024 base64 characters for a key file; hexadecimal is a part of those.
+        # A key file of MongoDB holds 6 to 1024 base64 characters; hexadecimal digits are among those.
         "MONGO_REPLICA_KEY": lambda: secrets.token_hex(128),
         "S3_ACCESS_KEY": lambda: secrets.token_hex(10),
         "S3_SECRET_KEY": lambda: secrets.token_hex(32),
         # Fernet: 32 bytes, base64 for URLs, with its padding.
         "AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii"),
-        # HS512 wants a key of at least 64 bytes.
+        # HS512 needs a key of at least 64 bytes.
         "AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(64),
         "AIRFLOW_API_SECRET_KEY": lambda: secrets.token_hex(32),
         "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_hex(16),
@@ -44,9 +44,9 @@ def write(path: Path) -> None:
     """Write fresh secrets to `path`, which only its owner can read (mode 0600).
 
     Raises:
-        FileExistsError: the file is there already: its secrets may be in use, so it is left alone.
+        FileExistsError: the file exists; it is not changed, because its secrets may be in use.
     """
-    # O_EXCL refuses a file or link that exists, and the mode holds from the first byte on.
+    # O_EXCL fails where a file or link exists; the file is created with its mode.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(render())
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     try:
         write(path)
     except FileExistsError:
-        sys.stderr.write(f"{path} exists and was left alone: running containers may use its secrets\n")
+        sys.stderr.write(f"{path} exists and was not changed: running containers may use its secrets\n")
         return 1
     sys.stdout.write(
         f"{path}: {len(SECRETS)} secrets, readable by you alone; AIRFLOW_ADMIN_PASSWORD is the UI's\n"

@@ -1,4 +1,4 @@
-"""How to reach a running stack: what `up` leaves in `stack.json` for the command line and its tasks."""
+"""How to reach a running stack: `up` writes it to `stack.json` for the command line and its tasks."""
 
 import json
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ class Stack:
         bucket: the S3 bucket that it made.
         images_url: the image server's address, without a slash at the end.
         airflow_url: the address of Airflow's UI and REST API, without a slash at the end.
-        airflow_user: who may sign in there.
-        airflow_password: and with what.
+        airflow_user: the name of its account.
+        airflow_password: of that account.
     """
 
     ports: Ports
@@ -38,7 +38,7 @@ class Stack:
 
 
 def describe(ports: Ports, credentials: Credentials, settings: Mapping[str, str]) -> Stack:
-    """Say how a stack on these ports will be reached."""
+    """Describe how to reach a stack on these ports."""
     return Stack(
         ports=ports,
         connections={
@@ -55,12 +55,12 @@ def describe(ports: Ports, credentials: Credentials, settings: Mapping[str, str]
 
 
 def save(layout: Layout, stack: Stack) -> None:
-    """Write `stack.json`; only its owner can read it, for it holds the keys."""
+    """Write `stack.json`, which only its owner can read, since it holds the keys."""
     write_private(layout.state_file, json.dumps(asdict(stack), indent=2))
 
 
 def load(layout: Layout) -> Stack | None:
-    """Return how to reach the stack that was started here, or None if there is none.
+    """Return how to reach the stack that was started in this folder; None if there is none.
 
     Raises:
         Damaged: `stack.json` cannot be used.

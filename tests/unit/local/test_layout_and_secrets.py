@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its things, and who can read them."""
+"""The files of the embedded stack, and who can read them."""
 
 import json
 import stat
@@ -21,18 +21,18 @@ def layout(tmp_path):
 
 
 def mode(path):
-    """Return who may do what with a file."""
+    """Return a file's permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_a_relative_root_is_made_absolute_because_the_parts_run_elsewhere(tmp_path, monkeypatch):
-    """The parts run in folders of their own."""
+    """Each part runs in its own folder."""
     monkeypatch.chdir(tmp_path)
     assert Layout(type(tmp_path)(".local")).root == tmp_path / ".local"
 
 
 def test_only_the_owner_can_read_what_is_written_in_private(tmp_path):
-    """Also where a readable file stood before."""
+    """Also where it replaces a file that others can read."""
     path = tmp_path / "keys.json"
     path.write_text("old")
     path.chmod(0o644)
@@ -42,7 +42,7 @@ def test_only_the_owner_can_read_what_is_written_in_private(tmp_path):
 
 
 def test_credentials_are_generated_once_and_then_read(layout):
-    """A second start must find the data that the first one's keys protect."""
+    """A second start must find the data that the first start's keys protect."""
     first = load_or_create(layout)
     assert load_or_create(layout) == first
     assert mode(layout.credentials_file) == 0o600
@@ -69,7 +69,7 @@ def test_credentials_do_not_show_in_a_representation(layout):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"s3_access_key": "only"}'])
 def test_damaged_credentials_are_reported_and_left_alone(layout, text):
-    """New ones would lock people out of the data that is there."""
+    """With new credentials the existing data could not be read."""
     layout.credentials_file.write_text(text)
     with pytest.raises(Damaged, match="cannot be read"):
         load_or_create(layout)
@@ -77,7 +77,7 @@ def test_damaged_credentials_are_reported_and_left_alone(layout, text):
 
 
 def test_one_command_at_a_time_works_on_a_stack(layout):
-    """Two would start every part twice."""
+    """Two commands would start every part twice."""
     with layout.exclusively(), pytest.raises(Transient, match="another command"), layout.exclusively():
         pytest.fail("two commands at once")
     with layout.exclusively():

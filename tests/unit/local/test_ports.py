@@ -28,7 +28,7 @@ def test_an_unset_or_empty_variable_means_the_default():
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "8080.0", "http", " 8080"])
 def test_what_is_no_port_is_refused_with_the_name_of_its_variable(text):
-    """So that people know where to look."""
+    """The message says where to fix it."""
     with pytest.raises(Permanent, match="MNIST_OPS_PORT_AIRFLOW"):
         Ports.from_environment({"MNIST_OPS_PORT_AIRFLOW": text})
 

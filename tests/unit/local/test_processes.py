@@ -14,7 +14,7 @@ from mnist_ops.local import processes
 
 @pytest.fixture
 def launch(tmp_path):
-    """Starts a shell line as a part; whatever is left of it is ended after the test."""
+    """Starts a shell line as a part; its remaining processes are ended after the test."""
     started = []
 
     def start(line):
@@ -31,7 +31,7 @@ def launch(tmp_path):
 
 
 def eventually(condition):
-    """Wait until it holds; fail after ten seconds."""
+    """Wait until a condition holds; fail after ten seconds."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end, "waited for ten seconds"
@@ -39,13 +39,13 @@ def eventually(condition):
 
 
 def test_a_process_that_runs_is_recalled_from_its_pid_file(launch, tmp_path):
-    """By the next command, which is another process."""
+    """The next command is another process."""
     running = launch("sleep 60")
     assert processes.recall(tmp_path / "part.json") == running
     assert processes.is_alive(running)
 
 
-def test_a_part_has_a_session_of_its_own(launch):
+def test_a_part_runs_in_its_own_session(launch):
     """A signal to the terminal's group must not reach it."""
     running = launch("sleep 60")
     assert os.getsid(running.pid) == running.pid != os.getsid(0)
@@ -67,7 +67,7 @@ def test_stopping_ends_all_descendants(launch, tmp_path):
     assert not processes.is_alive(running)
 
 
-def test_what_ignores_the_request_is_killed_after_the_grace(launch, tmp_path):
+def test_a_process_that_ignores_the_signal_is_killed_after_the_grace_period(launch, tmp_path):
     """A part that hangs must not hang the command."""
     running = launch("trap '' TERM; echo ready; while :; do sleep 60; done")
     eventually(lambda: "ready" in (tmp_path / "part.log").read_text())
@@ -89,7 +89,7 @@ def test_children_whose_leader_died_are_still_found_and_stopped(launch, tmp_path
 
 
 def test_another_process_with_the_same_id_is_never_touched(tmp_path):
-    """Ids are given again."""
+    """The kernel reuses process ids."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True, cwd=tmp_path) as stranger:
         earlier = processes.Running(stranger.pid, psutil.Process(stranger.pid).create_time() - 100)
         try:
@@ -101,7 +101,7 @@ def test_another_process_with_the_same_id_is_never_touched(tmp_path):
 
 
 def test_a_recycled_id_whose_process_runs_in_the_stacks_folder_is_not_touched(tmp_path):
-    """A shell that somebody opened there is no part of the stack."""
+    """It may be a shell that somebody opened there."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True, cwd=tmp_path) as stranger:
         earlier = processes.Running(stranger.pid, psutil.Process(stranger.pid).create_time() - 100)
         try:
@@ -111,7 +111,7 @@ def test_a_recycled_id_whose_process_runs_in_the_stacks_folder_is_not_touched(tm
             stranger.kill()
 
 
-def test_stopping_what_has_ended_says_so(launch, tmp_path):
+def test_stopping_a_part_that_has_ended_reports_that_nothing_ran(launch, tmp_path):
     """`down` reports only what it stopped."""
     running = launch("exit 0")
     eventually(lambda: not processes.is_alive(running))
@@ -120,7 +120,7 @@ def test_stopping_what_has_ended_says_so(launch, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", '{"pid": "x", "started": 1, "ports": []}', "12"])
 def test_a_damaged_pid_file_counts_as_none(tmp_path, text):
-    """Nothing may be signalled on its word."""
+    """No process may be signalled because of it."""
     (tmp_path / "part.json").write_text(text)
     assert processes.recall(tmp_path / "part.json") is None
     assert processes.recall(tmp_path / "absent.json") is None
@@ -133,7 +133,7 @@ def test_a_program_that_does_not_exist_is_named(tmp_path):
 
 
 def test_the_end_of_a_log_is_shown_indented(tmp_path):
-    """It stands below the error."""
+    """It is printed below the error."""
     log = tmp_path / "log"
     assert "no log" in processes.last_lines(log)
     log.write_text("".join(f"line {number}\n" for number in range(5_000)))

@@ -1,4 +1,4 @@
-"""How the parts are described, and what `up` refuses before it starts anything."""
+"""How the parts are described, and what `up` refuses before it starts a part."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_airflow_is_refused_without_a_project(layout):
 
 
 def test_down_on_a_stack_that_never_was_stops_nothing(layout):
-    """And is no error."""
+    """It is no error either."""
     assert stack.down(layout) == ()
 
 
@@ -95,7 +95,7 @@ def test_the_users_own_airflow_and_aws_settings_do_not_reach_the_parts(monkeypat
 
 
 def test_waiting_says_what_is_missing_whenever_that_changes():
-    """And only then."""
+    """A line is reported for each change only."""
     reported, answers = [], iter(["a socket", "a socket", "a bucket", None])
     wait_until_ready(
         "s3",
