@@ -1,4 +1,4 @@
-"""`python -m mnist_ops` is `mnist-ops`."""
+"""`python -m mnist_ops` runs the same command line as `mnist-ops`."""
 
 from mnist_ops.cli import main
 
