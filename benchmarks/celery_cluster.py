@@ -359,10 +359,10 @@ def report(killer: Killer, killed: Finished, two: Finished, one: Finished, given
             "",
             (
                 f"`python -m benchmarks.celery_cluster` on {machine()}. CeleryExecutor with Redis and the "
-                f"embedded PostgreSQL; every worker has {PLACES} places, and scheduler, API server, "
-                f"databases, S3 and the image server share the same {psutil.cpu_count()} cores. "
+                f"embedded PostgreSQL; every worker runs {PLACES} tasks at a time, and scheduler, API "
+                f"server, databases, S3 and the image server share the same {psutil.cpu_count()} cores. "
                 f"{given.records:,} records in parts of {given.part:,}, to predictions in MongoDB (the "
-                "embedded one takes some 1,000 updates a second, whoever sends them)."
+                "embedded one takes about 1,000 updates a second, from any number of workers)."
             ),
             "",
             "| workers | seconds | records/s | tasks | from a part's fetch to its classify |",
@@ -371,14 +371,14 @@ def report(killer: Killer, killed: Finished, two: Finished, one: Finished, given
             "",
             (
                 f"Two undisturbed workers are {one.seconds / two.seconds:.2f} times as fast as one. From a "
-                "part's fetch to its classify it mostly waits for a place: all parts are fetched first. To "
-                f"publish a part takes {publishing_s:.1f} s (median, two workers)."
+                "part's fetch to its classify it mostly waits for a free worker: all parts are fetched "
+                f"first. Publishing a part takes {publishing_s:.1f} s (median, two workers)."
             ),
             "",
             (
-                f"The killed worker ({killer.processes} processes, SIGKILL) was missed after at most "
-                f"{DEAD_AFTER_S} s without a heartbeat; afterwards all {given.records:,} records were "
-                "labelled, each once, and the ledger added up. These tasks were tried again:"
+                f"The killed worker ({killer.processes} processes, SIGKILL) was detected after at most "
+                f"{DEAD_AFTER_S} s without a heartbeat. In the end all {given.records:,} records were "
+                "labelled, each once, and the ledger added up. These tasks were retried:"
             ),
             "",
             "| task | part | tries | state |",

@@ -1,7 +1,7 @@
-"""Airflow's REST API, as far as a client needs it to start runs and to follow them."""
+"""A client of Airflow's REST API that starts runs and waits for them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import quote
@@ -14,7 +14,8 @@ Json = dict[str, object]
 
 FINISHED = frozenset({"success", "failed"})
 _TIMEOUT_S = 30.0
-# What Airflow gives at most at a time, as it is installed ([api] maximum_page_limit).
+_POLL_INTERVAL_S = 1.0
+# The maximum with Airflow's default settings ([api] maximum_page_limit).
 _PAGE = 100
 
 
@@ -25,23 +26,19 @@ class AirflowRest:
         url: such as http://127.0.0.1:8080.
         username: of the account.
         password: of the account.
-        sleep: waits between polls, seconds.
     """
 
-    def __init__(
-        self, url: str, username: str, password: str, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, url: str, username: str, password: str) -> None:
         self._url = url.rstrip("/")
         self._account = {"username": username, "password": password}
-        self._sleep = sleep
         self._session = requests.Session()
         self._session.trust_env = False
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
-        """One call of /api/v2; signs in where it must.
+        """Make one call of /api/v2, and sign in first where that is needed.
 
         Raises:
-            Permanent: Airflow refused it; with its words.
+            Permanent: Airflow refused the call; the message holds its answer.
             Transient: Airflow did not answer, or failed.
         """
         response = self._send(method, f"/api/v2{path}", body)
@@ -61,13 +58,13 @@ class AirflowRest:
             raise Transient(f"Airflow did not answer {method} {path}: {error}") from error
 
     def unpause(self, dag_id: str) -> None:
-        """Let a DAG be scheduled."""
+        """Unpause a DAG, so that it is scheduled."""
         self.call("PATCH", f"/dags/{_quoted(dag_id)}", {"is_paused": False})
 
     def trigger(
         self, dag_id: str, conf: Mapping[str, object] | None = None, logical_date: datetime | None = None
     ) -> str:
-        """Start a run by hand; returns its run id."""
+        """Start a manual run; return its run id."""
         body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": dict(conf or {})}
         return str(self.call("POST", f"/dags/{_quoted(dag_id)}/dagRuns", body)["dag_run_id"])
 
@@ -80,7 +77,7 @@ class AirflowRest:
         return self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[Json]:
-        """The task instances of a run; of a DAG `~` and a run `~`, those of all runs."""
+        """The task instances of a run; `~` as DAG and run gives those of all runs."""
         path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
         return self.listing(path, "task_instances", order_by="id")
 
@@ -92,12 +89,12 @@ class AirflowRest:
         return states
 
     def listing(self, path: str, name: str, *, order_by: str) -> list[Json]:
-        """Everything of a listing, page by page.
+        """Read a whole listing, page by page.
 
         Args:
             path: of the listing, below /api/v2.
             name: of the list in an answer.
-            order_by: a field that orders it, so that no page repeats or skips anything.
+            order_by: a field that orders it, so that no page repeats or skips a row.
         """
         found: list[Json] = []
         while True:
@@ -106,27 +103,18 @@ class AirflowRest:
             if not page[name] or len(found) >= int(str(page["total_entries"])):
                 return found
 
-    def wait(
-        self, dag_id: str, run_id: str, timeout_s: float, watch: Callable[[str], None] = lambda _: None
-    ) -> str:
-        """Wait until a run has finished; returns its state.
-
-        Args:
-            dag_id: the DAG.
-            run_id: the run.
-            timeout_s: how long to wait, in seconds.
-            watch: told, at every poll, how far the run is.
+    def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
+        """Wait until a run has finished; return its state.
 
         Raises:
-            Transient: it has not finished in time.
+            Transient: it has not finished after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             state = str(self.run(dag_id, run_id)["state"])
             if state in FINISHED:
                 return state
-            watch(_progress(state, self.task_states(dag_id, run_id)))
-            self._sleep(1.0)
+            time.sleep(_POLL_INTERVAL_S)
         raise Transient(f"{dag_id} {run_id}: not finished after {timeout_s:.0f} s")
 
     def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
@@ -144,13 +132,11 @@ class AirflowRest:
         body = {"dag_id": dag_id, "from_date": since.isoformat(), "to_date": until.isoformat(), **options}
         return int(str(self.call("POST", "/backfills", body)["id"]))
 
-    def wait_for_backfill(
-        self, backfill_id: int, timeout_s: float, watch: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Wait until all runs of a backfill have finished, well or not.
+    def wait_for_backfill(self, backfill_id: int, timeout_s: float) -> None:
+        """Wait until all runs of a backfill have finished, with success or not.
 
         Raises:
-            Transient: they have not finished in time.
+            Transient: they have not finished after `timeout_s` seconds.
         """
         backfill = self.call("GET", f"/backfills/{backfill_id}")
         dag_id, since, until = (str(backfill[name]) for name in ("dag_id", "from_date", "to_date"))
@@ -166,14 +152,13 @@ class AirflowRest:
             if all(state in FINISHED for state in states):
                 self._close(backfill_id)
                 return
-            watch(f"{sum(state in FINISHED for state in states)} of {len(states)} runs finished")
-            self._sleep(1.0)
+            time.sleep(_POLL_INTERVAL_S)
         raise Transient(f"backfill {backfill_id}: not finished after {timeout_s:.0f} s")
 
     def _close(self, backfill_id: int) -> None:
-        """Note the end of a backfill whose runs are done.
+        """Complete a backfill whose runs have finished, by cancelling it.
 
-        Airflow does so itself only minutes later, and refuses another backfill of the DAG until then.
+        Airflow itself completes it only minutes later, and refuses another backfill of the DAG until then.
         """
         path = f"/backfills/{backfill_id}"
         if self.call("GET", path)["completed_at"] is not None:
@@ -187,11 +172,6 @@ class AirflowRest:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
-
-
-def _progress(state: str, tasks: Mapping[str, list[str]]) -> str:
-    running = [task for task, states in tasks.items() if {"running", "queued", "scheduled"} & set(states)]
-    return f"{state}: {', '.join(running)}" if running else state
 
 
 def _list(value: object) -> list[Json]:

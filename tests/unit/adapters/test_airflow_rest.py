@@ -1,4 +1,4 @@
-"""The client of Airflow's REST API, where its answers come in pages."""
+"""The client of Airflow's REST API reads listings of several pages."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -7,7 +7,7 @@ import pytest
 
 from mnist_ops.adapters.airflow_rest import AirflowRest, Json
 
-MOST = 100  # a page, whatever is asked for
+MAXIMUM_PAGE = 100  # rows, also where more are asked for
 
 
 class Paged(AirflowRest):
@@ -19,13 +19,13 @@ class Paged(AirflowRest):
         self.asked = 0
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
-        """One page."""
+        """Return one page."""
         assert (method, body) == ("GET", None)
         self.asked += 1
         url = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         first = int(query["offset"])
-        numbers = range(first, min(self._count, first + min(MOST, int(query["limit"]))))
+        numbers = range(first, min(self._count, first + min(MAXIMUM_PAGE, int(query["limit"]))))
         if url.path.endswith("/taskInstances"):
             rows = [{"task_id": f"task{number % 3}", "state": "success"} for number in numbers]
             return {"task_instances": rows, "total_entries": self._count}
@@ -34,7 +34,7 @@ class Paged(AirflowRest):
 
 @pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (100, 1), (101, 2), (250, 3)])
 def test_all_pages_are_read(count: int, pages: int) -> None:
-    """In order, each once, and no page more than there is."""
+    """In order, each row once, without a request for a page that does not exist."""
     airflow = Paged(count)
     assert [run["dag_run_id"] for run in airflow.runs("dag")] == [str(number) for number in range(count)]
     assert airflow.asked == pages
