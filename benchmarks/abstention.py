@@ -24,7 +24,8 @@ from mnist_ops.local import sample_digits
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.abstention import KEPT
-from mnist_ops.vision.inference.classifier import onnx_forward, softmax
+from mnist_ops.vision.inference.onnx_backend import onnx_forward
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.preprocessing.decode import decode

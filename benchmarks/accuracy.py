@@ -28,7 +28,7 @@ from mnist_ops.vision.config.files import load_config
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import Evaluation, evaluate
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.training.trainer import pick_device, train
 

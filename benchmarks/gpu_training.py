@@ -22,7 +22,7 @@ from mnist_ops.local import sample_digits
 from mnist_ops.vision.config.files import load_config
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel

@@ -16,8 +16,9 @@ from PIL import Image
 from benchmarks.contestants.place import Place, Stages
 from mnist_ops.steps.artifacts.shards import ROWS_PER_GROUP
 from mnist_ops.vision.inference.bundle import MODEL
-from mnist_ops.vision.inference.classifier import CPU_SLICE, load_classifier, onnx_forward
+from mnist_ops.vision.inference.classifier import CPU_SLICE, load_classifier
 from mnist_ops.vision.inference.cpu_count import cpu_count
+from mnist_ops.vision.inference.onnx_backend import onnx_forward
 from mnist_ops.vision.preprocessing.decode import decode_all
 
 

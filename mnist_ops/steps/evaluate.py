@@ -26,7 +26,7 @@ from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.evaluation.metrics import evaluate as measure
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def read_evaluation(objects: ObjectStore, uri: str) -> Comparison:
     """
     document = get_json(objects, uri)
     try:
-        abstention = Abstention.of_bytes(get_verified(objects, str(document["abstention"])))
+        abstention = Abstention.from_bytes(get_verified(objects, str(document["abstention"])))
         return _COMPARISON.validate_python(document | {"abstention": abstention})
     except KeyError as error:
         raise Damaged(f"{uri}: not an evaluation (no {error})") from error

@@ -15,7 +15,8 @@ from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.abstention import fit_abstention
-from mnist_ops.vision.inference.classifier import load_classifier, softmax
+from mnist_ops.vision.inference.classifier import load_classifier
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.release.export import Provenance, write_bundle
 from mnist_ops.vision.training.trainer import train

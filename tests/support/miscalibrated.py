@@ -8,7 +8,7 @@ from mnist_ops.steps.evaluate import read_evaluation
 from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import evaluate
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from tests.support.pipeline_in_memory import Pipeline
 

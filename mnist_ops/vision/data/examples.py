@@ -1,4 +1,4 @@
-"""Digits with their labels, as arrays."""
+"""Labelled digits as arrays."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mnist_ops.domain.errors import Permanent
 
 CLASSES = 10
-SIDE = 28  # pixels of a digit's side
+SIDE = 28  # pixels; the side of a digit
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Examples:
         labels: uint8 (N,), class indices 0 to 9.
 
     Raises:
-        Permanent: the arrays are not of those shapes and types, differ in length, or hold another label.
+        Permanent: the arrays have other shapes or types or different lengths, or a label is above 9.
     """
 
     images: NDArray[np.uint8]
@@ -43,7 +43,7 @@ def require_digits(images: NDArray[np.uint8]) -> None:
     """Check that `images` is uint8 (N, 28, 28).
 
     Raises:
-        Permanent: it is not.
+        Permanent: it has another shape or type.
     """
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise Permanent(f"images must be uint8 (N, {SIDE}, {SIDE}), not {images.dtype} {images.shape}")

@@ -1,10 +1,10 @@
-"""Which fold an image belongs to, for ever."""
+"""The fold of an image, which never changes."""
 
 from enum import StrEnum
 
 
 class Fold(StrEnum):
-    """What an example is used for."""
+    """The part of the dataset that an example belongs to."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -14,8 +14,8 @@ class Fold(StrEnum):
 def fold_of(sha256_hex: str) -> Fold:
     """The fold of an image: 80 % train, 10 % validation, 10 % test.
 
-    It depends on the image's bytes alone: duplicates never cross folds, and an example never moves
-    when others arrive.
+    It depends only on the image's bytes: duplicates are in the same fold, and an example stays in its fold
+    when others are added.
 
     Args:
         sha256_hex: the sha256 of the image's encoded bytes, 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the one number that mends them.
+"""Measure the calibration of probabilities, and fit the temperature that improves it.
 
 Source: C. Guo et al., "On Calibration of Modern Neural Networks", 2017.
 """
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from mnist_ops.domain.errors import Permanent
 
 BINS = 15
-COOLEST, HOTTEST = 0.25, 4.0  # the temperatures that a fit may give
-_HALVINGS = 60  # of the interval of 1 / T: more than a float64 can tell apart
-_DECIMALS = 4  # of a fitted temperature: what lies beyond is noise, and differs between processors
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0  # the bounds of a fit
+_BISECTIONS = 60  # of the interval of 1 / T, down to the precision of float64
+_DECIMALS = 4  # of a fitted temperature; further digits are noise and differ between processors
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Examples grouped by how sure the classifier was of them.
+    """A reliability diagram: examples in bins of their confidence, which is the top probability.
 
     Attributes:
-        edges: of the bins, bins + 1 of them from 0 to 1; a bin has its upper edge, not its lower one.
-        counts: how many examples fell into each bin.
-        confidence: their mean top probability, bin by bin; None where a bin is empty.
-        accuracy: the share of them that was right, bin by bin; None where a bin is empty.
-        variance: of the number right, bin by bin, if the probabilities were exactly right.
+        edges: the edges of the bins, from 0 to 1; a bin includes its upper edge and not its lower one.
+        counts: the number of examples in each bin.
+        confidence: their mean confidence in each bin; None if a bin is empty.
+        accuracy: the share of them classified correctly in each bin; None if a bin is empty.
+        variance: of the number of correct ones in each bin, if the confidences were exactly right.
     """
 
     edges: tuple[float, ...]
@@ -36,10 +36,10 @@ class Reliability:
 
     @property
     def chance_error(self) -> float:
-        """The mean error of as many examples whose probabilities are exactly right.
+        """The mean error that perfectly calibrated probabilities would have on the same number of examples.
 
-        In each bin the number right is a sum of tosses, whose mean distance from its mean is that of a
-        normal distribution, sqrt(2 / pi) standard deviations.
+        In each bin the number of correct examples is a sum of Bernoulli variables. Its mean absolute
+        deviation is that of a normal distribution: sqrt(2 / pi) standard deviations.
         """
         return float(np.sqrt(2 / np.pi * np.array(self.variance)).sum()) / sum(self.counts)
 
@@ -49,9 +49,9 @@ class Reliability:
         total = sum(self.counts)
         rows = zip(self.counts, self.confidence, self.accuracy, strict=True)
         return sum(
-            count / total * abs(sure - right)
-            for count, sure, right in rows
-            if sure is not None and right is not None
+            count / total * abs(confidence - accuracy)
+            for count, confidence, accuracy in rows
+            if confidence is not None and accuracy is not None
         )
 
 
@@ -63,17 +63,17 @@ def reliability(
     Args:
         probabilities: float (N, C), each row summing to 1.
         labels: integers (N,), 0 to C - 1.
-        bins: how many.
+        bins: their number.
 
     Raises:
         Permanent: as `require_labelled`.
     """
     require_labelled(probabilities, labels)
     top = probabilities.max(axis=1).astype(np.float64)
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     chosen = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(chosen, minlength=bins)
-    sums = (np.bincount(chosen, weights=values, minlength=bins) for values in (top, right))
+    sums = (np.bincount(chosen, weights=values, minlength=bins) for values in (top, correct))
     confidence, accuracy = (
         tuple(float(total / count) if count else None for total, count in zip(column, counts, strict=True))
         for column in sums
@@ -86,29 +86,29 @@ def reliability(
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """The temperature T that minimises the NLL of softmax(logits / T), with 4 decimals.
 
-    The NLL is convex in 1 / T, so the one root of its slope is halved down to: the same logits always
-    give the same T. Where no rounded T is better than 1, it is 1.
+    The NLL is convex in 1 / T, so bisection finds the one root of its derivative: equal logits always give
+    the same T. If the rounded T is not better than 1, the result is 1.
 
     Args:
         logits: float (N, C), of examples that the network was not trained on.
         labels: integers (N,), 0 to C - 1.
 
     Returns:
-        T, 0.25 to 4. Below 1 where the classifier was too unsure, above where it was too sure.
+        T, 0.25 to 4. Below 1 if the classifier was underconfident, above 1 if it was overconfident.
 
     Raises:
         Permanent: as `require_labelled`.
     """
     require_labelled(logits, labels)
     exact = logits.astype(np.float64)
-    low, high = 1 / HOTTEST, 1 / COOLEST
-    for _ in range(_HALVINGS):
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if _slope(exact, labels, middle) > 0:
+        if _derivative(exact, labels, middle) > 0:
             high = middle
         else:
             low = middle
-    fitted = min(max(round(2 / (low + high), _DECIMALS), COOLEST), HOTTEST)
+    fitted = min(max(round(2 / (low + high), _DECIMALS), MIN_TEMPERATURE), MAX_TEMPERATURE)
     return fitted if nll_at(exact, labels, fitted) < nll_at(exact, labels, 1.0) else 1.0
 
 
@@ -120,22 +120,22 @@ def nll_at(logits: NDArray[np.floating], labels: NDArray[np.integer], temperatur
     return float((np.log(np.exp(scaled).sum(axis=1)) - picked).mean())
 
 
-def _slope(logits: NDArray[np.float64], labels: NDArray[np.integer], inverse: float) -> float:
-    """The derivative of the NLL by 1 / T: what the logit is worth on average, less the label's own."""
-    powers = np.exp(inverse * (logits - logits.max(axis=1, keepdims=True)))
-    expected = (powers * logits).sum(axis=1) / powers.sum(axis=1)
+def _derivative(logits: NDArray[np.float64], labels: NDArray[np.integer], inverse: float) -> float:
+    """The derivative of the NLL by 1 / T: the mean of the expected logit minus the label's logit."""
+    exponentials = np.exp(inverse * (logits - logits.max(axis=1, keepdims=True)))
+    expected = (exponentials * logits).sum(axis=1) / exponentials.sum(axis=1)
     return float((expected - logits[np.arange(len(labels)), labels]).mean())
 
 
 def require_labelled(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
-    """Check that scores (N, C), be they logits or probabilities, and labels (N,) belong together.
+    """Check scores (N, C), which are logits or probabilities, and their labels (N,).
 
     Raises:
-        Permanent: there are no examples, the shapes do not fit, a label is outside the classes or a
+        Permanent: there are no examples, the shapes do not match, a label is outside the classes or a
             score is not finite.
     """
     if scores.ndim != 2 or labels.shape != (len(scores),):
-        raise Permanent(f"scores {scores.shape} and labels {labels.shape} do not fit")
+        raise Permanent(f"scores {scores.shape} and labels {labels.shape} do not match")
     if not len(labels):
         raise Permanent("there are no examples to evaluate")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:

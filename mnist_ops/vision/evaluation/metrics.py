@@ -1,4 +1,4 @@
-"""How good a classifier's probabilities are, measured against labels."""
+"""Metrics of a classifier's probabilities on labelled examples."""
 
 from dataclasses import dataclass
 
@@ -8,29 +8,29 @@ from numpy.typing import NDArray
 from mnist_ops.domain.statistics import wilson_interval
 from mnist_ops.vision.evaluation.calibration import reliability, require_labelled
 
-_SMALLEST = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a probability of 0 finite
+_MIN_LIKELIHOOD = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a probability of 0 finite
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The measures of one fold.
+    """The metrics of one fold.
 
     Attributes:
-        samples: how many examples were classified.
-        correct: how many of them rightly.
+        samples: number of examples.
+        correct: number of examples classified correctly.
         accuracy: correct / samples.
-        accuracy_low: the lower end of the accuracy's 95 % interval, after Wilson.
-        accuracy_high: its upper end.
+        accuracy_low: lower bound of the accuracy's 95 % Wilson interval.
+        accuracy_high: its upper bound.
         nll: mean negative log-likelihood of the labels, nats.
-        brier: squared distance of the probabilities from the truth, summed over the classes, mean over
-            the examples; 0 to 2.
-        ece: expected calibration error: the mean gap between confidence and accuracy over 15 bins of
+        brier: Brier score: squared distance between probabilities and one-hot labels, summed over the
+            classes, mean over the examples; 0 to 2.
+        ece: expected calibration error: the mean difference of confidence and accuracy over 15 bins of
             equal width of the top probability, 0 to 1.
-        chance_ece: the mean ECE that exactly right probabilities would show on these examples: on few of
-            them chance alone makes gaps.
-        per_class_accuracy: by class index, the share of its examples classified rightly; None where
-            the fold has no example of it.
-        confusion: how often class (row) was taken for class (column).
+        chance_ece: the mean ECE that perfectly calibrated probabilities would have on these examples; it is
+            high if there are few examples.
+        per_class_accuracy: by class index, the share of its examples classified correctly; None if the fold
+            has no example of the class.
+        confusion: number of examples of a class (row) that were predicted as a class (column).
     """
 
     samples: int
@@ -47,14 +47,14 @@ class Evaluation:
 
 
 def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Evaluation:
-    """Measure probabilities against labels.
+    """Compute the metrics of probabilities on labelled examples.
 
     Args:
         probabilities: float (N, C), each row summing to 1.
         labels: integers (N,), 0 to C - 1.
 
     Raises:
-        Permanent: there are no examples, the shapes do not fit, a label is outside the classes or a
+        Permanent: there are no examples, the shapes do not match, a label is outside the classes or a
             probability is not finite.
     Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
@@ -66,7 +66,7 @@ def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
     correct = int(hits.sum())
     accuracy_low, accuracy_high = wilson_interval(correct, samples)
     likelihood = probabilities[np.arange(samples), labels].astype(np.float64)
-    truth = np.eye(classes)[labels]
+    one_hot = np.eye(classes)[labels]
     bins = reliability(probabilities, labels)
     return Evaluation(
         samples=samples,
@@ -74,8 +74,8 @@ def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
         accuracy=correct / samples,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,
-        nll=float(-np.log(likelihood.clip(min=_SMALLEST)).mean()),
-        brier=float(np.square(probabilities - truth).sum(axis=1).mean()),
+        nll=float(-np.log(likelihood.clip(min=_MIN_LIKELIHOOD)).mean()),
+        brier=float(np.square(probabilities - one_hot).sum(axis=1).mean()),
         ece=bins.error,
         chance_ece=bins.chance_error,
         per_class_accuracy=tuple(

@@ -1,1 +1,1 @@
-"""Bundles, and classifying with them; torch-free on a CPU."""
+"""Read bundles and classify with them; on CPU without torch."""

@@ -1,10 +1,10 @@
-"""A released bundle: all that inference needs, verified before it is used.
+"""A released bundle: a folder with all that inference needs, verified before it is used.
 
-    card.json            what the model is, and the sha256 of every other file
+    card.json            describes the model, with the sha256 of every other file
     weights.safetensors  the network's weights, for torch on CUDA
-    model.onnx           the same network with its preprocessing inside, for ONNX Runtime
-    abstention.npz       what tells digits from other pictures
-    golden.npz           digits with the logits, probabilities and scores they must give
+    model.onnx           the same network with its preprocessing, for ONNX Runtime on CPU
+    abstention.npz       the detector of pictures that are not digits
+    golden.npz           digits with their expected logits, probabilities and scores
     report/              pages for people; not part of the digest
 
 Nothing here imports torch, and nothing is ever unpickled.
@@ -27,7 +27,7 @@ from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.examples import CLASSES, SIDE
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.abstention import KEPT, Abstention
-from mnist_ops.vision.inference.npz import arrays_of, npz_bytes
+from mnist_ops.vision.inference.npz import npz_bytes, read_npz
 
 CARD, WEIGHTS, MODEL, GOLDEN, ABSTENTION, REPORT = (
     "card.json", "weights.safetensors", "model.onnx", "golden.npz", "abstention.npz", "report",
@@ -46,17 +46,17 @@ _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class InputSpec(_Part):
-    """What the exported model takes.
+class InputSpec(_Section):
+    """The input of the exported model.
 
     Attributes:
-        name: of the model's input.
-        dtype: of its elements.
-        shape: N stands for any number of digits.
+        name: the name of the model's input.
+        dtype: the type of its elements.
+        shape: N means any number of digits.
         ink: the value of full ink; the background is 0.
     """
 
@@ -66,16 +66,16 @@ class InputSpec(_Part):
     ink: Literal[255] = 255
 
 
-class OutputSpec(_Part):
-    """What the exported model gives, and what is made of it.
+class OutputSpec(_Section):
+    """The output of the exported model, and how predictions are computed from it.
 
     Attributes:
-        name: of the model's output.
-        dtype: of its elements.
+        name: the name of the model's output.
+        dtype: the type of its elements.
         shape: N as in the input.
         probabilities: of the classes, (N, 10), each row summing to 1.
-        label: the name of the likeliest class.
-        not_a_digit: whether the picture is none; the score is that of vision/abstention.py.
+        label: the name of the most probable class.
+        not_a_digit: whether the picture is not a digit; the score is that of inference/abstention.py.
     """
 
     name: Literal["logits"] = "logits"
@@ -88,22 +88,26 @@ class OutputSpec(_Part):
     )
 
 
-class AbstentionSpec(_Part):
-    """When a picture counts as no digit.
+class AbstentionSpec(_Section):
+    """When a picture counts as not a digit.
 
     Attributes:
-        threshold: of the score, as in abstention.npz.
-        digits_kept: the share of the validation fold's digits that it was set to keep.
+        threshold: the highest score of a digit, as in abstention.npz.
+        digits_kept: the share of the validation fold's digits that the threshold was set to keep.
     """
 
     threshold: float
     digits_kept: float = KEPT
 
 
-class Architecture(_Part):
-    """The network: its registered name, its classes, its trainable parameters, its kernel sizes.
+class Architecture(_Section):
+    """The architecture of the network.
 
-    The kernel sizes are the sides of the two convolutions' kernels, in pixels; None for the network's own.
+    Attributes:
+        network: its registered name.
+        classes: the number of its outputs.
+        parameters: the number of its trainable parameters.
+        kernel_sizes: sides of the two convolutions' kernels, in pixels; None for the network's default.
     """
 
     network: _Name
@@ -112,23 +116,23 @@ class Architecture(_Part):
     kernel_sizes: tuple[int, int] | None = None
 
 
-class Card(_Part):
-    """The card of a bundle. It holds no clock and no version: the same training gives the same card.
+class Card(_Section):
+    """The card of a bundle. It has no time and no version, so that the same training gives the same card.
 
     Attributes:
         name: the network's name.
-        architecture: the network.
-        hyperparameters: the training's config.
-        input: what the model takes.
-        output: what it gives.
-        preprocessing_version: of the function that turned bytes into digits for the training.
+        architecture: the architecture of the network.
+        hyperparameters: the config of the training.
+        input: the input of the exported model.
+        output: its output.
+        preprocessing_version: of the decoding that the training's digits were made with.
         labels: the human-readable label of each output.
         temperature: the logits are divided by it before the softmax; fitted on the validation fold.
-        abstention: when a picture counts as no digit.
+        abstention: when a picture counts as not a digit.
         metrics: the evaluation of each fold, by the fold's name, with the probabilities at that temperature.
-        dataset_digest: of the data set it was trained on.
-        training_digest: of the training: data set, config and weights.
-        environment: versions of the packages it was made with.
+        dataset_digest: the digest of the dataset of the training.
+        training_digest: the digest of dataset, config and weights.
+        environment: versions of the packages that the bundle was made with.
         files: sha256 of every other file, hexadecimal, by name.
     """
 
@@ -148,7 +152,7 @@ class Card(_Part):
     files: dict[str, _Sha256]
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _consistent(self) -> Self:
         if len(self.labels) != CLASSES or len({name.casefold() for name in self.labels}) != CLASSES:
             raise ValueError(f"labels must be {CLASSES} distinct names, not {self.labels}")
         if self.architecture.classes != CLASSES:
@@ -158,20 +162,20 @@ class Card(_Part):
         return self
 
     def to_json(self) -> bytes:
-        """The bytes of card.json: the same for equal cards."""
+        """The bytes of card.json; equal cards give equal bytes."""
         return (self.model_dump_json(indent=1) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Digits with what the model must say of them, noted when the bundle was made.
+    """Digits with the outputs that the model must give, recorded when the bundle was made.
 
     Attributes:
         images: uint8 (N, 28, 28), N at least 20.
         logits: float32 (N, 10).
         probabilities: float32 (N, 10).
-        scores: float32 (N,), how unlike a digit each is.
-        labels: the label table, so that one exchanged in the card is noticed.
+        scores: float32 (N,), higher for less like a digit.
+        labels: the label table, so that a changed table in the card is detected.
     """
 
     images: NDArray[np.uint8]
@@ -183,14 +187,14 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle, in memory: what was verified is what is used.
+    """A verified bundle in memory, so that the verified bytes are those that are used.
 
     Attributes:
         card: the parsed card.
         digest: "sha256:" and the hexadecimal sha256 of card.json.
         files: the bytes of every other file, by name.
         golden: the golden samples.
-        abstention: what tells digits from other pictures.
+        abstention: the detector of pictures that are not digits.
     """
 
     card: Card
@@ -201,7 +205,7 @@ class Bundle:
 
 
 def bundle_digest(folder: Path) -> str:
-    """What names a bundle: "sha256:" and the sha256 of its card, which holds those of the other files.
+    """The digest of a bundle: "sha256:" and the sha256 of its card, which has those of all other files.
 
     Raises:
         ObjectMissing: the folder has no card.
@@ -210,12 +214,12 @@ def bundle_digest(folder: Path) -> str:
 
 
 def load_card(folder: Path, expected_digest: str | None = None) -> Card:
-    """Read a bundle's card alone.
+    """Read only a bundle's card.
 
     Raises:
         ObjectMissing: the folder has no card.
-        Damaged: it is not the card that `expected_digest` names.
-        Permanent: it is no card, or its label table is not one of 10 distinct names.
+        Damaged: its digest is not `expected_digest`.
+        Permanent: it is not a valid card.
     """
     return _card(_read(folder, CARD), folder, expected_digest)
 
@@ -225,23 +229,23 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
 
     Args:
         folder: the bundle's folder.
-        expected_digest: as the registry or the manifest has it; without it the bundle is only checked
+        expected_digest: the digest in the registry or the manifest; without it the bundle is only checked
             against its own card.
 
     Raises:
-        ObjectMissing: a file of the bundle is not there.
-        Damaged: a file's sha256 is not the one that names it.
-        Permanent: there are other files, one of them is not in its format, or the card's threshold is
-            not that of abstention.npz.
+        ObjectMissing: a file of the bundle is missing.
+        Damaged: the digest or a file's sha256 is not the expected one.
+        Permanent: there are other files, a file is not in its format, or the card's threshold is not that
+            of abstention.npz.
     """
     data = _read(folder, CARD)
     card = _card(data, folder, expected_digest)
-    if strangers := sorted({path.name for path in folder.iterdir()} - {CARD, REPORT, *FILES}):
-        raise Permanent(f"{folder}: a bundle holds no {', '.join(strangers)}")
+    if unexpected := sorted({path.name for path in folder.iterdir()} - {CARD, REPORT, *FILES}):
+        raise Permanent(f"{folder}: unexpected in a bundle: {', '.join(unexpected)}")
     files = {name: _read(folder, name) for name in FILES}
     for name, content in files.items():
         if (found := hashlib.sha256(content).hexdigest()) != card.files[name]:
-            raise Damaged(f"{folder / name}: its sha256 is {found}, the card promises {card.files[name]}")
+            raise Damaged(f"{folder / name}: its sha256 is {found}, in the card it is {card.files[name]}")
     try:
         safetensors.deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
@@ -257,14 +261,14 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
 
 
 def golden_bytes(golden: Golden) -> bytes:
-    """Golden samples as the bytes of golden.npz."""
+    """The bytes of golden.npz."""
     labels = np.array(golden.labels)
     return npz_bytes({name: getattr(golden, name) for name in _GOLDEN_ARRAYS} | {"labels": labels})
 
 
 def _golden(content: bytes, path: Path) -> Golden:
     with _naming(path):
-        arrays = arrays_of(content, (*_GOLDEN_ARRAYS, "labels"))
+        arrays = read_npz(content, (*_GOLDEN_ARRAYS, "labels"))
         labels = tuple(map(str, arrays.pop("labels").ravel()))
         count = len(np.atleast_1d(arrays["images"]))
         for name, (dtype, shape) in _GOLDEN_ARRAYS.items():
@@ -277,12 +281,12 @@ def _golden(content: bytes, path: Path) -> Golden:
 
 def _abstention(content: bytes, path: Path) -> Abstention:
     with _naming(path):
-        return Abstention.of_bytes(content)
+        return Abstention.from_bytes(content)
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Whatever is wrong inside is wrong with this file."""
+    """Put the file's path before the message of a permanent error."""
     try:
         yield
     except Permanent as error:
@@ -291,7 +295,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _card(data: bytes, folder: Path, expected_digest: str | None) -> Card:
     if expected_digest is not None and (found := _digest(data)) != expected_digest:
-        raise Damaged(f"{folder}: its digest is {found}, promised was {expected_digest}")
+        raise Damaged(f"{folder}: its digest is {found}, expected was {expected_digest}")
     try:
         return Card.model_validate_json(data)
     except ValidationError as error:

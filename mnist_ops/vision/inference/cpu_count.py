@@ -1,4 +1,4 @@
-"""How many cores this process was given."""
+"""The number of CPUs that this process may use."""
 
 import math
 import os
@@ -8,15 +8,15 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cpu_count(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
-    """The cores that this process may use: of its affinity, and of its container's quota, rounded up.
+    """The number of CPUs that the affinity and the container's quota, rounded up, allow this process.
 
     Args:
-        cgroup_limit: the file in which Linux tells a container's quota (cgroup v2): microseconds of CPU and
-            the period they are granted in, or `max`.
+        cgroup_limit: the file with a container's quota (cgroup v2): microseconds of CPU time and the period
+            in microseconds, or `max`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = cgroup_limit.read_text().split()
     except OSError:
-        return cores  # no cgroup v2
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+        return cpus  # no cgroup v2
+    return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))

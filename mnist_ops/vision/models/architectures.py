@@ -1,6 +1,6 @@
-"""The networks, by name: float32 (N, 1, 32, 32), normalised, to logits (N, classes).
+"""The networks by name, from normalised pixels float32 (N, 1, 32, 32) to logits (N, classes).
 
-Sources: `lenet5` is LeNet-5 of LeCun et al. 1998, section II.B, in its present form (batch
+Sources: `lenet5` is LeNet-5 of LeCun et al. 1998, section II.B, in its modern form (batch
 normalisation, ReLU and max pooling instead of tanh and trainable pooling; 61,750 parameters for 10
 classes). `conv20-50-500` has the sizes of Caffe's LeNet example (20 and 50 kernels, 500 hidden units);
 its kernel sizes can be chosen. `mnistnet` (6 and 16 kernels, 120-84-10, no normalisation) and
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from mnist_ops.vision.config.networks import KernelSizes, kernel_sizes_of
 from mnist_ops.vision.data.examples import CLASSES
 
-INPUT_SIDE = 32  # pixels: what the networks see
+INPUT_SIDE = 32  # pixels; the side of the networks' input
 
 
 class ConvolutionalNetwork(nn.Module):
-    """Convolutions, then fully connected layers; the first of these is sized for what it gets.
+    """Convolutions, then fully connected layers; the first of these is sized to the features.
 
     Args:
         features: float32 (N, 1, 32, 32) to (N, channels, height, width).
-        head: from the number of features to the layers that make logits of them; the last of these is
-            linear, and its input is the picture's embedding.
+        head: makes the fully connected layers for a number of features; the last layer is linear, and its
+            input is the picture's embedding.
     """
 
     def __init__(self, features: nn.Sequential, head: Callable[[int], nn.Sequential]) -> None:
@@ -38,21 +38,21 @@ class ConvolutionalNetwork(nn.Module):
         return logits
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """What the last layer sees (N, D) of normalised pixels (N, 1, 32, 32)."""
+        """The embeddings (N, D), which are the last layer's input, of normalised pixels (N, 1, 32, 32)."""
         embedding: Tensor = self.head[:-1](self.features(pixels).flatten(1))
         return embedding
 
 
 def _feature_count(features: nn.Sequential) -> int:
     with torch.no_grad():
-        # Without batch normalisation's training mode: the shape must leave its averages as they are.
+        # In evaluation mode, so that the moving averages of batch normalisation do not change.
         extracted: Tensor = features.eval()(torch.zeros(1, 1, INPUT_SIDE, INPUT_SIDE))
     features.train()
     return extracted.numel()
 
 
 def _lenet5(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
-    # Pooling before ReLU gives what ReLU before pooling gives, from a quarter of the pixels.
+    # Pooling before ReLU gives the same result as after it, with a quarter of the work for ReLU.
     return ConvolutionalNetwork(
         nn.Sequential(
             nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.ReLU(),
@@ -95,7 +95,7 @@ def _pytorch_example(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
     )
 
 
-_MAKERS = {
+_BUILDERS = {
     "lenet5": _lenet5,
     "conv20-50-500": _conv20_50_500,
     "mnistnet": _mnistnet,
@@ -106,20 +106,20 @@ _MAKERS = {
 def build_network(
     name: str, kernel_sizes: KernelSizes | None = None, classes: int = CLASSES
 ) -> ConvolutionalNetwork:
-    """A new network by its name, with random weights from torch's global generator.
+    """Build a network by its name, with random weights from torch's global generator.
 
     Args:
         name: one of `NETWORKS`.
-        kernel_sizes: pixels of the first and second convolution's side; None for the network's own.
-        classes: how many outputs it has.
+        kernel_sizes: sides of the two convolutions' kernels, in pixels; None for the network's default.
+        classes: the number of outputs.
 
     Raises:
         Permanent: no network has that name, or its kernel sizes cannot be chosen.
     """
     sizes = kernel_sizes_of(name, kernel_sizes)
-    return _MAKERS[name](sizes, classes)
+    return _BUILDERS[name](sizes, classes)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many trainable numbers a network has."""
+    """The number of trainable parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

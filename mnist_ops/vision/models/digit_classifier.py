@@ -1,4 +1,4 @@
-"""A network with the preprocessing that travels inside it."""
+"""A network together with its preprocessing, so that both are exported as one model."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn import functional
 from mnist_ops.vision.data.examples import SIDE
 from mnist_ops.vision.models.architectures import INPUT_SIDE, ConvolutionalNetwork
 
-MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, black 0 to white 1
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, black 0 and white 1
 
 
 def resize_weights() -> Tensor:
@@ -18,7 +18,7 @@ def resize_weights() -> Tensor:
 
 
 def normalise(grey: Tensor) -> Tensor:
-    """Grey levels 0 to 255, (N, 32, 32), as the network sees them: float32 (N, 1, 32, 32)."""
+    """Normalise grey levels 0 to 255, (N, 32, 32), to the network's input float32 (N, 1, 32, 32)."""
     return ((grey / 255 - MEAN) / STD).unsqueeze(1)
 
 
@@ -33,7 +33,7 @@ class DigitClassifier(nn.Module):
         self.register_buffer("resize", resize_weights(), persistent=False)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Digits uint8 (N, 28, 28), ink 255 on 0, as the network sees them: float32 (N, 1, 32, 32)."""
+        """Resize and normalise digits uint8 (N, 28, 28), ink 255 on 0, to float32 (N, 1, 32, 32)."""
         return normalise(self.resize @ images.float() @ self.resize.T)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Run a trained network in torch: on CUDA for classifying, on either device for measuring and exporting."""
+"""Run a trained network in torch: on CUDA to classify, on CPU or CUDA to evaluate and export."""
 
 import threading
 from collections.abc import Callable
@@ -14,37 +14,39 @@ from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import network_from
 
-SLICE = 8192  # digits on their way to the card at once
-_SLICE = 1_024  # digits at once, so that memory does not grow with the fold
+_CUDA_SLICE = 8_192  # digits in each copy to the GPU
+_SLICE = 1_024  # digits in each call, so that memory does not grow with the fold
 
 
 def cuda_forward(
     network: str, weights: bytes, kernel_sizes: KernelSizes | None = None
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None:
-    """A network with its weights on the card: uint8 (N, 28, 28) to logits float32 (N, 10).
+    """A network on CUDA as a function from uint8 (N, 28, 28) to logits float32 (N, 10).
 
-    None where torch finds no card that it can use.
+    None if torch finds no GPU that it can use.
 
     Raises:
-        Permanent: the weights are not those of the network.
+        Permanent: the weights are not those of this network.
     """
     if not torch.cuda.is_available():
         return None
-    return _Overlapped(DigitClassifier(network_from(network, weights, kernel_sizes)).to("cuda").eval())
+    return _OverlappedCopies(DigitClassifier(network_from(network, weights, kernel_sizes)).to("cuda").eval())
 
 
-class _Overlapped:
-    """A network on the card, to which the next digits travel while the present ones are classified.
+class _OverlappedCopies:
+    """A network on the GPU; the next slice of digits is copied there while one is classified.
 
-    Only page-locked memory is copied without the processor waiting, so digits go through two such buffers.
-    Calls from several threads take turns.
+    A copy is asynchronous only from page-locked memory, so the slices go through two such buffers in turn.
+    Calls from several threads run one after another.
     """
 
     def __init__(self, model: DigitClassifier) -> None:
         self._model = model
-        self._turn = threading.Lock()
-        self._copying = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._buffers = [torch.empty((SLICE, SIDE, SIDE), dtype=torch.uint8).pin_memory() for _ in range(2)]
+        self._lock = threading.Lock()
+        self._copy_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._buffers = [
+            torch.empty((_CUDA_SLICE, SIDE, SIDE), dtype=torch.uint8).pin_memory() for _ in range(2)
+        ]
         self._copied = [
             torch.cuda.Event()  # type: ignore[no-untyped-call]
             for _ in self._buffers
@@ -52,38 +54,38 @@ class _Overlapped:
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        answers = []
-        # TF32 keeps ten bits of a float's mantissa: too few to agree with the golden samples.
-        with self._turn, torch.backends.cudnn.flags(allow_tf32=False):
-            for turn, start in enumerate(range(0, len(images), SLICE)):
-                answers.append(self._model(self._on_card(images[start : start + SLICE], turn % 2)))
-        logits: NDArray[np.float32] = torch.cat(answers).cpu().numpy()
+        outputs = []
+        # TF32 keeps ten bits of the mantissa, which is too inexact for the golden samples.
+        with self._lock, torch.backends.cudnn.flags(allow_tf32=False):
+            for number, start in enumerate(range(0, len(images), _CUDA_SLICE)):
+                outputs.append(self._model(self._on_gpu(images[start : start + _CUDA_SLICE], number % 2)))
+        logits: NDArray[np.float32] = torch.cat(outputs).cpu().numpy()
         return logits
 
-    def _on_card(self, images: NDArray[np.uint8], turn: int) -> Tensor:
-        """Start the copy of a slice; the network's stream waits for it, the processor does not."""
-        self._copied[turn].synchronize()  # the buffer's former contents have left
-        buffer = self._buffers[turn][: len(images)]
+    def _on_gpu(self, images: NDArray[np.uint8], number: int) -> Tensor:
+        """Start the copy of a slice; the network's stream waits for it, the CPU does not."""
+        self._copied[number].synchronize()  # the buffer's previous contents were copied
+        buffer = self._buffers[number][: len(images)]
         buffer.copy_(torch.from_numpy(images))
-        with torch.cuda.stream(self._copying):
+        with torch.cuda.stream(self._copy_stream):
             digits = buffer.to("cuda", non_blocking=True)
-            self._copied[turn].record()
-        present = torch.cuda.current_stream()
-        present.wait_event(self._copied[turn])
-        # Its memory belongs to the copying stream and must not be given away while the network reads it.
-        digits.record_stream(present)
+            self._copied[number].record()
+        network_stream = torch.cuda.current_stream()
+        network_stream.wait_event(self._copied[number])
+        # The memory belongs to the copy stream: it must not be reused while the network reads it.
+        digits.record_stream(network_stream)
         return digits
 
 
 def torch_forward(
     network: str, weights: bytes, device: str, kernel_sizes: KernelSizes | None = None
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """A network with its weights on a device: uint8 (N, 28, 28) to logits float32 (N, 10)."""
+    """A network on a device as a function from uint8 (N, 28, 28) to logits float32 (N, 10)."""
     model = DigitClassifier(network_from(network, weights, kernel_sizes)).to(device).eval()
 
     @torch.inference_mode()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # TF32 keeps ten bits of a float's mantissa: too few to agree with the golden samples.
+        # TF32 keeps ten bits of the mantissa, which is too inexact for the golden samples.
         with torch.backends.cudnn.flags(allow_tf32=False):
             logits: NDArray[np.float32] = model(torch.tensor(images, device=device)).cpu().numpy()
         return logits

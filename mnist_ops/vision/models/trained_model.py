@@ -1,4 +1,4 @@
-"""What a training gives: its measures as it goes, and the trained network."""
+"""The results of a training: its metrics over time, and the trained network."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from mnist_ops.vision.config.schema import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What the last steps gave.
+    """The metrics of the last steps.
 
     Attributes:
         loss: of the last step, mean over its examples.
         learning_rate: of the last step.
-        gradient_norm: L2, over all weights, of the last step.
-        examples_per_s: since the last such metrics.
+        gradient_norm: L2 norm over all weights, of the last step.
+        examples_per_s: since the previous metrics.
     """
 
     loss: float
@@ -24,13 +24,13 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """What a validation gave: at the end of each epoch, and between where the config says so.
+    """The metrics of one validation: at the end of each epoch, and more often if the config says so.
 
     Attributes:
         epoch: from 1.
         step: from 1, counted over all epochs.
         train_loss: mean over the epoch's examples so far.
-        validation_accuracy: share of the validation fold, 0 to 1.
+        validation_accuracy: share of the validation fold classified correctly, 0 to 1.
         validation_nll: mean negative log-likelihood, nats.
     """
 
@@ -55,9 +55,9 @@ class TrainedModel:
 
     Attributes:
         config: what it was trained with.
-        weights: those kept, in the safetensors format.
-        history: one entry a validation.
-        best_step: the validation whose weights were kept.
+        weights: of the best validation, in the safetensors format.
+        history: one entry for each validation.
+        best_step: the step of the best validation.
     """
 
     config: TrainingConfig
@@ -67,10 +67,10 @@ class TrainedModel:
 
     @property
     def best(self) -> EpochMetrics:
-        """The metrics of the weights kept."""
+        """The metrics of the best validation."""
         return next(metrics for metrics in self.history if metrics.step == self.best_step)
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the weights kept, from 1."""
+        """The epoch of the best validation, from 1."""
         return self.best.epoch

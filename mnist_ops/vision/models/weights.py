@@ -1,4 +1,4 @@
-"""Weights as bytes: safetensors only, so that loading them can run no code."""
+"""Weights as bytes in the safetensors format only, so that loading them cannot run code."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ def weights_of(state: Mapping[str, Tensor]) -> bytes:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put a state into a network.
+    """Load a state into a network.
 
     Raises:
-        Permanent: it is that of another network.
+        Permanent: it is the state of another network.
     """
     try:
         network.load_state_dict(dict(state))

@@ -33,7 +33,8 @@ from mnist_ops.vision.inference.bundle import (
     Golden,
     golden_bytes,
 )
-from mnist_ops.vision.inference.classifier import onnx_forward, softmax
+from mnist_ops.vision.inference.onnx_backend import onnx_forward
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.architectures import parameter_count
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.torch_backend import trained_logits

@@ -19,7 +19,7 @@ from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.calibration import reliability
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.bundle import Card
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release import plots
 

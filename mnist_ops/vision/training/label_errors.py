@@ -15,7 +15,7 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import CLASSES, Examples
 from mnist_ops.vision.evaluation.calibration import require_labelled
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.training.trainer import train
 

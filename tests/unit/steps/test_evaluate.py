@@ -15,7 +15,8 @@ from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import evaluate
-from mnist_ops.vision.inference.classifier import Classifier, load_classifier, softmax
+from mnist_ops.vision.inference.classifier import Classifier, load_classifier
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from tests.support.pipeline_in_memory import MODEL, Loader, Pipeline, Trained, label_of, png_of, url_of
 

@@ -131,7 +131,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str]] = {
         r"input\.shape",
     ),
     "pickle for weights": (lambda files: files | {"weights.safetensors": BOMB}, "safetensors format"),
-    "pickle for a model": (lambda files: files | {"model.onnx": BOMB}, "ONNX Runtime refuses the model"),
+    "pickle for a model": (lambda files: files | {"model.onnx": BOMB}, "ONNX Runtime rejects the model"),
     "pickle for arrays": (lambda files: files | {"abstention.npz": BOMB}, r"abstention\.npz: .*allow_pickle"),
     "pickle in an array": (
         lambda files: with_array(files, "golden.npz", "images", lambda _: np.array([Bomb()], object)),

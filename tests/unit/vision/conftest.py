@@ -1,4 +1,4 @@
-"""A small model, trained once, and its bundle; the digits are those of the project's sample."""
+"""A small model, trained once, and its bundle, on the project's sample of MNIST."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.abstention import Abstention, fit_abstention
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release.export import Provenance, write_bundle
@@ -33,31 +33,31 @@ def training() -> Examples:
 
 @pytest.fixture(scope="session")
 def validation() -> Examples:
-    """300 digits that choose the epoch."""
+    """300 digits to choose the best epoch."""
     return _slice("train", 9000, 9300)
 
 
 @pytest.fixture(scope="session")
 def held_out() -> Examples:
-    """500 digits that nothing was chosen by."""
+    """500 digits that neither the training nor the choice of the epoch uses."""
     return _slice("test", 0, 500)
 
 
 @pytest.fixture(scope="session")
 def trained(training: Examples, validation: Examples) -> TrainedModel:
-    """A model of a few seconds."""
+    """A model trained for a few seconds."""
     return train(training, validation, TrainingConfig(epochs=3, batch_size=32), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
 def abstention(trained: TrainedModel, training: Examples, validation: Examples) -> Abstention:
-    """What tells digits from other pictures, for that model."""
+    """The detector of pictures that are not digits, for that model."""
     return fit_abstention(training, validation.images, trained_logits(trained, validation.images))
 
 
 @pytest.fixture(scope="session")
 def provenance(abstention: Abstention) -> Provenance:
-    """Made-up digests."""
+    """Invented digests of the dataset and the training."""
     return Provenance("sha256:" + "a" * 64, "sha256:" + "b" * 64, abstention)
 
 
@@ -68,7 +68,7 @@ def released(
     provenance: Provenance,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The bundle of the session: read only."""
+    """The bundle of the session, for reading only."""
     folder = tmp_path_factory.mktemp("released") / "bundle"
     probabilities = softmax(trained_logits(trained, validation.images), 1.0)
     metrics = {"validation": evaluate(probabilities, validation.labels)}

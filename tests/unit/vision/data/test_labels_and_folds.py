@@ -1,4 +1,4 @@
-"""Labels and folds are decided by tables and bytes alone."""
+"""Labels come from a table, and folds from the bytes of an image."""
 
 import hashlib
 from collections import Counter
@@ -13,14 +13,14 @@ from mnist_ops.vision.data.folds import Fold, fold_of
 
 @given(st.integers(0, 9))
 def test_a_label_is_found_by_its_name_and_by_its_index(index: int) -> None:
-    """Whatever way a record writes a digit, it means the same class."""
+    """All accepted spellings of a digit give the same class."""
     name = DIGITS.name(index)
-    assert {DIGITS.index(way) for way in (name, f" {name.upper()} ", index, str(index))} == {index}
+    assert {DIGITS.index(spelling) for spelling in (name, f" {name.upper()} ", index, str(index))} == {index}
 
 
 @pytest.mark.parametrize("label", [True, False, None, 7.5, 10, -1, "ten", "", "07", "٣", "9" * 5000, b"7"])
-def test_anything_else_is_no_label(label: object) -> None:
-    """What people cannot have meant as a digit is not guessed at."""
+def test_any_other_value_is_not_a_label(label: object) -> None:
+    """A label is never guessed."""
     assert DIGITS.index(label) is None
 
 
@@ -30,21 +30,21 @@ def test_no_label_makes_the_table_fail(label: object) -> None:
     assert DIGITS.index(label) in {None, *range(10)}
 
 
-def test_there_is_no_name_outside_the_table() -> None:
+def test_an_index_outside_the_table_has_no_name() -> None:
     """Negative indices do not count from the end."""
     with pytest.raises(IndexError):
         DIGITS.name(-1)
 
 
 @pytest.mark.parametrize("names", [("one", " One"), ("one", "")])
-def test_a_table_of_like_names_is_refused(names: tuple[str, ...]) -> None:
-    """A label that means two classes means none."""
+def test_a_table_of_equal_or_empty_names_is_refused(names: tuple[str, ...]) -> None:
+    """A label must mean one class."""
     with pytest.raises(ValueError, match="distinct"):
         LabelTable(names)
 
 
 def test_folds_are_split_eight_one_one() -> None:
-    """Of 20,000 images 80, 10 and 10 % fall into the folds."""
+    """Of 20,000 images 80 %, 10 % and 10 % are in the folds."""
     folds = Counter(fold_of(hashlib.sha256(str(n).encode()).hexdigest()) for n in range(20_000))
     shares = [folds[fold] / 20_000 for fold in (Fold.TRAIN, Fold.VALIDATION, Fold.TEST)]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
@@ -54,12 +54,12 @@ def test_folds_are_split_eight_one_one() -> None:
     ("last", "fold"), [("0", "train"), ("7", "train"), ("8", "validation"), ("9", "test"), ("a", "train")]
 )
 def test_the_fold_of_an_image_never_changes(last: str, fold: str) -> None:
-    """The rule is fixed for ever: another would move old records across folds."""
+    """Another rule would move existing records to other folds."""
     assert fold_of("0" * 63 + last) == fold
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "sha256:" + "0" * 64])
 def test_only_a_sha256_has_a_fold(digest: str) -> None:
-    """A digest in another form would silently give another fold."""
+    """A digest in another form would silently get another fold."""
     with pytest.raises(ValueError, match=r"sha256|invalid literal"):
         fold_of(digest)

@@ -1,4 +1,4 @@
-"""Temperature and reliability: what the probabilities promise, and what comes true."""
+"""Fitting the temperature, and the reliability of probabilities."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,20 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.vision.evaluation.calibration import COOLEST, HOTTEST, fit_temperature, nll_at, reliability
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.evaluation.calibration import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    fit_temperature,
+    nll_at,
+    reliability,
+)
+from mnist_ops.vision.inference.softmax import softmax
 
 LOGITS = arrays(np.float32, st.tuples(st.integers(1, 40), st.just(10)), elements=st.floats(-60, 60, width=32))
 
 
 def drawn(temperature: float, samples: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits, and labels that come true as softmax(logits / temperature) says."""
+    """Logits, and labels drawn from softmax(logits / temperature)."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 4, (samples, 10)).astype(np.float32)
     cumulative = softmax(logits, temperature).cumsum(axis=1)
@@ -30,47 +36,47 @@ def drawn(temperature: float, samples: int, seed: int = 0) -> tuple[NDArray[np.f
 def test_a_fitted_temperature_is_in_bounds_and_never_worse_than_none(
     logits: NDArray[np.float32], seed: int
 ) -> None:
-    """Whatever the logits and however wrong the labels."""
+    """For any logits and labels."""
     labels = np.random.default_rng(seed).integers(0, 10, len(logits))
     fitted = fit_temperature(logits, labels)
-    assert COOLEST <= fitted <= HOTTEST
+    assert MIN_TEMPERATURE <= fitted <= MAX_TEMPERATURE
     assert nll_at(logits, labels, fitted) <= nll_at(logits, labels, 1.0)
 
 
-@given(LOGITS, st.floats(COOLEST, HOTTEST))
-def test_a_temperature_never_changes_the_likeliest_class(
+@given(LOGITS, st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE))
+def test_a_temperature_never_changes_the_most_probable_class(
     logits: NDArray[np.float32], temperature: float
 ) -> None:
-    """It keeps its rank; only what a float32 cannot tell apart may tie."""
+    """Another class can only have an equal probability, through rounding to float32."""
     probabilities = softmax(logits, temperature)
     chosen = probabilities[np.arange(len(logits)), logits.argmax(axis=1)]
     assert (chosen == probabilities.max(axis=1)).all()
 
 
-@pytest.mark.parametrize("planted", [0.5, 1.0, 1.7, 3.0])
-def test_a_planted_temperature_is_found_again(planted: float) -> None:
-    """From labels that were drawn at that temperature."""
-    assert fit_temperature(*drawn(planted, 20_000)) == pytest.approx(planted, rel=0.03)
+@pytest.mark.parametrize("actual", [0.5, 1.0, 1.7, 3.0])
+def test_the_true_temperature_is_found(actual: float) -> None:
+    """From labels drawn at that temperature."""
+    assert fit_temperature(*drawn(actual, 20_000)) == pytest.approx(actual, rel=0.03)
 
 
-@pytest.mark.parametrize(("planted", "bound"), [(0.05, COOLEST), (30.0, HOTTEST)])
-def test_a_temperature_stays_within_its_bounds(planted: float, bound: float) -> None:
-    """A few lucky examples must not make a model boundlessly sure."""
-    assert fit_temperature(*drawn(planted, 2_000)) == bound
+@pytest.mark.parametrize(("actual", "bound"), [(0.05, MIN_TEMPERATURE), (30.0, MAX_TEMPERATURE)])
+def test_a_temperature_stays_within_its_bounds(actual: float, bound: float) -> None:
+    """A few lucky examples must not make a model arbitrarily certain."""
+    assert fit_temperature(*drawn(actual, 2_000)) == bound
 
 
 def test_the_order_of_the_examples_does_not_matter_to_the_temperature() -> None:
-    """Nor does anything else that is not in the data."""
+    """The fit is deterministic."""
     logits, labels = drawn(1.7, 5_000)
     assert fit_temperature(logits[::-1], labels[::-1]) == fit_temperature(logits, labels)
 
 
-def test_overconfident_probabilities_are_mended_on_digits_that_the_fit_never_saw() -> None:
-    """The error falls from over 10 % to under 2 %."""
+def test_a_fitted_temperature_calibrates_digits_that_the_fit_did_not_use() -> None:
+    """The error falls from above 10 % to below 2 %."""
     logits, labels = drawn(2.5, 8_000)
     temperature = fit_temperature(logits[:4_000], labels[:4_000])
-    held_out, truth = logits[4_000:], labels[4_000:]
-    before, after = (reliability(softmax(held_out, t), truth).error for t in (1.0, temperature))
+    held_out, held_out_labels = logits[4_000:], labels[4_000:]
+    before, after = (reliability(softmax(held_out, t), held_out_labels).error for t in (1.0, temperature))
     assert before > 0.1
     assert after < 0.02
 
@@ -85,8 +91,10 @@ def test_overconfident_probabilities_are_mended_on_digits_that_the_fit_never_saw
     ],
     ids=["empty", "shapes", "label", "infinite"],
 )
-def test_what_cannot_be_calibrated_is_refused(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
-    """Neither a temperature nor bins are made up."""
+def test_invalid_scores_and_labels_are_refused(
+    logits: NDArray[np.float64], labels: NDArray[np.int64]
+) -> None:
+    """By the fit of the temperature and by the bins."""
     with pytest.raises(Permanent):
         fit_temperature(logits, labels)
     with pytest.raises(Permanent):
@@ -97,14 +105,14 @@ def test_what_cannot_be_calibrated_is_refused(logits: NDArray[np.float64], label
 
 
 def test_every_example_falls_into_one_bin() -> None:
-    """Of 15, with 16 edges."""
+    """There are 15 bins, with 16 edges."""
     logits, labels = drawn(1.0, 3_000)
     bins = reliability(softmax(logits, 1.0), labels)
     assert (len(bins.counts), len(bins.edges), sum(bins.counts)) == (15, 16, 3_000)
 
 
-def test_a_bin_has_its_upper_edge_and_tells_its_mean_confidence_and_accuracy() -> None:
-    """By hand, with two bins."""
+def test_a_bin_includes_its_upper_edge_and_has_its_mean_confidence_and_accuracy() -> None:
+    """Computed by hand for two bins."""
     probabilities = np.array([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0], [0.9, 0.1]])
     bins = reliability(probabilities, np.array([0, 0, 0, 1]), bins=2)
     assert bins.counts == (1, 3)
@@ -119,15 +127,15 @@ def test_an_empty_bin_has_neither_confidence_nor_accuracy() -> None:
     assert bins.accuracy == (None, None, None, 1.0)
 
 
-def test_probabilities_that_come_true_have_no_error() -> None:
-    """But for what chance makes of it."""
+def test_calibrated_probabilities_have_hardly_any_error() -> None:
+    """Only that of chance."""
     logits, labels = drawn(1.0, 50_000)
     assert reliability(softmax(logits, 1.0), labels).error < 0.01
 
 
 @pytest.mark.parametrize("count", [100, 1_000])
-def test_exactly_right_probabilities_err_as_much_as_chance_explains(count: int) -> None:
-    """On the mean of many draws of labels from the probabilities themselves."""
+def test_the_error_of_calibrated_probabilities_is_the_chance_error(count: int) -> None:
+    """On average over many draws of labels from the probabilities themselves."""
     generator = np.random.default_rng(3)
     errors, expected = [], []
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""A bundle says what it is, and any change to it is noticed before it is used."""
+"""A bundle describes itself, and any change to it is detected before it is used."""
 
 import hashlib
 import io
@@ -18,7 +18,8 @@ from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.bundle import bundle_digest, load_card, read_bundle
-from mnist_ops.vision.inference.classifier import load_classifier, softmax
+from mnist_ops.vision.inference.classifier import load_classifier
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import network_from, weights_of
@@ -27,7 +28,7 @@ from mnist_ops.vision.training.trainer import train
 
 
 def forge(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file and promise its new sha256, as a forger of the whole bundle would."""
+    """Replace a file and write its new sha256 into the card, as a forger of the whole bundle would."""
     (folder / name).write_bytes(content)
     edit(folder, files=load(folder)["files"] | {name: hashlib.sha256(content).hexdigest()})
 
@@ -42,10 +43,10 @@ def edit(folder: Path, **changes: object) -> None:
     (folder / "card.json").write_text(json.dumps(load(folder) | changes))
 
 
-def flip_a_bit(file: Path, place: float) -> None:
-    """Change one bit of a file: of its first byte at 0, of its last at 1."""
+def flip_a_bit(file: Path, position: float) -> None:
+    """Change one bit of a file: of its first byte at position 0, of its last at 1."""
     content = bytearray(file.read_bytes())
-    content[round(place * (len(content) - 1))] ^= 1
+    content[round(position * (len(content) - 1))] ^= 1
     file.write_bytes(content)
 
 
@@ -56,14 +57,14 @@ def arrays_in(file: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def packed(arrays: dict[str, NDArray[np.generic]]) -> bytes:
-    """An npz file of arrays, whatever they hold."""
+    """An npz file of any arrays, pickled ones included."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def test_a_bundle_is_whole(released: Path, trained: TrainedModel) -> None:
-    """The card says what the model is, and nothing of when it was made."""
+def test_a_bundle_is_complete(released: Path, trained: TrainedModel) -> None:
+    """The card describes the model, and not when it was made."""
     card = read_bundle(released, bundle_digest(released)).card
     assert sorted(path.name for path in released.iterdir()) == [
         "abstention.npz", "card.json", "golden.npz", "model.onnx", "weights.safetensors",
@@ -77,7 +78,7 @@ def test_a_bundle_is_whole(released: Path, trained: TrainedModel) -> None:
 
 
 def test_a_card_describes_input_output_calibration_and_environment(released: Path) -> None:
-    """Enough for somebody who has nothing but the folder."""
+    """Enough for a person who has only the folder."""
     card = load(released)
     assert card["input"] == {"name": "images", "dtype": "uint8", "shape": ["N", 28, 28], "ink": 255}
     output = card["output"]
@@ -92,18 +93,18 @@ def test_a_card_describes_input_output_calibration_and_environment(released: Pat
 def test_the_same_training_gives_the_same_bundle(
     released: Path, trained: TrainedModel, validation: Examples, provenance: Provenance, tmp_path: Path
 ) -> None:
-    """Neither clocks nor folders enter the digest."""
+    """The digest depends neither on the time nor on the folder."""
     write_bundle(tmp_path / "again", trained, validation.images, load_card(released).metrics, provenance)
     assert bundle_digest(tmp_path / "again") == bundle_digest(released)
 
 
 def test_the_model_names_no_folder_of_its_maker(released: Path) -> None:
-    """The exporter's notes are gone."""
+    """The exporter's metadata with paths of source files is removed."""
     assert b".py" not in (released / "model.onnx").read_bytes()
 
 
 def test_onnx_and_torch_agree(released: Path, trained: TrainedModel, held_out: Examples) -> None:
-    """On digits that are not golden, too."""
+    """Also on digits that are not golden samples."""
     probabilities = softmax(torch_forward("lenet5", trained.weights, "cpu")(held_out.images), 1.0)
     np.testing.assert_allclose(
         load_classifier(released).probabilities(held_out.images), probabilities, atol=1e-5
@@ -113,7 +114,7 @@ def test_onnx_and_torch_agree(released: Path, trained: TrainedModel, held_out: E
 def test_a_bundle_is_not_written_over_another(
     released: Path, trained: TrainedModel, validation: Examples, provenance: Provenance
 ) -> None:
-    """Released is released."""
+    """A released bundle never changes."""
     with pytest.raises(Permanent, match="empty folder"):
         write_bundle(released, trained, validation.images, {}, provenance)
 
@@ -121,31 +122,31 @@ def test_a_bundle_is_not_written_over_another(
 def test_too_few_golden_images_are_refused(
     trained: TrainedModel, validation: Examples, provenance: Provenance, tmp_path: Path
 ) -> None:
-    """Twenty at least."""
+    """At least 20 are needed."""
     with pytest.raises(Permanent, match="at least 20"):
         write_bundle(tmp_path, trained, validation.images[:19], {}, provenance)
 
 
 def test_another_digest_is_damage(bundle: Path) -> None:
-    """The registry's digest decides."""
-    with pytest.raises(Damaged, match="promised was sha256:00"):
+    """The expected digest is that of the registry."""
+    with pytest.raises(Damaged, match="expected was sha256:00"):
         read_bundle(bundle, "sha256:" + "0" * 64)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "golden.npz", "abstention.npz"])
-def test_a_changed_file_is_damage(bundle: Path, name: str, place: float) -> None:
-    """One flipped bit is enough, wherever it is."""
-    flip_a_bit(bundle / name, place)
+def test_a_changed_file_is_damage(bundle: Path, name: str, position: float) -> None:
+    """One changed bit is enough, at any position."""
+    flip_a_bit(bundle / name, position)
     with pytest.raises(Damaged, match=name):
         load_classifier(bundle)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
-def test_a_changed_card_is_damage(bundle: Path, place: float) -> None:
-    """The digest that the registry and the manifest have is the card's."""
+@pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
+def test_a_changed_card_is_damage(bundle: Path, position: float) -> None:
+    """Registry and manifest hold the digest of the card."""
     digest = bundle_digest(bundle)
-    flip_a_bit(bundle / "card.json", place)
+    flip_a_bit(bundle / "card.json", position)
     with pytest.raises(Damaged, match=digest):
         load_classifier(bundle, digest)
 
@@ -154,14 +155,14 @@ def test_a_changed_card_is_damage(bundle: Path, place: float) -> None:
     "name", ["card.json", "model.onnx", "weights.safetensors", "golden.npz", "abstention.npz"]
 )
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
-    """All five are needed, wherever inference runs."""
+    """All five are needed, on CPU and on CUDA."""
     (bundle / name).unlink()
     with pytest.raises(ObjectMissing, match=name):
         read_bundle(bundle)
 
 
-def test_a_stranger_in_the_folder_is_refused(bundle: Path) -> None:
-    """Only the report may stand beside."""
+def test_an_unexpected_file_in_the_folder_is_refused(bundle: Path) -> None:
+    """Only the report may be there as well."""
     (bundle / "report").mkdir()
     (bundle / "report" / "index.html").write_text("fine")
     read_bundle(bundle)
@@ -191,15 +192,15 @@ def test_a_stranger_in_the_folder_is_refused(bundle: Path) -> None:
     ],
 )
 def test_a_bad_card_is_refused(bundle: Path, changes: dict[str, object]) -> None:
-    """What the card lacks or makes up is named."""
+    """The error names the missing or invalid field."""
     edit(bundle, **changes)
     with pytest.raises(Permanent, match=next(iter(changes))):
         read_bundle(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", pickle.dumps({"name": "lenet5"})])
-def test_junk_is_no_card(bundle: Path, content: bytes) -> None:
-    """A card is JSON of one form."""
+def test_junk_is_not_a_card(bundle: Path, content: bytes) -> None:
+    """A card is JSON with fixed fields."""
     (bundle / "card.json").write_bytes(content)
     with pytest.raises(Permanent, match=r"card\.json"):
         read_bundle(bundle)
@@ -207,7 +208,7 @@ def test_junk_is_no_card(bundle: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.npz", "model.onnx", "abstention.npz"])
 def test_a_pickle_is_never_unpickled(bundle: Path, name: str) -> None:
-    """Not even where the card promises it."""
+    """Not even if its sha256 is in the card."""
     forge(bundle, name, pickle.dumps(_Bomb()))
     with pytest.raises(Permanent):
         load_classifier(bundle)
@@ -215,7 +216,7 @@ def test_a_pickle_is_never_unpickled(bundle: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["golden.npz", "abstention.npz"])
 def test_arrays_of_objects_are_refused(bundle: Path, name: str) -> None:
-    """An npz may hide a pickle inside, beside arrays that are in order."""
+    """An npz can contain a pickle beside valid arrays."""
     arrays = arrays_in(bundle / name)
     for hidden in arrays:
         forge(bundle, name, packed(arrays | {hidden: np.array([_Bomb()], dtype=object)}))
@@ -245,7 +246,7 @@ def test_arrays_of_objects_are_refused(bundle: Path, name: str) -> None:
 def test_arrays_of_other_shapes_and_types_are_refused(
     bundle: Path, name: str, array: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
 ) -> None:
-    """Each by the file's name, though its sha256 is the promised one."""
+    """The error names the file, although its sha256 is the expected one."""
     arrays = arrays_in(bundle / name)
     forge(bundle, name, packed(arrays | {array: np.asarray(change(arrays[array]))}))
     with pytest.raises(Permanent, match=name):
@@ -255,7 +256,7 @@ def test_arrays_of_other_shapes_and_types_are_refused(
 @pytest.mark.parametrize("name", ["golden.npz", "abstention.npz"])
 @pytest.mark.parametrize("lacking", [True, False])
 def test_an_array_too_few_or_too_many_is_refused(bundle: Path, name: str, *, lacking: bool) -> None:
-    """There is one set of arrays, and the message lists what was found."""
+    """The set of arrays is fixed, and the message lists those that were found."""
     arrays = arrays_in(bundle / name) | {"more": np.zeros(1)}
     if lacking:
         del arrays["more"], arrays[next(iter(arrays))]
@@ -279,8 +280,8 @@ def forged_model(
     forge(folder, "model.onnx", model.SerializeToString())
 
 
-def test_an_altered_mean_is_noticed(bundle: Path) -> None:
-    """The golden samples come out otherwise."""
+def test_a_changed_mean_is_detected(bundle: Path) -> None:
+    """The golden samples give other logits."""
     model = onnx.load_model_from_string((bundle / "model.onnx").read_bytes())
     means = [
         tensor.name
@@ -292,30 +293,30 @@ def test_an_altered_mean_is_noticed(bundle: Path) -> None:
         load_classifier(bundle)
 
 
-def test_weights_that_are_not_finite_are_noticed(bundle: Path) -> None:
+def test_weights_that_are_not_finite_are_detected(bundle: Path) -> None:
     """NaN logits never become a label."""
     forged_model(bundle, "head.4.bias", lambda bias: np.full_like(bias, np.nan))
     with pytest.raises(Permanent, match="not finite"):
         load_classifier(bundle)
 
 
-def test_a_swapped_label_table_is_noticed(bundle: Path) -> None:
-    """Ten distinct names in another order are still the wrong table."""
+def test_a_swapped_label_table_is_detected(bundle: Path) -> None:
+    """Ten distinct names in another order are a wrong table."""
     labels = load(bundle)["labels"]
     edit(bundle, labels=[labels[1], labels[0], *labels[2:]])
     with pytest.raises(Permanent, match="label table"):
         load_classifier(bundle)
 
 
-def test_another_temperature_is_noticed(bundle: Path) -> None:
-    """Probabilities would no longer be those that were released."""
+def test_another_temperature_is_detected(bundle: Path) -> None:
+    """The probabilities would no longer be the released ones."""
     edit(bundle, temperature=1.5)
     with pytest.raises(Permanent, match="golden samples' probabilities"):
         load_classifier(bundle)
 
 
-def test_changed_torch_weights_are_noticed(bundle: Path) -> None:
-    """What CUDA would load is checked against the same golden samples."""
+def test_changed_torch_weights_are_detected(bundle: Path) -> None:
+    """The weights for CUDA are checked on the same golden samples."""
     network = network_from("lenet5", (bundle / "weights.safetensors").read_bytes())
     with torch.no_grad():
         network.get_parameter("head.0.weight").mul_(1.01)
@@ -325,16 +326,16 @@ def test_changed_torch_weights_are_noticed(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_golden_samples_that_expect_no_number_are_refused(bundle: Path, value: float) -> None:
-    """Nothing equals NaN, so nothing could be shown by them."""
+def test_golden_samples_that_are_not_finite_are_refused(bundle: Path, value: float) -> None:
+    """Every comparison with NaN is false, so they would prove nothing."""
     arrays = arrays_in(bundle / "golden.npz")
     forge(bundle, "golden.npz", packed(arrays | {"logits": np.full_like(arrays["logits"], value)}))
     with pytest.raises(Permanent, match="golden samples' logits"):
         load_classifier(bundle)
 
 
-def test_another_threshold_is_noticed(bundle: Path) -> None:
-    """Card and arrays must agree on it."""
+def test_another_threshold_is_detected(bundle: Path) -> None:
+    """Card and arrays must have the same one."""
     forge(
         bundle, "abstention.npz", packed(arrays_in(bundle / "abstention.npz") | {"threshold": np.array(9.0)})
     )
@@ -343,8 +344,8 @@ def test_another_threshold_is_noticed(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("array", ["means", "whitening", "scales"])
-def test_an_altered_abstention_is_noticed(bundle: Path, array: str) -> None:
-    """The golden samples score otherwise, even where every sha256 is promised anew."""
+def test_a_changed_abstention_is_detected(bundle: Path, array: str) -> None:
+    """The golden samples get other scores, even if every sha256 in the card is updated."""
     arrays = arrays_in(bundle / "abstention.npz")
     forge(bundle, "abstention.npz", packed(arrays | {array: arrays[array] * np.float32(1.1)}))
     with pytest.raises(Permanent, match="golden samples' scores"):
@@ -354,7 +355,7 @@ def test_an_altered_abstention_is_noticed(bundle: Path, array: str) -> None:
 def test_a_bundle_of_another_network_names_its_kernel_sizes(
     training: Examples, validation: Examples, provenance: Provenance, tmp_path: Path
 ) -> None:
-    """Whoever loads the weights into torch builds the same network."""
+    """So that torch can build the same network for the weights."""
     config = TrainingConfig(network="conv20-50-500", kernel_sizes=(3, 7), epochs=1)
     other = train(
         Examples(training.images[:256], training.labels[:256]), validation, config, torch.device("cpu")

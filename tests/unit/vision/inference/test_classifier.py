@@ -1,4 +1,4 @@
-"""Classifying with a bundle: honest probabilities, and no torch on CPU."""
+"""Classifying with a bundle: calibrated probabilities, and no torch on CPU."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.bundle import bundle_digest
-from mnist_ops.vision.inference.classifier import Classifier, load_classifier, softmax
+from mnist_ops.vision.inference.classifier import Classifier, load_classifier
+from mnist_ops.vision.inference.softmax import softmax
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_digits_get_their_labels(classifier: Classifier, held_out: Examples) -> 
 
 
 def test_probabilities_are_finite_and_sum_to_one(classifier: Classifier) -> None:
-    """For any pixels whatever."""
+    """For any pixels."""
     noise = np.random.default_rng(0).integers(0, 256, (700, 28, 28), np.uint8)
     probabilities = classifier.probabilities(noise)
     assert probabilities.dtype == np.float32
@@ -39,8 +40,10 @@ def test_probabilities_are_finite_and_sum_to_one(classifier: Classifier) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513])
-def test_slices_do_not_show(classifier: Classifier, training: Examples, count: int) -> None:
-    """Any number of digits gives as many rows, the same as one by one."""
+def test_slicing_does_not_change_the_probabilities(
+    classifier: Classifier, training: Examples, count: int
+) -> None:
+    """Any number of digits gives that number of rows, the same as one by one."""
     probabilities = classifier.probabilities(training.images[:count])
     assert probabilities.shape == (count, 10)
     for index in {0, count - 1} if count else ():
@@ -48,8 +51,8 @@ def test_slices_do_not_show(classifier: Classifier, training: Examples, count: i
         np.testing.assert_allclose(probabilities[index], alone[0], atol=1e-6)
 
 
-def test_images_that_are_not_contiguous_are_taken(classifier: Classifier, training: Examples) -> None:
-    """A slice of a larger array is an array."""
+def test_images_that_are_not_contiguous_are_accepted(classifier: Classifier, training: Examples) -> None:
+    """Such as every second image of an array."""
     np.testing.assert_allclose(
         classifier.probabilities(training.images[:20:2]),
         classifier.probabilities(training.images[:20])[::2],
@@ -62,49 +65,49 @@ def test_images_that_are_not_contiguous_are_taken(classifier: Classifier, traini
     [np.zeros((2, 28, 28), np.float32), np.zeros((28, 28), np.uint8), np.zeros((1, 32, 32), np.uint8)],
 )
 def test_other_arrays_are_refused(classifier: Classifier, images: NDArray[np.uint8]) -> None:
-    """They would be classified as something else."""
+    """They would be classified wrongly."""
     with pytest.raises(Permanent, match="images must be"):
         classifier.probabilities(images)
 
 
-def test_a_verdict_is_made_of_one_pass(classifier: Classifier, held_out: Examples) -> None:
-    """The same probabilities, the score of the abstention, and which scores are over its threshold."""
-    verdicts = classifier.predict(held_out.images)
-    np.testing.assert_array_equal(verdicts.probabilities, classifier.probabilities(held_out.images))
+def test_predictions_hold_probabilities_scores_and_flags(classifier: Classifier, held_out: Examples) -> None:
+    """The same probabilities, the scores of the abstention, and which scores are above its threshold."""
+    predictions = classifier.predict(held_out.images)
+    np.testing.assert_array_equal(predictions.probabilities, classifier.probabilities(held_out.images))
     scores = classifier.abstention.scores(held_out.images, classifier.logits(held_out.images))
-    np.testing.assert_array_equal(verdicts.scores, scores)
-    np.testing.assert_array_equal(verdicts.not_a_digit, scores > classifier.card.abstention.threshold)
-    assert verdicts.not_a_digit.mean() < 0.15
+    np.testing.assert_array_equal(predictions.scores, scores)
+    np.testing.assert_array_equal(predictions.not_a_digit, scores > classifier.card.abstention.threshold)
+    assert predictions.not_a_digit.mean() < 0.15
 
 
-def test_an_empty_picture_and_noise_are_no_digits(classifier: Classifier) -> None:
-    """Whatever the network takes them for."""
+def test_an_empty_picture_and_noise_are_not_digits(classifier: Classifier) -> None:
+    """Whatever class the network chooses."""
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
     assert classifier.predict(np.concatenate([np.zeros((1, 28, 28), np.uint8), noise])).not_a_digit.all()
 
 
-def test_nothing_can_be_judged_of_no_pictures(classifier: Classifier) -> None:
-    """And that is no error."""
-    verdicts = classifier.predict(np.empty((0, 28, 28), np.uint8))
-    assert (verdicts.probabilities.shape, verdicts.scores.shape) == ((0, 10), (0,))
+def test_no_pictures_give_empty_predictions(classifier: Classifier) -> None:
+    """That is not an error."""
+    predictions = classifier.predict(np.empty((0, 28, 28), np.uint8))
+    assert (predictions.probabilities.shape, predictions.scores.shape) == ((0, 10), (0,))
 
 
 def test_a_temperature_softens_the_softmax() -> None:
-    """Large logits stay finite, and the order is kept."""
+    """Large logits give finite probabilities, and their order is kept."""
     logits = np.array([[1000.0, 990.0, -1000.0]], np.float32)
     cold, warm = softmax(logits, 1.0), softmax(logits, 10.0)
     assert warm[0, 0] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-6)
     assert cold[0, 0] > warm[0, 0] > warm[0, 1] > warm[0, 2]
 
 
-def test_a_device_that_is_not_there_is_refused(released: Path) -> None:
-    """Nothing falls back silently from what was asked for."""
+def test_an_unknown_device_is_refused(released: Path) -> None:
+    """There is no silent fallback to another device."""
     with pytest.raises(Permanent, match="tpu"):
         load_classifier(released, device="tpu")
 
 
 def test_cuda_is_used_or_refused_and_never_replaced(released: Path) -> None:
-    """Where there is no card, the error says so."""
+    """Without a GPU, the error says so."""
     present = any(Path("/dev").glob("nvidia[0-9]*"))
     with nullcontext() if present else pytest.raises(Permanent, match="this machine has none"):
         assert load_classifier(released, device="cuda").device == "cuda"
@@ -117,16 +120,14 @@ def test_on_cpu_nothing_imports_torch(released: Path, device: str) -> None:
         device = "cpu"
     script = f"""
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from mnist_ops.local.sample_digits import load, png
-from mnist_ops.vision.preprocessing import decode
-from mnist_ops.vision.evaluation import metrics as evaluation
+from mnist_ops.vision.config import schema
 from mnist_ops.vision.data import folds
-from mnist_ops.vision.preprocessing import normalize as harmonise
-from mnist_ops.vision.config import schema as training_config
+from mnist_ops.vision.evaluation import metrics
 from mnist_ops.vision.inference.classifier import load_classifier
-digit = decode.decode(png(load("test")[0][0]))
+from mnist_ops.vision.preprocessing.decode import decode
+digit = decode(png(load("test")[0][0]))
 classifier = load_classifier(Path({str(released)!r}), device={device!r})
 print(classifier.labels[classifier.probabilities(digit[None])[0].argmax()])
 print([name for name in ("torch", "torchvision", "onnx", "onnxscript") if name in sys.modules])
@@ -137,11 +138,11 @@ print([name for name in ("torch", "torchvision", "onnx", "onnxscript") if name i
     assert not done.stderr
 
 
-def test_a_bundle_needs_nothing_of_its_training(released: Path) -> None:
-    """A process in which torch and the training code cannot be imported loads it and classifies."""
+def test_a_bundle_needs_no_training_code(released: Path) -> None:
+    """A process that cannot import torch, models, training and release loads it and classifies."""
     script = f"""
 import sys
-vision = ("training", "training_config", "trained", "networks", "classifier", "weights", "export")
+vision = ("config", "models", "training", "release")
 blocked = ("torch", "torchvision", "onnx", "onnxscript", *(f"mnist_ops.vision.{{name}}" for name in vision))
 sys.modules.update(dict.fromkeys(blocked))
 from pathlib import Path
@@ -149,8 +150,8 @@ from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.preprocessing.decode import decode
 from mnist_ops.vision.inference.classifier import load_classifier
 classifier = load_classifier(Path({str(released)!r}))
-verdicts = classifier.predict(decode(png(load("test")[0][0]))[None])
-print(classifier.labels[verdicts.probabilities[0].argmax()], verdicts.not_a_digit[0])
+predictions = classifier.predict(decode(png(load("test")[0][0]))[None])
+print(classifier.labels[predictions.probabilities[0].argmax()], predictions.not_a_digit[0])
 """
     command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

@@ -12,20 +12,20 @@ from mnist_ops.vision.models.digit_classifier import DigitClassifier, resize_wei
 
 
 def test_lenet5_has_61750_parameters() -> None:
-    """The network is the sources' own."""
+    """As the network of the source."""
     assert parameter_count(build_network("lenet5")) == 61_750
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_makes_logits_of_digits(name: str) -> None:
-    """Whatever its layers are."""
+def test_every_network_gives_logits(name: str) -> None:
+    """Of shape (N, 10)."""
     network = build_network(name).eval()
     assert network(torch.zeros(3, 1, 32, 32)).shape == (3, 10)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_last_layer_makes_the_logits_of_the_embedding(name: str) -> None:
-    """What the projector shows is what the last layer sees."""
+def test_the_embedding_is_the_input_of_the_last_layer(name: str) -> None:
+    """TensorBoard's projector shows it."""
     network = build_network(name).eval()
     pixels = torch.randn(3, 1, 32, 32)
     torch.testing.assert_close(network.head[-1](network.embed(pixels)), network(pixels))
@@ -33,7 +33,7 @@ def test_the_last_layer_makes_the_logits_of_the_embedding(name: str) -> None:
 
 @pytest.mark.parametrize("kernel_sizes", [(3, 3), (3, 5), (5, 3), (5, 5), (1, 9)])
 def test_the_first_full_layer_is_sized_for_the_kernels(kernel_sizes: tuple[int, int]) -> None:
-    """Nobody works it out by hand."""
+    """The number of features is computed."""
     network = build_network("conv20-50-500", kernel_sizes).eval()
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
     sides = [module.kernel_size for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
@@ -41,26 +41,26 @@ def test_the_first_full_layer_is_sized_for_the_kernels(kernel_sizes: tuple[int, 
 
 
 def test_kernel_sizes_are_refused_where_they_are_fixed() -> None:
-    """The error names the field, the sizes there are, and the network that can."""
+    """The error names the field, the fixed sizes, and a network whose sizes can be chosen."""
     with pytest.raises(Permanent, match=r"kernel_sizes \(3, 3\).*lenet5 are \(5, 5\).*conv20-50-500"):
         build_network("lenet5", (3, 3))
 
 
 def test_an_unknown_network_is_named() -> None:
-    """The error lists those there are."""
+    """The error lists the known ones."""
     with pytest.raises(Permanent, match=r"'resnet'.*lenet5"):
         build_network("resnet")
 
 
-def test_sizing_a_network_leaves_its_batch_statistics_as_they_were() -> None:
-    """A picture of zeros is no training."""
+def test_sizing_a_network_does_not_change_its_batch_statistics() -> None:
+    """The picture of zeros is not used for training."""
     features = build_network("lenet5").features
     assert features.training
     assert torch.equal(features[1].running_mean, torch.zeros(6))
 
 
-def test_the_resize_is_torchs_bilinear_one(training: Examples) -> None:
-    """Two matrix products equal `interpolate`, to far less than a grey level."""
+def test_the_resize_is_bilinear_as_in_torch(training: Examples) -> None:
+    """Two matrix products equal `interpolate` within far less than one grey level."""
     images = torch.tensor(training.images[:50])
     expected = functional.interpolate(images[:, None].float(), size=(32, 32), mode="bilinear")
     expected = (expected / 255 - 0.1307) / 0.3081

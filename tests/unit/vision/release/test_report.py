@@ -14,7 +14,7 @@ from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.bundle import read_bundle
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release.report import TEMPLATE, Champion, ReportedModel, write_report

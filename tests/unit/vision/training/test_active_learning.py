@@ -14,7 +14,7 @@ from mnist_ops.local.sample_digits import load, png
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.data.folds import Fold, fold_of
-from mnist_ops.vision.inference.classifier import softmax
+from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.training.active_learning import (
     Candidates,
