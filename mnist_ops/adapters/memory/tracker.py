@@ -1,4 +1,4 @@
-"""A tracker that keeps what it is told, for tests and for trying things out."""
+"""A tracker that keeps everything in memory, for tests and experiments."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 class InMemoryTracker(Tracker):
-    """Keeps everything in lists, in the order it came.
+    """Keeps everything in lists, in the order of the calls.
 
     Args:
-        fails_at: the step from which on every call fails, as that of a full disk does; None for never.
+        fails_at: the step from which every call raises Transient, as on a full disk; None for never.
 
     Attributes:
-        experiments: as they began.
-        told: the scalars, (step, tag, value).
-        queued: the queues, (step, tag, summary).
-        distributions: the histograms, (step, tag, array).
-        shown: the images, (step, tag, images, captions).
-        networks: the graphs.
-        embeddings: (step, tag, vectors, labels, images).
-        tried: (config, metrics).
-        outcomes: as they ended.
+        experiments: the experiments that began.
+        logged_scalars: (step, tag, value).
+        logged_queues: (step, tag, summary).
+        logged_histograms: (step, tag, array).
+        logged_images: (step, tag, images, captions).
+        logged_graphs: the networks.
+        logged_embeddings: (step, tag, vectors, labels, images).
+        logged_hparams: (config, metrics).
+        outcomes: the outcomes of the experiments that ended.
     """
 
     name = "in memory"
@@ -35,43 +35,45 @@ class InMemoryTracker(Tracker):
     def __init__(self, fails_at: int | None = None) -> None:
         self._fails_at = fails_at
         self.experiments: list[Experiment] = []
-        self.told: list[tuple[int, str, float]] = []
-        self.queued: list[tuple[int, str, QueueSummary]] = []
-        self.distributions: list[tuple[int, str, NDArray[np.floating]]] = []
-        self.shown: list[tuple[int, str, NDArray[np.uint8], tuple[str, ...]]] = []
-        self.networks: list[nn.Module] = []
-        self.embeddings: list[tuple[int, str, NDArray[np.floating], tuple[str, ...], NDArray[np.uint8]]] = []
-        self.tried: list[tuple[Mapping[str, object], Mapping[str, float]]] = []
+        self.logged_scalars: list[tuple[int, str, float]] = []
+        self.logged_queues: list[tuple[int, str, QueueSummary]] = []
+        self.logged_histograms: list[tuple[int, str, NDArray[np.floating]]] = []
+        self.logged_images: list[tuple[int, str, NDArray[np.uint8], tuple[str, ...]]] = []
+        self.logged_graphs: list[nn.Module] = []
+        self.logged_embeddings: list[
+            tuple[int, str, NDArray[np.floating], tuple[str, ...], NDArray[np.uint8]]
+        ] = []
+        self.logged_hparams: list[tuple[Mapping[str, object], Mapping[str, float]]] = []
         self.outcomes: list[Outcome] = []
 
     def begin(self, experiment: Experiment) -> None:
-        """Keep it."""
+        """Keep the argument."""
         self.experiments.append(experiment)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Keep them."""
+        """Keep the arguments."""
         self._require_room(step)
-        self.told += [(step, tag, value) for tag, value in values.items()]
+        self.logged_scalars += [(step, tag, value) for tag, value in values.items()]
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Keep them."""
+        """Keep the arguments."""
         self._require_room(step)
-        self.queued += [(step, tag, summary) for tag, summary in values.items()]
+        self.logged_queues += [(step, tag, summary) for tag, summary in values.items()]
 
     def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
-        """Keep copies of the arrays, which may be the weights themselves."""
+        """Keep copies of the arrays, which may share memory with the weights."""
         self._require_room(step)
-        self.distributions += [(step, tag, array.copy()) for tag, array in values.items()]
+        self.logged_histograms += [(step, tag, array.copy()) for tag, array in values.items()]
 
     def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Keep them."""
+        """Keep the arguments."""
         self._require_room(step)
-        self.shown.append((step, tag, images, tuple(captions)))
+        self.logged_images.append((step, tag, images, tuple(captions)))
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
         """Keep the network."""
         del example
-        self.networks.append(network)
+        self.logged_graphs.append(network)
 
     def embedding(
         self,
@@ -81,16 +83,16 @@ class InMemoryTracker(Tracker):
         labels: Sequence[str],
         images: "NDArray[np.uint8]",
     ) -> None:
-        """Keep all of it."""
+        """Keep the arguments."""
         self._require_room(step)
-        self.embeddings.append((step, tag, vectors, tuple(labels), images))
+        self.logged_embeddings.append((step, tag, vectors, tuple(labels), images))
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Keep both."""
-        self.tried.append((config, metrics))
+        """Keep the arguments."""
+        self.logged_hparams.append((config, metrics))
 
     def finish(self, outcome: Outcome) -> None:
-        """Keep it."""
+        """Keep the argument."""
         self.outcomes.append(outcome)
 
     def _require_room(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Trainings as lines of the log."""
+"""Records trainings as lines of the log."""
 
 import logging
 from collections.abc import Mapping
@@ -9,26 +9,26 @@ _log = logging.getLogger(__name__)
 
 
 class ConsoleTracker(Tracker):
-    """Logs the numbers of a training; pictures and distributions have no place in a log."""
+    """Logs the numbers of a training, without images and distributions."""
 
     name = "console"
 
     def begin(self, experiment: Experiment) -> None:
-        """Log what is trained."""
+        """Log the name, the device and the config."""
         config = " ".join(f"{name}={value}" for name, value in sorted(experiment.config.items()))
         _log.info("experiment %s on %s: %s", experiment.name, experiment.device, config)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log one line."""
+        """Log the numbers in one line."""
         _log.info("step %d: %s", step, _line(values))
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Log the final metrics; the config stands above."""
+        """Log the final metrics; `begin` has logged the config."""
         del config
         _log.info("final: %s", _line(metrics))
 
     def finish(self, outcome: Outcome) -> None:
-        """Log how it ended."""
+        """Log the status, and the error if there was one."""
         _log.info("experiment %s%s", outcome.status, f": {outcome.why}" if outcome.why else "")
 
 

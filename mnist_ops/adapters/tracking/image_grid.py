@@ -1,4 +1,4 @@
-"""Digits side by side in one picture, each with its caption."""
+"""Draws digits side by side in one image, each with a caption."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnist_ops.vision.data.examples import SIDE, require_digits
 
-_SCALE = 2
-_CAPTION = 14  # pixels of height
-_GAP = 4
+_SCALE = 2  # pixels of the grid per pixel of a digit
+_CAPTION = 14  # height in pixels
+_GAP = 4  # pixels
 
 
 def sample_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: int = 10) -> NDArray[np.uint8]:
-    """One picture uint8 (height, width, 3) of digits, row by row.
+    """Return one image uint8 (height, width, 3) of digits, row by row.
 
     Args:
         images: uint8 (N, 28, 28), ink 255 on 0; at least one.
-        captions: N of them, each of a word.
-        columns: digits a row.
+        captions: N captions of one word each.
+        columns: digits per row.
 
     Raises:
-        ValueError: there are not as many captions as images.
+        ValueError: the numbers of images and captions differ.
         Permanent: the images have another shape or type.
     """
     require_digits(images)

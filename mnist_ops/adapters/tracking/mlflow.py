@@ -1,4 +1,4 @@
-"""Trainings in an MLflow server, by way of `mlflow-skinny`; its errors become Transient."""
+"""Records trainings on an MLflow server, through `mlflow-skinny`; its errors become Transient."""
 
 import contextlib
 import sys
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-_RETRIES, _TIMEOUT_S = 2, 20  # of a request: with its own 7 retries, MLflow would hold a training for minutes
-_BATCH = 100  # numbers a request: a round trip a step would be felt
-_LONGEST = 5000  # characters of a tag: MLflow takes somewhat more
+_RETRIES, _TIMEOUT_S = (
+    2,
+    20,
+)  # per request: with the default of 7 retries, MLflow would block a training for minutes
+_BATCH = 100  # numbers per request: one request per step would slow the training
+_LONGEST = 5000  # characters of a tag; MLflow's own limit is a little higher
 _NAME_TAG = "mnist_ops.experiment"
 _STATUS = {
     Status.RUNNING: "RUNNING",
@@ -31,13 +34,13 @@ _STATUS = {
 
 
 class MlflowTracker(Tracker):
-    """Writes a run of an MLflow experiment; distributions and embeddings have no place there.
+    """Records a training as a run of an MLflow experiment, without distributions and embeddings.
 
-    A training that goes on adds to its run; MLflow keeps what was noted of the same steps before.
+    A resumed training continues its run; MLflow also keeps the older numbers of the same steps.
 
     Args:
-        uri: of the tracking server; a token or password is taken as MLflow documents it.
-        group: the MLflow experiment that the runs are put under.
+        uri: the URI of the tracking server; credentials come from MLflow's own environment variables.
+        group: the MLflow experiment that holds the runs.
         now_ms: the clock, in milliseconds since 1970.
 
     Raises:
@@ -54,20 +57,20 @@ class MlflowTracker(Tracker):
         self._uri, self._group, self._now_ms = uri, group, now_ms
         self._client: Any = None
         self._run = ""
-        self._waiting: list[Any] = []
+        self._unsent: list[Any] = []
 
     def begin(self, experiment: Experiment) -> None:
-        """Open a run of that name, or go on with the one there is."""
+        """Create the run of that name, or continue it if it exists."""
         mlflow = _mlflow()
         with _sending():
             self._client = mlflow.MlflowClient(tracking_uri=self._uri)
             group = self._client.get_experiment_by_name(self._group)
             group_id = group.experiment_id if group else self._client.create_experiment(self._group)
-            former = self._client.search_runs(
+            existing = self._client.search_runs(
                 [group_id], f"tags.`{_NAME_TAG}` = '{experiment.name}'", max_results=1
             )
-            if former:
-                self._run = former[0].info.run_id
+            if existing:
+                self._run = existing[0].info.run_id
                 self._client.update_run(self._run, status=_STATUS[Status.RUNNING])
                 return
             tags = {f"environment.{name}": value for name, value in experiment.environment.items()}
@@ -79,38 +82,38 @@ class MlflowTracker(Tracker):
             self._client.log_batch(self._run, params=params)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Send them, when there are enough for a request."""
+        """Queue the numbers; send them once there are enough for a request."""
         metric, at = _mlflow().entities.Metric, self._now_ms()
-        self._waiting += [metric(tag, value, at, step) for tag, value in values.items()]
-        if len(self._waiting) >= _BATCH:
+        self._unsent += [metric(tag, value, at, step) for tag, value in values.items()]
+        if len(self._unsent) >= _BATCH:
             self._flush()
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Send their mean, std, min and max as scalars."""
+        """Send mean, std, min and max as scalars."""
         for tag, summary in values.items():
             self.scalars(step, summary.scalars(tag))
 
     def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Send one picture of all of them as an artifact, captions included."""
+        """Send one image with all digits and captions, as an artifact."""
         from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free, numpy when needed
 
         with _sending():
             self._client.log_image(self._run, sample_grid(images, captions), f"{tag}-{step:05d}.png")
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Send the layers as a text."""
+        """Send the layers as text."""
         del example
         with _sending():
             self._client.log_text(self._run, f"{network}\n", "graph.txt")
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Send the final metrics; the config is among the run's parameters."""
+        """Send the final metrics; `begin` has sent the config as parameters."""
         del config
         self.scalars(0, metrics)
         self._flush()
 
     def finish(self, outcome: Outcome) -> None:
-        """Send what waits, and end the run."""
+        """Send the remaining numbers and end the run."""
         self._flush()
         with _sending():
             if outcome.why:
@@ -121,14 +124,14 @@ class MlflowTracker(Tracker):
             self._client.set_terminated(self._run, _STATUS[outcome.status], ended)
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
+        unsent, self._unsent = self._unsent, []
+        if unsent:
             with _sending():
-                self._client.log_batch(self._run, metrics=waiting)
+                self._client.log_batch(self._run, metrics=unsent)
 
 
 def _mlflow() -> ModuleType:
-    """The package, told not to report to its makers and to give up soon where the server is away."""
+    """Import MLflow, without its telemetry, and with few retries and a short timeout."""
     mlflow = import_module("mlflow")
     switches = import_module("mlflow.environment_variables")
     if not switches.MLFLOW_DISABLE_TELEMETRY.get():
@@ -145,10 +148,10 @@ def _mlflow() -> ModuleType:
 
 @contextmanager
 def _sending() -> Iterator[None]:
-    """MLflow's errors, and those of the connection, become Transient; what it prints goes to the errors."""
+    """Translate errors of MLflow and of the connection to Transient; print its output to standard error."""
     failed: type[Exception] = import_module("mlflow.exceptions").MlflowException
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except (failed, OSError) as error:
-        raise Transient(f"MLflow does not take it: {error}") from error
+        raise Transient(f"MLflow refuses the request: {error}") from error

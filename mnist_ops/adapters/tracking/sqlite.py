@@ -1,4 +1,4 @@
-"""Trainings in one SQLite file, which the command line reads: no server, no torch."""
+"""Records trainings in one SQLite file, which the command line reads without a server and without torch."""
 
 import json
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ _BEGIN = """
 
 
 class SqliteTracker(Tracker):
-    """Writes the numbers of experiments; pictures and distributions are TensorBoard's.
+    """Records the numbers of trainings, without images and distributions.
 
-    Every call is one transaction on a connection of its own, so that nothing is held open between steps.
+    Every call opens a connection for one transaction, so nothing stays open between steps.
 
     Args:
-        path: of the file; it is made where it does not exist.
+        path: the file; created if it does not exist.
     """
 
     name = "sqlite"
@@ -36,17 +36,17 @@ class SqliteTracker(Tracker):
         self._replaces = False
 
     def begin(self, experiment: Experiment) -> None:
-        """Note it as running; where it is known, its first start stays.
+        """Record the experiment as running; a resumed one keeps its first start.
 
         Raises:
-            Permanent: the file is of a newer version, or the name is another training's.
+            Permanent: a newer version wrote the file, or the name belongs to another training.
         """
         ensure_schema(self._path)
         with writing(self._path) as connection:
-            found = connection.execute(
+            known = connection.execute(
                 "SELECT config_digest, dataset FROM experiments WHERE name = ?", (experiment.name,)
             ).fetchone()
-            if found and found != (experiment.config_digest, experiment.dataset):
+            if known and known != (experiment.config_digest, experiment.dataset):
                 raise Permanent(f"{self._path}: experiment {experiment.name} had another config or data set")
             connection.execute(
                 _BEGIN,
@@ -61,49 +61,49 @@ class SqliteTracker(Tracker):
                     Status.RUNNING,
                 ),
             )
-        self._experiment, self._replaces = experiment.name, found is not None
+        self._experiment, self._replaces = experiment.name, known is not None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write them all, in one transaction."""
+        """Write all of them in one transaction."""
         with writing(self._path) as connection:
             if self._replaces:
                 for table in ("scalars", "queues"):
                     connection.execute(
-                        f"DELETE FROM {table} WHERE experiment = ? AND step >= ?",  # noqa: S608 - one of two
-                        (self._begun, step),
+                        f"DELETE FROM {table} WHERE experiment = ? AND step >= ?",  # noqa: S608 - one of two literals
+                        (self._name, step),
                     )
             connection.executemany(
                 "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?)",
-                [(self._begun, tag, step, value) for tag, value in values.items()],
+                [(self._name, tag, step, value) for tag, value in values.items()],
             )
         self._replaces = False
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Write them all, in one transaction."""
+        """Write all of them in one transaction."""
         with writing(self._path) as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (self._begun, tag, step, queue.count, queue.mean, queue.std, queue.min, queue.max)
+                    (self._name, tag, step, queue.count, queue.mean, queue.std, queue.min, queue.max)
                     for tag, queue in values.items()
                 ],
             )
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Write the hyperparameters and the final metrics in place of former ones."""
+        """Write the hyperparameters and the final metrics; they replace earlier ones."""
         with writing(self._path) as connection:
             for table, rows in (
                 ("hparams", {name: json.dumps(value) for name, value in config.items()}),
                 ("final_metrics", metrics),
             ):
-                connection.execute(f"DELETE FROM {table} WHERE experiment = ?", (self._begun,))  # noqa: S608
+                connection.execute(f"DELETE FROM {table} WHERE experiment = ?", (self._name,))  # noqa: S608
                 connection.executemany(
-                    f"INSERT INTO {table} VALUES (?, ?, ?)",  # noqa: S608 - the names stand above
-                    [(self._begun, name, value) for name, value in rows.items()],
+                    f"INSERT INTO {table} VALUES (?, ?, ?)",  # noqa: S608 - one of two literals
+                    [(self._name, name, value) for name, value in rows.items()],
                 )
 
     def finish(self, outcome: Outcome) -> None:
-        """Note how it ended."""
+        """Record the status, the end and the best epoch."""
         with writing(self._path) as connection:
             connection.execute(
                 "UPDATE experiments SET status = ?, finished_at = ?, best_epoch = ?, why = ? WHERE name = ?",
@@ -112,12 +112,12 @@ class SqliteTracker(Tracker):
                     outcome.at.astimezone(UTC).isoformat(),
                     outcome.best_epoch,
                     outcome.why,
-                    self._begun,
+                    self._name,
                 ),
             )
 
     @property
-    def _begun(self) -> str:
+    def _name(self) -> str:
         if self._experiment is None:
             raise Permanent("sqlite: no experiment has begun")
         return self._experiment

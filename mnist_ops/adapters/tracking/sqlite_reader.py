@@ -1,4 +1,4 @@
-"""Reads the experiments that SqliteTracker noted."""
+"""Reads the experiments that `SqliteTracker` recorded."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _EXPERIMENTS = """
         WHERE scalars.experiment = experiments.name AND scalars.tag = 'validation/accuracy'
     ) AS best_accuracy FROM experiments ORDER BY started_at DESC, name
 """
-# A validation is a step with a `train/epoch`; the learning rate is that of the last step told before it.
+# A validation is a step with a `train/epoch`; its learning rate is that of the last step recorded before it.
 _VALIDATIONS = """
     SELECT step, value AS epoch,
         (SELECT value FROM scalars WHERE experiment = e.experiment AND tag = 'train/epoch_loss'
@@ -35,16 +35,16 @@ _VALIDATIONS = """
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRecord:
-    """An experiment as it was noted.
+    """A recorded experiment.
 
     Attributes:
-        experiment: what was trained, on what.
-        status: what became of it.
-        finished_at: when it ended; None where it did not.
-        best_epoch: the epoch whose weights were kept, from 1.
-        best_accuracy: the best on the validation fold so far, 0 to 1; None before the first validation.
-        why: the error that ended it.
-        metrics: the final ones, by name.
+        experiment: its name, config, data set and environment.
+        status: running, finished, failed or interrupted.
+        finished_at: its end; None while it runs.
+        best_epoch: the epoch whose weights were kept, from 1; None before the end.
+        best_accuracy: the best accuracy on the validation fold, 0 to 1; None before the first validation.
+        why: the error that ended it, if any.
+        metrics: the final metrics, by name.
     """
 
     experiment: Experiment
@@ -58,7 +58,7 @@ class ExperimentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One line of an experiment's log.
+    """One validation of an experiment.
 
     Attributes:
         epoch: from 1.
@@ -66,7 +66,7 @@ class Validation:
         train_loss: mean over the epoch's examples so far.
         validation_accuracy: 0 to 1.
         validation_nll: nats.
-        learning_rate: of the last step that was told; None where none was.
+        learning_rate: of the last recorded step; None if there is none.
     """
 
     epoch: int
@@ -80,7 +80,7 @@ class Validation:
 class Experiments:
     """The experiments of one file.
 
-    Every method raises Permanent where there is no such file, and Transient where it cannot be read.
+    Every method raises Permanent if the file does not exist, and Transient if it cannot be read.
 
     Args:
         path: the file.
@@ -90,36 +90,36 @@ class Experiments:
         self._path = path
 
     def all(self) -> tuple[ExperimentRecord, ...]:
-        """All of them, the newest first."""
+        """Return all experiments, newest first."""
         with reading(self._path) as connection:
             metrics: dict[str, dict[str, float]] = {}
             for row in connection.execute("SELECT * FROM final_metrics ORDER BY name"):
                 metrics.setdefault(row["experiment"], {})[row["name"]] = _number(row["value"])
-            return tuple(_noted(row, metrics) for row in connection.execute(_EXPERIMENTS))
+            return tuple(_record(row, metrics) for row in connection.execute(_EXPERIMENTS))
 
     def find(self, name: str) -> ExperimentRecord:
-        """One of them by its name, by how its name begins, or by any part that no other name has.
+        """Return one experiment by its name, by a prefix of its name, or by any part of its name.
 
         Raises:
-            Permanent: none or several are meant.
+            Permanent: no experiment matches, or several do.
         """
-        known = {noted.experiment.name: noted for noted in self.all()}
+        known = {record.experiment.name: record for record in self.all()}
         if name in known:
             return known[name]
-        meant = [other for other in known if other.startswith(name)] or [
+        matches = [other for other in known if other.startswith(name)] or [
             other for other in known if name in other
         ]
-        if len(meant) == 1:
-            return known[meant[0]]
-        if meant:
-            raise Permanent(f"experiment {name!r} may be any of {', '.join(meant)}")
+        if len(matches) == 1:
+            return known[matches[0]]
+        if matches:
+            raise Permanent(f"experiment {name!r} may be any of {', '.join(matches)}")
         raise Permanent(f"no experiment {name!r}; there are {', '.join(known) or 'none'}")
 
     def log(self, name: str) -> tuple[Validation, ...]:
-        """The validations of an experiment, in their order.
+        """Return the validations of an experiment in the order of their steps.
 
         Args:
-            name: its whole name.
+            name: its full name.
         """
         with reading(self._path) as connection:
             return tuple(
@@ -135,7 +135,7 @@ class Experiments:
             )
 
 
-def _noted(row: sqlite3.Row, metrics: Mapping[str, Mapping[str, float]]) -> ExperimentRecord:
+def _record(row: sqlite3.Row, metrics: Mapping[str, Mapping[str, float]]) -> ExperimentRecord:
     return ExperimentRecord(
         experiment=Experiment(
             name=row["name"],

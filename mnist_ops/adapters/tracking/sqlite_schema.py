@@ -1,7 +1,8 @@
-"""The SQLite file that experiments are noted in: its tables, and how it is opened.
+"""The SQLite file of experiments: its tables, and connections to it.
 
-Several processes on one machine may write at once: write-ahead log, transactions of milliseconds, and
-whoever finds the file busy waits. The file does not belong on a network disk, where SQLite cannot lock it.
+Several processes on one machine may write at once: the file has a write-ahead log, transactions take
+milliseconds, and a process that finds the file busy waits. Do not put the file on a network disk, where
+SQLite cannot lock it.
 """
 
 import sqlite3
@@ -12,9 +13,9 @@ from urllib.parse import quote
 
 from mnist_ops.domain.errors import Permanent, Transient
 
-_BUSY_S = 30.0  # how long one waits for the others
+_BUSY_S = 30.0  # how long a process waits while others write
 
-# A file at version n has gone through the first n of these; new ones are added at the end.
+# Migrations: a file at version n has the first n of them. Append new ones at the end.
 _VERSIONS = (
     (
         """CREATE TABLE experiments (
@@ -66,15 +67,15 @@ _VERSIONS = (
 
 
 def ensure_schema(path: Path) -> None:
-    """Make the file, its folder and its tables, or bring it to this version; safe to repeat.
+    """Create the file, its folder and its tables, or migrate the file to this version; idempotent.
 
     Raises:
-        Transient: the file cannot be written, or is none of SQLite's.
-        Permanent: it was written by a newer version.
+        Transient: the file cannot be written, or is not an SQLite file.
+        Permanent: a newer version wrote it.
     """
     with _translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The journal's mode cannot be changed inside a transaction; it stays with the file.
+        # The journal mode cannot be changed inside a transaction. The file keeps it.
         with _connected(str(path)) as connection:
             if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -87,20 +88,20 @@ def ensure_schema(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """One short transaction: all of it is written, or nothing where it raises.
+    """Open a connection for one transaction; an exception inside rolls it back.
 
     Raises:
-        Transient: the file cannot be written, or was busy for too long.
+        Transient: the file cannot be written, or was busy for more than 30 s.
     """
     with _translated(path), _connected(str(path)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
-        # With a write-ahead log, this loses the last numbers to a power cut and never harms the file.
+        # With a write-ahead log, a power cut may lose the last numbers but cannot corrupt the file.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
         except BaseException:
-            if connection.in_transaction:  # SQLite has ended it itself where the disk is full
+            if connection.in_transaction:  # SQLite itself ends it if the disk is full
                 connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
@@ -108,11 +109,11 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write; its rows are mappings.
+    """Open a read-only connection; its rows are `sqlite3.Row`.
 
     Raises:
-        Permanent: there is no such file, it holds no experiments, or it was written by a newer version.
-        Transient: it cannot be read now.
+        Permanent: the file does not exist, holds no experiments, or was written by a newer version.
+        Transient: the file cannot be read now.
     """
     if not path.is_file():
         raise Permanent(f"{path}: there is no such file; no training has been tracked yet")
@@ -132,7 +133,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """SQLite's errors, and those of the disk, become Transient."""
+    """Translate errors of SQLite and of the disk to Transient."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -141,7 +142,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _connected(name: str, *, uri: bool = False) -> Iterator[sqlite3.Connection]:
-    # No isolation level: transactions begin and end where the code says so.
+    # No isolation level: the code itself begins and ends transactions.
     connection = sqlite3.connect(name, timeout=_BUSY_S, isolation_level=None, uri=uri)
     try:
         yield connection

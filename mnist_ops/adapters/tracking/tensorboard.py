@@ -1,7 +1,7 @@
-"""Trainings as event files that TensorBoard shows, and TensorBoard itself.
+"""Records trainings as event files for TensorBoard, and runs TensorBoard.
 
-Errors of its files, and what its writers raise over a network or numbers that they cannot show, become
-Transient. torch and TensorBoard are imported when they are used.
+Errors of its files, and of its writer for a network or numbers that it cannot record, become Transient. torch
+and TensorBoard are imported when they are used.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.tensorboard.writer import SummaryWriter
 
-_FLUSH_S = 10  # how long a number may wait before TensorBoard can see it
-_LARGEST = 1e19  # of a value in a histogram: its last bin ends at 1e20
+_FLUSH_S = 10  # seconds until TensorBoard can read a recorded number
+_LARGEST = 1e19  # limit of a value in a histogram, whose last bin ends at 1e20
 
 
 class TensorBoardTracker(Tracker):
-    """Writes the event files of an experiment into a folder of its name.
+    """Writes the event files of an experiment into a folder with its name.
 
     Args:
-        folder: of all experiments.
+        folder: the folder of all experiments.
 
     Raises:
         Permanent: TensorBoard or torch is not installed.
@@ -48,26 +48,26 @@ class TensorBoardTracker(Tracker):
         self._replaces = False
 
     def begin(self, experiment: Experiment) -> None:
-        """Open the experiment's folder; what stands there from its first new step on will be replaced."""
+        """Open the experiment's folder; events from the first new step on will be replaced."""
         self._run = self._folder / experiment.name
         with _writing():
             self._replaces = any(self._run.glob("events.out.tfevents.*"))
             self._writer = self._open()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write each under its tag."""
+        """Write each number under its tag."""
         with _writing():
             writer = self._from(step)
             for tag, value in values.items():
                 writer.add_scalar(tag, value, step)
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Write their mean, std, min and max as scalars."""
+        """Write mean, std, min and max as scalars."""
         for tag, summary in values.items():
             self.scalars(step, summary.scalars(tag))
 
     def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
-        """Write the distribution of the finite values; nothing where there are none."""
+        """Write the distribution of the finite values, if there are any."""
         import numpy as np
 
         with _writing():
@@ -78,17 +78,17 @@ class TensorBoardTracker(Tracker):
                     writer.add_histogram(tag, finite.clip(-_LARGEST, _LARGEST), step)
 
     def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Write one picture of all of them, captions included."""
+        """Write one image with all digits and captions."""
         from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free floors stay quick
 
         with _writing():
             self._opened.add_image(tag, sample_grid(images, captions), step, dataformats="HWC")
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Write the operations that the example goes through."""
-        # The writer prints what it could not trace; standard output is for results.
+        """Write the graph, traced with the example."""
+        # The writer prints what it cannot trace; standard output is for results.
         with _writing(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-            # TensorBoard's writer traces, which torch has deprecated.
+            # The writer uses torch.jit.trace, which is deprecated.
             warnings.simplefilter("ignore")
             self._opened.add_graph(network, example)
 
@@ -104,18 +104,18 @@ class TensorBoardTracker(Tracker):
         import torch
 
         sprite = torch.tensor(images)[:, None].float() / 255
-        # The writer prints that it replaces a former embedding; standard output is for results.
+        # The writer prints that it replaces an earlier embedding; standard output is for results.
         with _writing(), contextlib.redirect_stdout(sys.stderr):
             self._opened.add_embedding(vectors, list(labels), sprite, step, tag)
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Write them for the HPARAMS page, and the metrics as scalars."""
+        """Write both for the HPARAMS page, and the metrics as scalars."""
         hparams = import_module("torch.utils.tensorboard.summary").hparams
         plain = {name: _plain(value) for name, value in config.items()}
         with _writing():
-            # `add_hparams` would open a second file, and TensorBoard leaves the first one for it. Its
-            # first summary lists what the page may show, and would do so for all experiments at once:
-            # without it TensorBoard finds that out by looking at all of them.
+            # `add_hparams` would open a second file, and TensorBoard would stop reading the first. The first
+            # summary of `hparams` lists the columns for all experiments at once; without it TensorBoard
+            # derives them from the experiments.
             writer: Any = self._opened.file_writer
             _, started, ended = hparams(plain, dict(metrics))
             writer.add_summary(started)
@@ -124,7 +124,7 @@ class TensorBoardTracker(Tracker):
                 self._opened.add_scalar(tag, value)
 
     def finish(self, outcome: Outcome) -> None:
-        """Close the event file; harmless when it is closed."""
+        """Close the event file; idempotent."""
         del outcome
         if self._writer is not None:
             with _writing():
@@ -137,7 +137,7 @@ class TensorBoardTracker(Tracker):
         return self._writer
 
     def _from(self, step: int) -> "SummaryWriter":
-        """The writer for something of a step; the first of a training that goes on hides what follows it."""
+        """The writer for a step. The first step of a resumed training hides older events from it on."""
         if self._replaces:
             self._replaces = False
             self._opened.close()
@@ -154,21 +154,21 @@ def serve(folder: Path, port: int) -> None:
     """Run TensorBoard on 127.0.0.1 until it is stopped.
 
     Args:
-        folder: of all experiments.
-        port: where it listens.
+        folder: the folder of all experiments.
+        port: the port to listen on.
 
     Raises:
-        Permanent: TensorBoard is not installed, there is nothing to show, or the port is taken.
+        Permanent: TensorBoard is not installed, the folder does not exist, or the port is in use.
     """
     _require("tensorboard")
     if not folder.is_dir():
         raise Permanent(f"{folder}: no training has been tracked for TensorBoard yet")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of what its plugins bring with them
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised by its plugins' dependencies
         program, default = (import_module(f"tensorboard.{name}") for name in ("program", "default"))
         plugins = default.get_plugins()
     server: Any = program.TensorBoard(plugins=plugins)
-    # The faster loader is experimental, and a process more.
+    # The faster loader is experimental and needs another process.
     server.configure(
         logdir=str(folder), host="127.0.0.1", port=port, load_fast="false", reload_multifile=True
     )
@@ -183,19 +183,19 @@ def _require(module: str) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """What the writers raise becomes Transient.
+    """Translate errors of the writer to Transient.
 
-    Beside OSError these are, as torch 2 has them: RuntimeError, TypeError and TracingCheckError of a network
-    that cannot be traced, or differs from its trace; ValueError of a histogram without a bin; and
-    AssertionError of an embedding whose counts differ.
+    Besides OSError, torch 2 raises RuntimeError, TypeError and TracingCheckError for a network that cannot be
+    traced or differs from its trace, ValueError for a histogram without a bin, and AssertionError for an
+    embedding whose counts differ.
     """
     untraceable: type[Exception] = import_module("torch.jit").TracingCheckError
     try:
         yield
     except OSError as error:
-        raise Transient(f"its event files cannot be written: {error}") from error
+        raise Transient(f"the event files cannot be written: {error}") from error
     except (RuntimeError, ValueError, TypeError, AssertionError, untraceable) as error:
-        raise Transient(f"its writer does not take it: {type(error).__name__}: {error}") from error
+        raise Transient(f"the writer cannot record it: {type(error).__name__}: {error}") from error
 
 
 def _plain(value: object) -> bool | int | float | str | None:

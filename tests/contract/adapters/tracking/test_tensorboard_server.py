@@ -1,4 +1,4 @@
-"""`mnist-ops tensorboard` as a browser meets it: the real server over a real training."""
+"""`mnist-ops tensorboard` as a browser uses it: the real server on a real training."""
 
 import json
 import os
@@ -40,13 +40,13 @@ Get = Callable[..., bytes]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training folder of a deployment."""
+    """The training folder."""
     return tmp_path_factory.mktemp("training")
 
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> TrainedModel:
-    """One epoch on sample digits, tracked as the settings have it by default."""
+    """One epoch on sample digits, tracked with the default settings."""
     images, labels = load("train")
     config = TrainingConfig(network="mnistnet", epochs=1, batch_size=16)
     experiment = Experiment(RUN, AT, config.model_dump(mode="json"), "sha256:" + "a" * 64, "cpu")
@@ -62,7 +62,7 @@ def trained(folder: Path) -> TrainedModel:
 
 @pytest.fixture(scope="module")
 def get(folder: Path, trained: TrainedModel) -> Iterator[Get]:
-    """Asks the plugins of a TensorBoard that the command line started."""
+    """A function that requests data from a TensorBoard started by the command line."""
     assert trained.best_epoch == 1
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -98,7 +98,7 @@ def _wait_for(ask: Get) -> None:
 
 
 def test_the_projector_knows_the_run_and_its_tensor(get: Get, trained: TrainedModel) -> None:
-    """It lists it, with shape, labels and sprite."""
+    """With shape, labels and sprite."""
     assert json.loads(get("projector/runs")) == [RUN]
     (embedding,) = json.loads(get("projector/info", run=RUN))["embeddings"]
     assert embedding["tensorName"] == f"validation:{trained.best_step:05d}"
@@ -107,7 +107,7 @@ def test_the_projector_knows_the_run_and_its_tensor(get: Get, trained: TrainedMo
 
 
 def test_the_projector_serves_the_points_with_labels_and_pictures(get: Get, trained: TrainedModel) -> None:
-    """One of each for every digit."""
+    """One of each per digit."""
     name = f"validation:{trained.best_step:05d}"
     vectors = np.frombuffer(get("projector/tensor", run=RUN, name=name), np.float32).reshape(-1, 84)
     assert len(vectors) == DIGITS_SHOWN
@@ -120,20 +120,20 @@ def test_the_projector_serves_the_points_with_labels_and_pictures(get: Get, trai
 
 
 def test_scalars_are_served(get: Get, trained: TrainedModel) -> None:
-    """With the value that the training gave."""
+    """With the value from the training."""
     series: list[list[Any]] = json.loads(get("scalars/scalars", run=RUN, tag="validation/accuracy"))
     assert [point[1:] for point in series] == [[100, pytest.approx(trained.best.validation_accuracy)]]
 
 
 def test_the_graph_is_served(get: Get) -> None:
-    """As the text that the page draws."""
+    """As the text that the page renders."""
     graph = get("graphs/graph", run=RUN, limit_attr_size="1024", large_attrs_key="large").decode()
     assert "Conv2d" in graph
     assert "Linear" in graph
 
 
 def test_hyperparameters_and_metrics_are_a_table(get: Get) -> None:
-    """What the page asks for, with texts among the values."""
+    """The request is that of the page; values may be texts."""
     body = json.dumps({"experimentName": "", "includeMetrics": True})
     found = json.loads(get("hparams/experiment", request=body))
     named = {info["name"]: info for info in found["hparamInfos"]}
@@ -143,8 +143,8 @@ def test_hyperparameters_and_metrics_are_a_table(get: Get) -> None:
     assert "best/validation_accuracy" in metrics
 
 
-def test_a_port_that_is_taken_is_an_error_of_one_line(folder: Path, trained: TrainedModel) -> None:
-    """With the port in it, and the exit code of what fails for good."""
+def test_a_port_in_use_is_an_error_of_one_line(folder: Path, trained: TrainedModel) -> None:
+    """With the port, and the exit code of a permanent error."""
     assert trained.best_epoch == 1
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

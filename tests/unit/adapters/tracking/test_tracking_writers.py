@@ -1,4 +1,4 @@
-"""The writers of trackings, each read back by what reads it in practice."""
+"""The trackers; what each records is read back by the reader used in practice."""
 
 import logging
 import sqlite3
@@ -45,12 +45,12 @@ tracker.finish(Outcome(Status.FINISHED, at, 1))
 
 
 def experiment(name: str = "one", **config: object) -> Experiment:
-    """Some training."""
+    """Return an experiment."""
     return Experiment(name, AT, config or {"epochs": 2}, DATASET, "cpu", {"torch": "2"})
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
-    """What is in the file, seen without our code."""
+    """Query the file without our reader."""
     connection = sqlite3.connect(path)
     try:
         return connection.execute(query).fetchall()
@@ -60,13 +60,13 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where experiments will be noted; neither it nor its folder exists."""
+    """The path of the file; neither it nor its folder exists."""
     return tmp_path / "training" / "experiments.sqlite"
 
 
 @pytest.fixture
 def sqlite(file: Path) -> SqliteTracker:
-    """A writer that has begun."""
+    """A tracker whose experiment has begun."""
     tracker = SqliteTracker(file)
     tracker.begin(experiment())
     return tracker
@@ -76,18 +76,18 @@ def sqlite(file: Path) -> SqliteTracker:
 
 
 def test_an_experiment_is_read_as_it_was_written(sqlite: SqliteTracker, file: Path) -> None:
-    """With how it ended and what came out."""
+    """With its end and its final metrics."""
     sqlite.hparams({"epochs": 2}, {"best/epoch": 2.0, "best/validation_accuracy": 0.99})
     sqlite.finish(Outcome(Status.FINISHED, AT + timedelta(minutes=3), 2))
-    (noted,) = Experiments(file).all()
-    assert noted.experiment == experiment()
-    assert (noted.status, noted.best_epoch, noted.why) == (Status.FINISHED, 2, None)
-    assert noted.finished_at == AT + timedelta(minutes=3)
-    assert noted.metrics == {"best/epoch": 2.0, "best/validation_accuracy": 0.99}
+    (record,) = Experiments(file).all()
+    assert record.experiment == experiment()
+    assert (record.status, record.best_epoch, record.why) == (Status.FINISHED, 2, None)
+    assert record.finished_at == AT + timedelta(minutes=3)
+    assert record.metrics == {"best/epoch": 2.0, "best/validation_accuracy": 0.99}
 
 
 def test_every_table_is_filled(sqlite: SqliteTracker, file: Path) -> None:
-    """Seen without our own reader."""
+    """Read without our own reader."""
     sqlite.scalars(1, {"train/loss": 0.5})
     sqlite.queues(1, {"train/loss": SUMMARY})
     sqlite.hparams({"epochs": 2, "network": "lenet5"}, {"best/epoch": 2.0})
@@ -98,14 +98,14 @@ def test_every_table_is_filled(sqlite: SqliteTracker, file: Path) -> None:
 
 
 def test_the_file_has_a_version_and_a_write_ahead_log(sqlite: SqliteTracker, file: Path) -> None:
-    """The version is what a later one migrates from."""
+    """A later version migrates from that version."""
     assert sqlite.name == "sqlite"
     assert rows(file, "PRAGMA user_version") == [(1,)]
     assert rows(file, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_six_processes_write_at_once_and_nothing_is_lost(file: Path) -> None:
-    """They make the file at the same time, too."""
+    """They also create the file at the same time."""
     names = [f"writer-{number}" for number in range(6)]
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(file), name], stderr=subprocess.PIPE, text=True)
@@ -115,19 +115,19 @@ def test_six_processes_write_at_once_and_nothing_is_lost(file: Path) -> None:
     assert [writer.returncode for writer in writers] == [0] * 6, errors
     counts = rows(file, "SELECT experiment, count(*), count(DISTINCT step) FROM scalars GROUP BY experiment")
     assert counts == [(name, 200, 100) for name in names]
-    assert {noted.status for noted in Experiments(file).all()} == {Status.FINISHED}
+    assert {record.status for record in Experiments(file).all()} == {Status.FINISHED}
     assert rows(file, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_reader_sees_a_training_that_is_under_way(sqlite: SqliteTracker, file: Path) -> None:
-    """The best so far, not the last."""
+def test_a_reader_sees_a_running_training(sqlite: SqliteTracker, file: Path) -> None:
+    """With its best accuracy, not its last."""
     sqlite.scalars(10, {"validation/accuracy": 0.9})
     sqlite.scalars(20, {"validation/accuracy": 0.8})
-    (noted,) = Experiments(file).all()
-    assert (noted.status, noted.best_accuracy, noted.finished_at) == (Status.RUNNING, 0.9, None)
+    (record,) = Experiments(file).all()
+    assert (record.status, record.best_accuracy, record.finished_at) == (Status.RUNNING, 0.9, None)
 
 
-def test_numbers_of_no_experiment_are_refused(sqlite: SqliteTracker, file: Path) -> None:
+def test_numbers_of_an_unknown_experiment_are_refused(sqlite: SqliteTracker, file: Path) -> None:
     """Foreign keys are on."""
     connection = sqlite3.connect(file)
     connection.execute("DELETE FROM experiments")
@@ -137,15 +137,15 @@ def test_numbers_of_no_experiment_are_refused(sqlite: SqliteTracker, file: Path)
         sqlite.scalars(1, {"train/loss": 0.5})
 
 
-def test_a_transaction_is_written_whole_or_not_at_all(sqlite: SqliteTracker, file: Path) -> None:
-    """The second value is refused, so the first is not there."""
+def test_a_failed_transaction_writes_nothing(sqlite: SqliteTracker, file: Path) -> None:
+    """The second value is refused, so the first is not written."""
     with pytest.raises(Transient):
         sqlite.scalars(1, {"train/loss": 0.5, "train/epoch": "many"})
     assert rows(file, "SELECT count(*) FROM scalars") == [(0,)]
 
 
-def test_a_training_that_goes_on_replaces_what_it_does_again(sqlite: SqliteTracker, file: Path) -> None:
-    """From its first new step on."""
+def test_a_resumed_training_replaces_the_steps_that_it_repeats(sqlite: SqliteTracker, file: Path) -> None:
+    """From its first new step on, new numbers replace old ones."""
     for step in (100, 200, 300):
         sqlite.scalars(step, {"train/loss": 1.0})
         sqlite.queues(step, {"train/loss": SUMMARY})
@@ -157,15 +157,15 @@ def test_a_training_that_goes_on_replaces_what_it_does_again(sqlite: SqliteTrack
     assert rows(file, "SELECT step FROM queues") == [(100,)]
 
 
-def test_a_name_is_not_taken_over_by_another_config(sqlite: SqliteTracker, file: Path) -> None:
-    """One name, one training."""
+def test_the_name_of_an_experiment_is_refused_to_another_config(sqlite: SqliteTracker, file: Path) -> None:
+    """A name belongs to one training."""
     assert sqlite.name
     with pytest.raises(Permanent, match="another config"):
         SqliteTracker(file).begin(experiment(epochs=3))
 
 
-def test_a_loss_that_is_no_number_is_kept_as_none(sqlite: SqliteTracker, file: Path) -> None:
-    """SQLite has no NaN."""
+def test_a_loss_that_is_nan_is_read_back_as_nan(sqlite: SqliteTracker, file: Path) -> None:
+    """SQLite stores it as NULL."""
     step = {"train/epoch": 1.0, "train/epoch_loss": float("nan"), "validation/nll": float("inf")}
     sqlite.scalars(1, step | {"validation/accuracy": 0.1})
     (validation,) = Experiments(file).log("one")
@@ -173,8 +173,8 @@ def test_a_loss_that_is_no_number_is_kept_as_none(sqlite: SqliteTracker, file: P
     assert validation.validation_nll == float("inf")
 
 
-def test_a_file_of_a_newer_version_is_left_alone(file: Path) -> None:
-    """By the writer and by the reader."""
+def test_a_file_of_a_newer_version_is_refused(file: Path) -> None:
+    """By the tracker and by the reader."""
     file.parent.mkdir()
     connection = sqlite3.connect(file)
     connection.execute("PRAGMA user_version = 99")
@@ -185,10 +185,10 @@ def test_a_file_of_a_newer_version_is_left_alone(file: Path) -> None:
         Experiments(file).all()
 
 
-def test_a_file_that_is_none_costs_the_tracker_and_not_the_training(
+def test_a_file_that_is_not_sqlite_drops_the_tracker_and_not_the_training(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reader says what is wrong with it."""
+    """The reader's error says what is wrong with the file."""
     file.parent.mkdir()
     file.write_bytes(b"no database" * 100)
     trackers = Trackers([SqliteTracker(file)])
@@ -200,7 +200,7 @@ def test_a_file_that_is_none_costs_the_tracker_and_not_the_training(
 
 
 def test_times_are_kept_in_utc(file: Path) -> None:
-    """They sort as text."""
+    """So that they sort as text."""
     there = timezone(timedelta(hours=9))
     SqliteTracker(file).begin(Experiment("one", AT.astimezone(there), {}, DATASET, "cpu"))
     assert rows(file, "SELECT started_at FROM experiments") == [("2026-11-21T07:00:00+00:00",)]
@@ -216,8 +216,8 @@ def read(folder: Path) -> EventAccumulator:
     return events
 
 
-def test_tensorboard_shows_of_a_training_that_goes_on_what_it_did_last(tmp_path: Path) -> None:
-    """From its first new step on."""
+def test_tensorboard_shows_the_repeated_steps_of_a_resumed_training_once(tmp_path: Path) -> None:
+    """From its first new step on, new numbers replace old ones."""
     first = TensorBoardTracker(tmp_path)
     first.begin(experiment())
     for step in (100, 200, 300):
@@ -231,8 +231,8 @@ def test_tensorboard_shows_of_a_training_that_goes_on_what_it_did_last(tmp_path:
     assert [(event.step, event.value) for event in events] == [(100, 1.0), (200, 0.5)]
 
 
-def test_histograms_pass_over_what_is_not_finite(tmp_path: Path) -> None:
-    """And what is far outside the bins is in the last one."""
+def test_histograms_skip_values_that_are_not_finite(tmp_path: Path) -> None:
+    """A value beyond the last bin is counted in it."""
     tracker = TensorBoardTracker(tmp_path)
     tracker.begin(experiment())
     broken = np.array([[1.0, np.nan], [np.inf, 1e30]], dtype=np.float32)
@@ -243,7 +243,7 @@ def test_histograms_pass_over_what_is_not_finite(tmp_path: Path) -> None:
     assert events.Histograms("weights/broken")[0].histogram_value.num == 2
 
 
-def test_a_folder_that_cannot_be_made_costs_the_tracker_and_not_the_training(
+def test_a_folder_that_cannot_be_created_drops_the_tracker_and_not_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Logged once."""
@@ -255,20 +255,20 @@ def test_a_folder_that_cannot_be_made_costs_the_tracker_and_not_the_training(
 
 
 class Untraceable(torch.nn.Module):
-    """A network whose output is no tensor."""
+    """A network whose output is not a tensor."""
 
     def forward(self, images: torch.Tensor) -> str:
-        """Say how many there are."""
+        """Return a text."""
         return f"{len(images)} digits"
 
 
-class Restless(torch.nn.Module):
-    """A network that differs from its trace whenever it is run."""
+class Changing(torch.nn.Module):
+    """A network that differs from its trace, because each call does more."""
 
     runs = 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Add one as often as this was called."""
+        """Add the number of calls."""
         self.runs += 1
         for _ in range(self.runs):
             images = images + 1
@@ -276,55 +276,55 @@ class Restless(torch.nn.Module):
 
 
 class OfAnotherShape(torch.nn.Module):
-    """A network that takes no such example."""
+    """A network that needs inputs of another shape."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Multiply what does not fit."""
+        """Multiply matrices of different sizes."""
         return images @ torch.zeros(3, 3)
 
 
-def dropped(tmp_path: Path, note: Callable[[Tracker], None]) -> bool:
-    """Whether TensorBoard's writer is dropped by a note; whatever else it raises ends the test."""
+def dropped(tmp_path: Path, call: Callable[[Tracker], None]) -> bool:
+    """Return whether a call drops the TensorBoard tracker; an error other than Transient ends the test."""
     trackers = Trackers([TensorBoardTracker(tmp_path)])
     trackers.begin(experiment())
-    note(trackers)
+    call(trackers)
     trackers.scalars(1, {"train/loss": 0.5})
     trackers.finish(Outcome(Status.FINISHED, AT))
     return trackers.names == ()
 
 
-@pytest.mark.parametrize("network", [Untraceable, Restless, OfAnotherShape])
-def test_a_graph_that_cannot_be_traced_costs_the_tracker_and_not_the_training(
+@pytest.mark.parametrize("network", [Untraceable, Changing, OfAnotherShape])
+def test_a_graph_that_cannot_be_traced_drops_the_tracker_and_not_the_training(
     tmp_path: Path,
     network: type[torch.nn.Module],
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The log says why, and standard output nothing."""
+    """The log says why; standard output stays empty."""
     assert dropped(tmp_path, lambda tracker: tracker.graph(network(), torch.zeros(1, 1, 28, 28)))
     assert (
-        "tracker tensorboard is dropped, the training goes on: its writer does not take it: " in caplog.text
+        "tracker tensorboard is dropped, the training continues: the writer cannot record it: " in caplog.text
     )
     assert capsys.readouterr().out == ""
 
 
-def test_a_histogram_of_nan_costs_neither_the_tracker_nor_the_training(tmp_path: Path) -> None:
-    """Weights are lost that way, and the numbers beside them say when."""
+def test_a_histogram_of_nan_drops_neither_the_tracker_nor_the_training(tmp_path: Path) -> None:
+    """A diverging training has such weights, and its other numbers show when."""
     lost = {"weights/lost": np.full((5, 5), np.nan, dtype=np.float32)}
     assert not dropped(tmp_path, lambda tracker: tracker.histograms(1, lost))
     assert [event.value for event in read(tmp_path / "one").Scalars("train/loss")] == [0.5]
 
 
-def test_an_embedding_that_does_not_fit_costs_the_tracker_and_not_the_training(tmp_path: Path) -> None:
-    """Fewer labels than vectors."""
+def test_an_embedding_with_too_few_labels_drops_the_tracker_and_not_the_training(tmp_path: Path) -> None:
+    """One label for two vectors."""
     vectors, images = np.eye(2, dtype=np.float32), np.zeros((2, 28, 28), dtype=np.uint8)
     assert dropped(tmp_path, lambda tracker: tracker.embedding(1, "validation", vectors, ["one"], images))
 
 
-def test_a_second_embedding_prints_nothing_into_the_results(
+def test_a_second_embedding_prints_nothing_to_standard_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Standard output may be piped."""
+    """Standard output is for results, and may be piped."""
     for _ in range(2):
         tracker = TensorBoardTracker(tmp_path)
         tracker.begin(experiment())
@@ -334,7 +334,7 @@ def test_a_second_embedding_prints_nothing_into_the_results(
     assert capsys.readouterr().out == ""
 
 
-# --- all of them
+# --- every tracker
 
 
 @pytest.mark.parametrize(
@@ -346,8 +346,8 @@ def test_a_second_embedding_prints_nothing_into_the_results(
     ],
     ids=["sqlite", "tensorboard", "console"],
 )
-def test_an_end_may_be_noted_twice(make: Callable[[Path], Tracker], tmp_path: Path) -> None:
-    """A training may be finished, and what comes after it fail."""
+def test_an_end_may_be_recorded_twice(make: Callable[[Path], Tracker], tmp_path: Path) -> None:
+    """A training may finish, and its upload may fail afterwards."""
     tracker = make(tmp_path)
     tracker.begin(experiment())
     tracker.finish(Outcome(Status.FINISHED, AT, 1))
@@ -355,14 +355,14 @@ def test_an_end_may_be_noted_twice(make: Callable[[Path], Tracker], tmp_path: Pa
 
 
 def test_the_console_has_a_line_for_each_call(caplog: pytest.LogCaptureFixture) -> None:
-    """With six digits."""
+    """With six significant digits."""
     tracker = ConsoleTracker()
     with caplog.at_level(logging.INFO):
         tracker.begin(experiment())
         tracker.scalars(100, {"train/loss": 0.123456789, "train/learning_rate": 0.01})
         tracker.hparams({"epochs": 2}, {"best/epoch": 2.0})
         tracker.finish(Outcome(Status.FAILED, AT, why="no memory"))
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [entry.getMessage() for entry in caplog.records] == [
         "experiment one on cpu: epochs=2",
         "step 100: train/loss 0.123457, train/learning_rate 0.01",
         "final: best/epoch 2",
@@ -370,8 +370,8 @@ def test_the_console_has_a_line_for_each_call(caplog: pytest.LogCaptureFixture) 
     ]
 
 
-def test_the_settings_choose_the_writers(tmp_path: Path) -> None:
-    """In any order and case; none at all is a choice."""
+def test_the_settings_choose_the_trackers(tmp_path: Path) -> None:
+    """In any order and case; an empty setting means no tracker."""
     chosen = tracker_of(Settings(training_dir=tmp_path, trackers="console, SQLite,tensorboard"))
     assert chosen.names == ("console", "sqlite", "tensorboard")
     assert tracker_of(Settings(training_dir=tmp_path, trackers="")).names == ()
@@ -379,19 +379,19 @@ def test_the_settings_choose_the_writers(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_does_not_exist_is_refused() -> None:
-    """With those that do."""
+    """The message names those that exist."""
     with pytest.raises(ValueError, match="'console', 'tensorboard', 'sqlite' or 'mlflow'"):
         Settings(trackers="wandb")
 
 
 def test_mlflow_without_an_address_is_refused() -> None:
-    """By the name of the variable that is missing."""
+    """The message names the missing variable."""
     with pytest.raises(Permanent, match="MNIST_OPS_MLFLOW_TRACKING_URI"):
         tracker_of(Settings(trackers="mlflow"))
 
 
-def test_mlflow_where_it_is_not_installed_names_the_extra() -> None:
-    """Before a training begins."""
+def test_the_error_for_a_missing_mlflow_names_the_extra() -> None:
+    """Before the training begins."""
     program = """
 import sys
 sys.modules["mlflow"] = None
@@ -403,8 +403,8 @@ tracker_of(Settings(trackers="mlflow", mlflow_tracking_uri="http://127.0.0.1:1")
     assert "Permanent: the tracker mlflow needs the extra `mlflow`" in done.stderr
 
 
-def test_choosing_the_writers_loads_neither_torch_nor_mlflow(tmp_path: Path) -> None:
-    """The command line stays quick."""
+def test_choosing_the_trackers_imports_neither_torch_nor_mlflow(tmp_path: Path) -> None:
+    """The command line starts quickly."""
     program = f"""
 import sys
 from mnist_ops.settings import Settings

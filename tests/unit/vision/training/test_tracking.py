@@ -1,4 +1,4 @@
-"""What is noted of a training, whoever writes it down."""
+"""The values that trackers record, and the port itself."""
 
 import logging
 import math
@@ -25,8 +25,8 @@ AT = datetime(2026, 11, 21, 7, 0, tzinfo=UTC)
 EXPERIMENT = Experiment("lenet5-one", AT, {"epochs": 2}, "sha256:" + "a" * 64, "cpu")
 
 
-def test_a_queue_of_all_values_has_their_mean_and_spread() -> None:
-    """Against numbers worked out by hand."""
+def test_a_queue_of_all_values_has_their_mean_and_deviation() -> None:
+    """Compared with numbers calculated by hand."""
     queue = Queue(10)
     for value in (1.0, 2.0, 6.0):
         queue.append(value)
@@ -36,8 +36,8 @@ def test_a_queue_of_all_values_has_their_mean_and_spread() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(1, 10))
-def test_a_queue_holds_the_last_values_alone(values: list[float], length: int) -> None:
-    """Against numpy."""
+def test_a_queue_holds_only_the_last_values(values: list[float], length: int) -> None:
+    """Compared with numpy."""
     queue = Queue(length)
     for value in values:
         queue.append(value)
@@ -50,8 +50,8 @@ def test_a_queue_holds_the_last_values_alone(values: list[float], length: int) -
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e300])
-def test_a_loss_that_overflows_ends_no_training(value: float) -> None:
-    """The trainer says what to do about it."""
+def test_a_loss_that_overflows_raises_nothing(value: float) -> None:
+    """The trainer checks the loss and tells people what to change."""
     queue = Queue(3)
     queue.append(1.0)
     queue.append(value)
@@ -59,13 +59,13 @@ def test_a_loss_that_overflows_ends_no_training(value: float) -> None:
 
 
 def test_an_empty_queue_has_no_summary() -> None:
-    """There is no mean of nothing."""
+    """Its mean is undefined."""
     with pytest.raises(ValueError, match="empty"):
         Queue(3).summary()
 
 
 def test_a_summary_becomes_scalars_under_its_tag() -> None:
-    """Apart from the metric's own curve."""
+    """Their tags differ from that of the metric itself."""
     queue = Queue(3)
     queue.append(2.0)
     assert queue.summary().scalars("train/loss") == {
@@ -77,26 +77,26 @@ def test_a_summary_becomes_scalars_under_its_tag() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "a" * 129, "ä"])
-def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    """TensorBoard's writer makes a folder of it."""
+def test_a_name_that_cannot_name_a_folder_is_refused(name: str) -> None:
+    """TensorBoard's writer creates a folder with it."""
     with pytest.raises(Permanent, match="experiment"):
         Experiment(name, AT, {}, "sha256:0", "cpu")
 
 
 def test_a_start_without_a_time_zone_is_refused() -> None:
-    """Lists are sorted by it."""
+    """Lists are sorted by the start."""
     with pytest.raises(Permanent, match="time zone"):
-        Experiment("one", datetime(2026, 1, 1), {}, "sha256:0", "cpu")  # noqa: DTZ001 - that is the point
+        Experiment("one", datetime(2026, 1, 1), {}, "sha256:0", "cpu")  # noqa: DTZ001 - the value under test
 
 
-def test_the_digest_of_a_config_does_not_depend_on_the_order_of_its_names() -> None:
-    """Only on names and values."""
+def test_the_digest_of_a_config_does_not_depend_on_the_order_of_its_fields() -> None:
+    """Only on their names and values."""
     assert config_digest({"a": 1, "b": [2, 3]}) == config_digest({"b": [2, 3], "a": 1})
     assert config_digest({"a": 1}) != config_digest({"a": 2})
 
 
-def test_a_name_tells_network_data_and_config_apart() -> None:
-    """And is the same again, so that a killed training goes on under it."""
+def test_a_name_depends_on_network_data_and_config() -> None:
+    """And on nothing else, so that a killed training resumes under its name."""
     names = {
         experiment_name(network, dataset, config)
         for network in ("lenet5", "mnistnet")
@@ -107,35 +107,35 @@ def test_a_name_tells_network_data_and_config_apart() -> None:
     assert experiment_name("lenet5", "s3://one", {"seed": 0}) in names
 
 
-def test_all_trackers_are_told_the_same() -> None:
+def test_every_tracker_gets_the_same_calls() -> None:
     """In the same order."""
     one, two = InMemoryTracker(), InMemoryTracker()
     trackers = Trackers([one, two])
     trackers.begin(EXPERIMENT)
     trackers.scalars(1, {"train/loss": 0.5})
     trackers.finish(Outcome(Status.FINISHED, AT, 1))
-    assert one.told == two.told == [(1, "train/loss", 0.5)]
+    assert one.logged_scalars == two.logged_scalars == [(1, "train/loss", 0.5)]
     assert one.outcomes == two.outcomes
 
 
 def test_a_tracker_that_fails_is_dropped_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A full disk costs the record of a training, not the training."""
-    failing, sound = InMemoryTracker(fails_at=2), InMemoryTracker()
-    trackers = Trackers([failing, sound])
+    """A full disk loses the record of a training, not the training."""
+    failing, working = InMemoryTracker(fails_at=2), InMemoryTracker()
+    trackers = Trackers([failing, working])
     trackers.begin(EXPERIMENT)
     with caplog.at_level(logging.WARNING):
         for step in (1, 2, 3):
             trackers.scalars(step, {"train/loss": 0.5})
     trackers.finish(Outcome(Status.FINISHED, AT, 1))
-    assert [step for step, _, _ in sound.told] == [1, 2, 3]
-    assert [step for step, _, _ in failing.told] == [1]
+    assert [step for step, _, _ in working.logged_scalars] == [1, 2, 3]
+    assert [step for step, _, _ in failing.logged_scalars] == [1]
     assert not failing.outcomes
     assert [record.getMessage() for record in caplog.records] == [
-        "tracker in memory is dropped, the training goes on: No space left on device"
+        "tracker in memory is dropped, the training continues: No space left on device"
     ]
 
 
-def test_an_error_that_is_no_failed_write_is_not_hidden() -> None:
-    """Mistakes in the code have to be seen."""
+def test_an_error_other_than_transient_is_not_hidden() -> None:
+    """A mistake in the code must be visible."""
     with pytest.raises(Permanent, match="no experiment has begun"):
         Trackers([InMemoryTracker()]).scalars(1, {"train/loss": 0.5})

@@ -1,4 +1,4 @@
-"""A real training, and all that its trackers hold of it: the event files are read back by TensorBoard."""
+"""A real training, and what its trackers recorded; TensorBoard's own reader reads the event files."""
 
 import json
 from dataclasses import dataclass
@@ -46,19 +46,19 @@ FINAL = {"best/epoch", "best/train_loss", "best/validation_accuracy", "best/vali
 
 
 def now() -> datetime:
-    """The time of all tests."""
+    """A fixed clock."""
     return AT
 
 
 def experiment(name: str = "mnistnet-one") -> Experiment:
-    """That training."""
+    """The experiment of that training."""
     config = CONFIG.model_dump(mode="json")
     return Experiment(name, AT, config, "sha256:" + "a" * 64, "cpu", environment_of(torch.device("cpu")))
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """The training, and what was written of it."""
+    """The training, and what was recorded of it."""
 
     trained: TrainedModel
     memory: InMemoryTracker
@@ -67,8 +67,8 @@ class Tracked:
 
 
 @pytest.fixture(scope="module")
-def noted(training: Examples, validation: Examples, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
-    """Two epochs of 125 steps each, tracked twice."""
+def tracking(training: Examples, validation: Examples, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    """Two epochs of 125 steps each, recorded by two trackers."""
     root, memory = tmp_path_factory.mktemp("tensorboard"), InMemoryTracker()
     trackers = Trackers([memory, TensorBoardTracker(root)])
     with tracked(trackers, experiment(), now) as callback:
@@ -80,89 +80,91 @@ def noted(training: Examples, validation: Examples, tmp_path_factory: pytest.Tem
     return Tracked(trained, memory, folder, events)
 
 
-def test_every_scalar_is_in_the_event_file(noted: Tracked) -> None:
-    """No tag is missing, and none is there that nobody lists."""
-    assert set(noted.events.Tags()["scalars"]) == STEPPED | QUEUED | VALIDATED | FINAL
+def test_every_scalar_is_in_the_event_file(tracking: Tracked) -> None:
+    """With exactly these tags."""
+    assert set(tracking.events.Tags()["scalars"]) == STEPPED | QUEUED | VALIDATED | FINAL
 
 
-def test_scalars_stand_at_their_steps(noted: Tracked) -> None:
-    """Validations at the ends of epochs, losses where the trainer told them."""
-    assert [event.step for event in noted.events.Scalars("train/epoch")] == [125, 250]
-    steps = {step for step, tag, _ in noted.memory.told if tag == "train/loss"}
-    assert {event.step for event in noted.events.Scalars("train/loss")} == steps
+def test_scalars_are_recorded_at_their_steps(tracking: Tracked) -> None:
+    """Validations at the ends of epochs, losses every 100 steps."""
+    assert [event.step for event in tracking.events.Scalars("train/epoch")] == [125, 250]
+    steps = {step for step, tag, _ in tracking.memory.logged_scalars if tag == "train/loss"}
+    assert {event.step for event in tracking.events.Scalars("train/loss")} == steps
     assert steps >= {100, 200}
 
 
-def test_validations_are_those_of_the_history(noted: Tracked) -> None:
-    """What TensorBoard shows is what the release will quote."""
-    accuracies = [event.value for event in noted.events.Scalars("validation/accuracy")]
-    assert accuracies == pytest.approx([epoch.validation_accuracy for epoch in noted.trained.history])
-    nlls = [event.value for event in noted.events.Scalars("validation/nll")]
-    assert nlls == pytest.approx([epoch.validation_nll for epoch in noted.trained.history])
+def test_validations_are_those_of_the_history(tracking: Tracked) -> None:
+    """TensorBoard shows the numbers that the release reports."""
+    accuracies = [event.value for event in tracking.events.Scalars("validation/accuracy")]
+    assert accuracies == pytest.approx([epoch.validation_accuracy for epoch in tracking.trained.history])
+    nlls = [event.value for event in tracking.events.Scalars("validation/nll")]
+    assert nlls == pytest.approx([epoch.validation_nll for epoch in tracking.trained.history])
 
 
-def test_the_queue_is_that_of_the_last_losses(noted: Tracked) -> None:
-    """Its mean, read back, is that of the last twenty losses told."""
-    losses = [value for _, tag, value in noted.memory.told if tag == "train/loss"]
-    mean = noted.events.Scalars("queues/train/loss/mean")[-1].value
+def test_the_queue_is_that_of_the_last_losses(tracking: Tracked) -> None:
+    """Its mean, read back, is that of the last twenty recorded losses."""
+    losses = [value for _, tag, value in tracking.memory.logged_scalars if tag == "train/loss"]
+    mean = tracking.events.Scalars("queues/train/loss/mean")[-1].value
     assert mean == pytest.approx(np.mean(losses[-20:]))
 
 
-def test_weights_and_gradients_of_each_layer_are_there_once_an_epoch(noted: Tracked) -> None:
+def test_weights_and_gradients_of_each_layer_are_there_once_an_epoch(tracking: Tracked) -> None:
     """Every parameter of the network, at the end of each epoch."""
     wanted = {f"{kind}/{layer}" for kind in ("weights", "gradients") for layer in LAYERS}
-    assert set(noted.events.Tags()["histograms"]) == wanted
+    assert set(tracking.events.Tags()["histograms"]) == wanted
     for tag in wanted:
-        assert [event.step for event in noted.events.Histograms(tag)] == [125, 250]
+        assert [event.step for event in tracking.events.Histograms(tag)] == [125, 250]
 
 
-def test_a_histogram_counts_every_weight(noted: Tracked) -> None:
-    """None falls outside the bins."""
+def test_a_histogram_counts_every_weight(tracking: Tracked) -> None:
+    """No weight is outside of the bins."""
     network = build_network("mnistnet")
     for name, weights in network.named_parameters():
-        last = noted.events.Histograms(f"weights/{name}")[-1].histogram_value
+        last = tracking.events.Histograms(f"weights/{name}")[-1].histogram_value
         assert last.num == sum(last.bucket) == weights.numel()
 
 
-def test_the_graph_has_every_layer(noted: Tracked) -> None:
-    """Read back as TensorBoard's own type."""
-    assert noted.events.Tags()["graph"]
-    graph = noted.events.Graph()
+def test_the_graph_has_every_layer(tracking: Tracked) -> None:
+    """As TensorBoard's own type."""
+    assert tracking.events.Tags()["graph"]
+    graph = tracking.events.Graph()
     assert isinstance(graph, GraphDef)
     names = " ".join(node.name for node in graph.node)
     for module in ("features", "head", "Conv2d", "Linear", "MaxPool2d"):
         assert module in names
 
 
-def test_the_sample_is_one_picture_of_labelled_digits(noted: Tracked) -> None:
+def test_the_sample_is_one_image_of_labelled_digits(tracking: Tracked) -> None:
     """Eight of each class, with its name below."""
-    assert noted.events.Tags()["images"] == ["training/sample"]
-    (picture,) = noted.events.Images("training/sample")
+    assert tracking.events.Tags()["images"] == ["training/sample"]
+    (picture,) = tracking.events.Images("training/sample")
     assert (picture.step, picture.width, picture.height) == (0, 604, 596)  # 10 columns, 8 rows
-    ((_, _, _, captions),) = noted.memory.shown
+    ((_, _, _, captions),) = tracking.memory.logged_images
     assert captions == DIGITS.names * 8
 
 
-def test_the_projector_finds_vectors_labels_and_images(noted: Tracked) -> None:
-    """Every file that projector_config.pbtxt names exists and has a row a digit."""
+def test_the_projector_finds_vectors_labels_and_images(tracking: Tracked) -> None:
+    """Every file that projector_config.pbtxt names exists and has one row per digit."""
     config = text_format.Parse(
-        (noted.folder / "projector_config.pbtxt").read_text(encoding="utf-8"), ProjectorConfig()
+        (tracking.folder / "projector_config.pbtxt").read_text(encoding="utf-8"), ProjectorConfig()
     )
     (embedding,) = config.embeddings
-    assert embedding.tensor_name == f"validation:{noted.trained.best_step:05d}"
-    vectors = np.loadtxt(noted.folder / embedding.tensor_path, delimiter="\t")
-    labels = (noted.folder / embedding.metadata_path).read_text(encoding="utf-8").splitlines()
+    assert embedding.tensor_name == f"validation:{tracking.trained.best_step:05d}"
+    vectors = np.loadtxt(tracking.folder / embedding.tensor_path, delimiter="\t")
+    labels = (tracking.folder / embedding.metadata_path).read_text(encoding="utf-8").splitlines()
     assert vectors.shape == (300, 84)
     assert len(labels) == 300
     assert set(labels) == set(DIGITS.names)
     assert list(embedding.sprite.single_image_dim) == [28, 28]
-    with Image.open(noted.folder / embedding.sprite.image_path) as sprite:
+    with Image.open(tracking.folder / embedding.sprite.image_path) as sprite:
         assert sprite.size == (18 * 28, 18 * 28)  # the smallest square that holds 300
 
 
-def test_the_sprite_shows_the_digits_in_the_order_of_the_labels(noted: Tracked, validation: Examples) -> None:
-    """A point would show another digit's picture otherwise."""
-    sprite_file = next(noted.folder.rglob("sprite.png"))
+def test_the_sprite_has_the_digits_in_the_order_of_the_labels(
+    tracking: Tracked, validation: Examples
+) -> None:
+    """A point of the projector shows the image of its own digit."""
+    sprite_file = next(tracking.folder.rglob("sprite.png"))
     with Image.open(sprite_file) as picture:
         sprite = np.asarray(picture.convert("L"))
     for number in (0, 17, 18, 299):
@@ -171,52 +173,52 @@ def test_the_sprite_shows_the_digits_in_the_order_of_the_labels(noted: Tracked, 
         assert np.abs(cell.astype(int) - validation.images[number]).max() <= 1
 
 
-def test_the_vectors_are_of_the_inputs_that_the_network_sees(noted: Tracked, validation: Examples) -> None:
-    """Resized and normalised as in training, with the kept weights."""
-    model = DigitClassifier(network_from("mnistnet", noted.trained.weights))
+def test_the_vectors_are_of_the_inputs_that_the_network_sees(tracking: Tracked, validation: Examples) -> None:
+    """Resized and normalised as in training, with the weights that were kept."""
+    model = DigitClassifier(network_from("mnistnet", tracking.trained.weights))
     with torch.inference_mode():
         wanted = model.network.embed(model.prepare(torch.tensor(validation.images))).numpy()
-    ((_, _, vectors, labels, _),) = noted.memory.embeddings
+    ((_, _, vectors, labels, _),) = tracking.memory.logged_embeddings
     np.testing.assert_array_equal(vectors, wanted)
     assert list(labels) == [DIGITS.name(int(label)) for label in validation.labels]
-    written = np.loadtxt(next(noted.folder.rglob("tensors.tsv")), delimiter="\t")
+    written = np.loadtxt(next(tracking.folder.rglob("tensors.tsv")), delimiter="\t")
     np.testing.assert_allclose(written, wanted, rtol=1e-6)
 
 
-def test_the_hyperparameters_stand_with_the_final_metrics(noted: Tracked) -> None:
-    """All of the config that has a value, and the session is ended."""
-    content = noted.events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+def test_the_hyperparameters_are_recorded_with_the_final_metrics(tracking: Tracked) -> None:
+    """All fields of the config that have a value; the session has ended."""
+    content = tracking.events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     found = metadata.parse_session_start_info_plugin_data(content).hparams
     assert found["network"].string_value == "mnistnet"
     assert found["epochs"].number_value == 2
     assert set(found) == {name for name, value in experiment().config.items() if value is not None}
-    assert noted.events.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
-    best = noted.events.Scalars("best/validation_accuracy")[0].value
-    assert best == pytest.approx(noted.trained.best.validation_accuracy)
+    assert tracking.events.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
+    best = tracking.events.Scalars("best/validation_accuracy")[0].value
+    assert best == pytest.approx(tracking.trained.best.validation_accuracy)
 
 
-def test_a_finished_training_is_noted_with_its_best_epoch(noted: Tracked) -> None:
+def test_a_finished_training_is_recorded_with_its_best_epoch(tracking: Tracked) -> None:
     """Once."""
-    (outcome,) = noted.memory.outcomes
-    assert (outcome.status, outcome.best_epoch) == (Status.FINISHED, noted.trained.best_epoch)
+    (outcome,) = tracking.memory.outcomes
+    assert (outcome.status, outcome.best_epoch) == (Status.FINISHED, tracking.trained.best_epoch)
 
 
-def test_tracking_changes_no_weight(noted: Tracked, training: Examples, validation: Examples) -> None:
-    """Bit for bit: what is tracked is the training that would have been."""
+def test_tracking_changes_no_weight(tracking: Tracked, training: Examples, validation: Examples) -> None:
+    """A training without tracking gives the same weights, bit for bit."""
     untracked = train(training, validation, CONFIG, torch.device("cpu"))
-    assert untracked.weights == noted.trained.weights
+    assert untracked.weights == tracking.trained.weights
 
 
-def test_the_environment_tells_versions_and_machine() -> None:
-    """All of it is text."""
+def test_the_environment_has_versions_and_machine() -> None:
+    """All values are text."""
     found = environment_of(torch.device("cpu"))
     assert found["torch"] == torch.__version__
     assert {"python", "numpy", "mnist_ops", "host", "cpus", "platform"} <= set(found)
     assert json.dumps(found)
 
 
-def test_a_training_that_fails_is_noted_with_its_error() -> None:
-    """And the error goes on."""
+def test_a_training_that_fails_is_recorded_with_its_error() -> None:
+    """The error is raised again."""
     memory = InMemoryTracker()
     with pytest.raises(ZeroDivisionError), tracked(memory, experiment(), now):
         raise ZeroDivisionError("by zero")
@@ -224,7 +226,7 @@ def test_a_training_that_fails_is_noted_with_its_error() -> None:
     assert (outcome.status, outcome.why) == (Status.FAILED, "ZeroDivisionError: by zero")
 
 
-def test_a_training_that_is_interrupted_is_noted_as_such() -> None:
+def test_a_training_that_is_interrupted_is_recorded_as_such() -> None:
     """As by Ctrl-C, or by Airflow."""
     memory = InMemoryTracker()
     with pytest.raises(KeyboardInterrupt), tracked(memory, experiment(), now):
@@ -232,8 +234,8 @@ def test_a_training_that_is_interrupted_is_noted_as_such() -> None:
     assert memory.outcomes[0].status is Status.INTERRUPTED
 
 
-def test_weights_are_shown_at_the_end_of_an_epoch_and_not_at_each_validation() -> None:
-    """They are many numbers."""
+def test_weights_are_recorded_at_the_end_of_an_epoch_and_not_at_each_validation() -> None:
+    """Their histograms are large."""
     memory = InMemoryTracker()
     memory.begin(experiment())
     callback, model = TrackingCallback(memory, now), DigitClassifier(build_network("mnistnet"))
@@ -241,12 +243,12 @@ def test_weights_are_shown_at_the_end_of_an_epoch_and_not_at_each_validation() -
     callback.on_gradients(100, model)
     callback.on_validation(EpochMetrics(1, 100, 0.4, 0.95, 0.2), model)
     callback.on_validation(EpochMetrics(2, 150, 0.3, 0.96, 0.2), model)
-    assert {step for step, tag, _ in memory.distributions if tag.startswith("weights/")} == {100}
+    assert {step for step, tag, _ in memory.logged_histograms if tag.startswith("weights/")} == {100}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_graph_of_every_network_can_be_drawn(network: str, tmp_path: Path) -> None:
-    """Tracing goes through each of them, and no warning leaks."""
+def test_the_graph_of_every_network_can_be_recorded(network: str, tmp_path: Path) -> None:
+    """Tracing works for each of them and raises no warning."""
     tracker = TensorBoardTracker(tmp_path)
     tracker.begin(experiment(network))
     tracker.graph(build_network(network).eval(), torch.zeros(1, 1, 32, 32))
@@ -256,15 +258,15 @@ def test_the_graph_of_every_network_can_be_drawn(network: str, tmp_path: Path) -
     assert len(events.Graph().node) > 10
 
 
-def test_samples_take_turns_over_the_classes() -> None:
-    """So that a row of the grid is zero to nine."""
+def test_samples_rotate_through_the_classes() -> None:
+    """So that a row of the grid shows zero to nine."""
     labels = np.array([0, 0, 0, 1, 5, 5], dtype=np.uint8)
     assert samples(labels, 2).tolist() == [0, 3, 4, 1, 5]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(5, 5), (EMBEDDED, EMBEDDED), (12_345, EMBEDDED)])
-def test_no_more_digits_are_embedded_than_a_browser_can_move(count: int, shown: int) -> None:
-    """And they come from all over the fold."""
+@pytest.mark.parametrize(("count", "expected"), [(5, 5), (EMBEDDED, EMBEDDED), (12_345, EMBEDDED)])
+def test_no_more_digits_are_embedded_than_a_browser_can_move(count: int, expected: int) -> None:
+    """They are evenly spaced over the fold."""
     chosen = spread(count, EMBEDDED)
-    assert len(set(chosen.tolist())) == shown
+    assert len(set(chosen.tolist())) == expected
     assert (chosen[0], chosen[-1]) == (0, count - 1)
