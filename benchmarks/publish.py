@@ -29,6 +29,7 @@ from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter
 from mnist_ops.steps.publish import publish
 from mnist_ops.wiring import Adapters
@@ -70,13 +71,13 @@ def predicted(adapters: Adapters) -> tuple[str, str]:
     manifest_uri = take(adapters, Selection(whole_milliseconds(datetime.now(UTC))))
     manifest = read_manifest(adapters.objects, manifest_uri)
     (part,) = manifest.parts
-    with ShardWriter("predictions") as shard:
+    with ShardWriter(PREDICTIONS) as shard:
         for number, document in enumerate(read_part(adapters.objects, part)):
             head, index = adapters.records.head(document), number % 10
             shard.add(
                 {
                     "record_id": head.id_json,
-                    "url": head.image_url,
+                    "url": str(head.image_url),
                     "sha256": f"{number:064x}",
                     "probabilities": [0.91 if one == index else 0.01 for one in range(10)],
                     "index": index,
@@ -84,7 +85,7 @@ def predicted(adapters: Adapters) -> tuple[str, str]:
                     "needs_review": False,
                 }
             )
-        header = ShardHeader("predictions", manifest_uri, 0, shard.records, {}, {}, labels=DIGITS.names)
+        header = ShardHeader(PREDICTIONS.name, manifest_uri, 0, shard.records, {}, {}, labels=DIGITS.names)
         uri = shard.store(adapters.objects, manifest.generation, header)
     return uri, Pipeline(adapters).assess(manifest_uri, [uri])
 

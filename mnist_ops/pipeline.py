@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mnist_ops.domain.manifest import Manifest
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
-    from mnist_ops.steps.classify import Classifier
+    from mnist_ops.steps.artifacts.bundles import Classifier
     from mnist_ops.steps.promote import GateResult
     from mnist_ops.vision.config.schema import TrainingConfig
     from mnist_ops.vision.training.callbacks import TrainingCallback

@@ -9,6 +9,7 @@ from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import get_json, put_json, read_manifest
+from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.steps.artifacts.shards import open_shard, shards_by_part
 
 
@@ -41,7 +42,7 @@ def assess(
     with watch.reading():
         manifest = read_manifest(objects, manifest_uri)
         for uri in shards_by_part(objects, manifest_uri, prediction_shards).values():
-            with open_shard(objects, uri, "predictions", manifest_uri) as shard:
+            with open_shard(objects, uri, PREDICTIONS, manifest_uri) as shard:
                 records += shard.header.records
                 failures.update(shard.header.failures)
     held_because = _held_because(budget, records, failures)

@@ -18,10 +18,11 @@ from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts.datasets import ROWS, Dataset
+from mnist_ops.steps.artifacts.datasets import ROWS, Dataset, DatasetRow, ExampleRow
 from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.artifacts.shards import Row, open_shard, require_rows_of, shards_by_part
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
+from mnist_ops.steps.artifacts.shards import open_shard, require_rows_of, shards_by_part
 from mnist_ops.vision.data.folds import fold_of
 from mnist_ops.vision.preprocessing.decode import decode
 from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
@@ -40,37 +41,37 @@ def build_dataset(
     datasets: DatasetRegistry,
     labels: LabelTable = DIGITS,
 ) -> str:
-    """Make a data set of a labelled snapshot and its image shards.
+    """Build a data set from a labelled snapshot and its image shards.
 
-    Every image is checked against its sha256. A label the table does not know, and an image that
-    people labelled differently, are quarantined with the record's id; so is an image that
-    could not be fetched or decoded. The fold is decided by the image's bytes alone.
+    Every image is verified by its sha256. A record is quarantined if its label is not in the table, if its
+    image has another label in another record, or if its image could not be fetched or decoded. The fold
+    depends on the image's bytes alone.
 
     Args:
         manifest_uri: the snapshot's manifest.
         image_shards: the URIs of its parts' image shards, in any order.
-        records: reads the records' fields.
-        objects: where everything lies.
-        datasets: remembers the result, so that the next one reuses its images.
-        labels: names by class index.
+        records: reads the fields of records.
+        objects: the store of manifest, shards and data set.
+        datasets: the registry that the data set is added to; the next data set reuses its images.
+        labels: the names of the classes, by index.
 
     Returns:
         The URI of the data set's manifest.
 
     Raises:
         Damaged: an image's bytes are not those that were fetched.
-        Permanent: parts are missing, or no example is usable.
+        Permanent: a part has no image shard, or no example is usable.
     """
     manifest = read_manifest(objects, manifest_uri)
     watch = Stopwatch("build_dataset", objects.requests, objects.moved)
     shards = shards_by_part(objects, manifest_uri, image_shards)
     source = _Source(manifest_uri, manifest, shards, records, objects, labels)
-    examples = source.examples(source.agreed_labels())
+    source_rows = source.rows(source.agreed_labels())
     tally = Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "rows.parquet"
         with pq.ParquetWriter(path, ROWS, compression="zstd") as writer:
-            while rows := list(islice(watch.reads(examples), ROWS_PER_GROUP)):
+            while rows := list(islice(watch.reads(source_rows), ROWS_PER_GROUP)):
                 tally.update(_countable(rows, labels))
                 with watch.computing():
                     writer.write_table(pa.Table.from_pylist(rows, ROWS))
@@ -98,13 +99,13 @@ def build_dataset(
     return uri
 
 
-def _countable(rows: Sequence[Row], labels: LabelTable) -> Iterator[tuple[str, str]]:
+def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple[str, str]]:
     for row in rows:
-        if row.get("reason") is not None:
-            yield "reason", str(row["reason"])
+        if row["reason"] is not None:
+            yield "reason", row["reason"]
         else:
-            yield "fold", str(row["fold"])
-            yield "label", labels.name(row["label"])  # type: ignore[arg-type]
+            yield "fold", row["fold"]
+            yield "label", labels.name(row["label"])
 
 
 def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:
@@ -113,7 +114,16 @@ def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A labelled snapshot with its image shards (their URIs by part number)."""
+    """A labelled snapshot with its image shards.
+
+    Attributes:
+        manifest_uri: the URI of the snapshot's manifest.
+        manifest: the manifest.
+        shards: the URIs of the image shards, by part number.
+        records: reads the fields of records.
+        objects: the store of parts and shards.
+        labels: the names of the classes, by index.
+    """
 
     manifest_uri: str
     manifest: Manifest
@@ -123,30 +133,37 @@ class _Source:
     labels: LabelTable
 
     def agreed_labels(self) -> dict[str, int | None]:
-        """The class of every image by its sha256; None where people disagree."""
+        """The class of every labelled image by its sha256; None where its records have different labels."""
         agreed: dict[str, int | None] = {}
         for part in self.manifest.parts:
             for head, image in self._pairs(part):
-                label, sha256 = self.labels.index(head.label), image["sha256"]
-                if label is not None and isinstance(sha256, str):
+                label = self.labels.index(head.label)
+                if label is not None and image["sha256"] is not None:
+                    sha256 = image["sha256"]
                     agreed[sha256] = label if agreed.get(sha256, label) == label else None
         return agreed
 
-    def examples(self, agreed: Mapping[str, int | None]) -> Iterator[Row]:
+    def rows(self, agreed: Mapping[str, int | None]) -> Iterator[DatasetRow]:
         """A row a record, in the order of the parts."""
         for part in self.manifest.parts:
             pictures = self._pictures(part)
             for head, image in self._pairs(part):
-                row: Row = {"record_id": head.id_json, "url": head.image_url, "sha256": image["sha256"]}
+                image_uri = image["image_uri"] or self.shards[part.number]
                 try:
-                    row |= self._example(head, image, pictures, agreed)
+                    yield self._example(head, image, image_uri, pictures, agreed)
                 except ItemRejected as rejection:
-                    row |= {"reason": str(rejection.reason), "detail": rejection.detail}
-                yield row | {"image_uri": image["image_uri"] or self.shards[part.number]}
+                    yield {
+                        "record_id": head.id_json,
+                        "url": head.image_url,
+                        "image_uri": image_uri,
+                        "sha256": image["sha256"],
+                        "reason": str(rejection.reason),
+                        "detail": rejection.detail,
+                    }
 
-    def _pairs(self, part: Part) -> Iterator[tuple[RecordHead, Row]]:
+    def _pairs(self, part: Part) -> Iterator[tuple[RecordHead, ImageRow]]:
         columns = ["record_id", "sha256", "reason", "detail", "image_uri"]
-        with open_shard(self.objects, self.shards[part.number], "images", self.manifest_uri) as shard:
+        with open_shard(self.objects, self.shards[part.number], IMAGES, self.manifest_uri) as shard:
             require_rows_of(part, shard, self.shards[part.number])
             for document, image in zip(read_part(self.objects, part), shard.rows(columns), strict=True):
                 head = self.records.head(document)
@@ -155,11 +172,16 @@ class _Source:
                 yield head, image
 
     def _example(
-        self, head: RecordHead, image: Row, pictures: Mapping[str, Picture], agreed: Mapping[str, int | None]
-    ) -> Row:
+        self,
+        head: RecordHead,
+        image: ImageRow,
+        image_uri: str,
+        pictures: Mapping[str, Picture],
+        agreed: Mapping[str, int | None],
+    ) -> ExampleRow:
         if image["reason"] is not None:
-            raise ItemRejected(Reason(str(image["reason"])), str(image["detail"]))
-        label, sha256 = self.labels.index(head.label), str(image["sha256"])
+            raise ItemRejected(Reason(image["reason"]), image["detail"])
+        label, sha256 = self.labels.index(head.label), image["sha256"]
         if label is None:
             known = ", ".join(self.labels.names)
             raise ItemRejected(Reason.UNKNOWN_LABEL, f"label {head.label!r:.80}: none of {known}")
@@ -168,16 +190,25 @@ class _Source:
         picture = pictures[sha256]
         if isinstance(picture, ItemRejected):
             raise picture
-        return {"label": label, "fold": str(fold_of(sha256)), "pixels": picture}
+        return {
+            "record_id": head.id_json,
+            "url": head.image_url,
+            "image_uri": image_uri,
+            "sha256": sha256,
+            "label": label,
+            "fold": str(fold_of(sha256)),
+            "pixels": picture,
+            "reason": None,
+        }
 
     def _pictures(self, part: Part) -> dict[str, Picture]:
-        """The decoded images of a part by sha256, each checked, wherever it is held."""
+        """The decoded images of a part by sha256, verified, from its own shard and from earlier ones."""
         here = self.shards[part.number]
         elsewhere: dict[str, set[str]] = {}
-        with open_shard(self.objects, here, "images") as shard:
+        with open_shard(self.objects, here, IMAGES) as shard:
             for row in shard.rows(["sha256", "image_uri"]):
                 if row["image_uri"] is not None:
-                    elsewhere.setdefault(str(row["image_uri"]), set()).add(str(row["sha256"]))
+                    elsewhere.setdefault(row["image_uri"], set()).add(row["sha256"])
         pictures = self._decoded(here, None)
         for uri, wanted in elsewhere.items():
             pictures |= self._decoded(uri, wanted)
@@ -187,17 +218,17 @@ class _Source:
 
     def _decoded(self, shard_uri: str, wanted: set[str] | None) -> dict[str, Picture]:
         pictures: dict[str, Picture] = {}
-        with open_shard(self.objects, shard_uri, "images") as shard:
+        with open_shard(self.objects, shard_uri, IMAGES) as shard:
             for row in shard.rows(["record_id", "sha256", "payload"]):
-                payload, promised = row["payload"], row["sha256"]
-                if not isinstance(payload, bytes) or (wanted is not None and promised not in wanted):
+                if row["payload"] is None or (wanted is not None and row["sha256"] not in wanted):
                     continue
+                payload, promised = row["payload"], row["sha256"]
                 if sha256_hex(payload) != promised:
                     raise Damaged(
                         f"{shard_uri}: the image of record {row['record_id']} is not what was fetched: "
                         f"its sha256 is {sha256_hex(payload)}, promised was {promised}"
                     )
-                pictures[str(promised)] = _decode(payload)
+                pictures[promised] = _decode(payload)
         return pictures
 
 

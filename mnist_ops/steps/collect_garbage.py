@@ -29,7 +29,8 @@ from mnist_ops.domain.retention import (
     folder_of,
 )
 from mnist_ops.steps.artifacts.datasets import open_rows, read_dataset
-from mnist_ops.steps.artifacts.shards import SCHEMAS, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import SHARD_KINDS
+from mnist_ops.steps.artifacts.shards import open_shard
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class ReferenceIndex:
         """The keys of the shards that a shard refers to; none where it cannot be read."""
         uri = self.objects.uri(key)
         try:
-            with open_shard(self.objects, uri, kind_in_name(uri)) as shard:
+            with open_shard(self.objects, uri, SHARD_KINDS[kind_in_name(uri)]) as shard:
                 return list(self._keys(shard.header.refers_to))
         except (Damaged, ObjectMissing) as error:
             # No step can use such a shard either, so it protects nothing.
@@ -168,7 +169,7 @@ class _Survey:
                 self.garbage[entry.key] = entry
                 continue
             self._keep(entry, disposition)
-            if kind in SCHEMAS and disposition in (Disposition.YOUNG, Disposition.UNFINISHED_RUN):
+            if kind in SHARD_KINDS and disposition in (Disposition.YOUNG, Disposition.UNFINISHED_RUN):
                 self._unfinished.append(entry)
 
     def _keep(self, entry: StoredObject, disposition: Disposition) -> None:

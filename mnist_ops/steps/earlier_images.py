@@ -12,6 +12,7 @@ from mnist_ops.domain.keys import Generation, shard_prefix
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.steps.artifacts.datasets import KnownImage
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES
 from mnist_ops.steps.artifacts.shards import open_shard
 
 _LONGEST_RUN = 512  # characters; a record may say anything of the run that predicted it
@@ -69,7 +70,7 @@ def _stored(objects: ObjectStore, uri: str, urls: pa.Array) -> dict[str, Earlier
     columns = ["url", "sha256", "image_uri", "etag", "last_modified"]
     found = {}
     try:
-        with open_shard(objects, uri, "images") as shard:
+        with open_shard(objects, uri, IMAGES) as shard:
             for group in shard.groups(columns):
                 versioned = pc.or_(pc.is_valid(group["etag"]), pc.is_valid(group["last_modified"]))
                 for row in group.filter(pc.and_(versioned, pc.is_in(group["url"], urls))).to_pylist():

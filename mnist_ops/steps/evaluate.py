@@ -1,10 +1,8 @@
 """Evaluate: a training, calibrated, and the champion, on the same folds."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +13,9 @@ from mnist_ops.domain.gate import Disagreements
 from mnist_ops.domain.keys import Generation, artifact_key, sha256_hex
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json
-from mnist_ops.steps.classify import Load
 from mnist_ops.steps.train import read_training
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.folds import Fold
@@ -91,7 +88,7 @@ def evaluate(
     temperature = fit_temperature(logits[Fold.VALIDATION], validation.labels)
     champion, champion_test, disagreements = models.champion(model_name), None, None
     if champion is not None:
-        theirs = _probabilities(objects, champion, test.images, load)
+        theirs = load_bundle(objects, champion, load).probabilities(test.images)
         champion_test = measure(theirs, test.labels)
         disagreements = disagree(softmax(logits[Fold.TEST], temperature), theirs, test.labels)
     comparison = Comparison(
@@ -122,14 +119,6 @@ def disagree(
     return Disagreements(
         challenger_only_right=int((mine & ~theirs).sum()), champion_only_right=int((theirs & ~mine).sum())
     )
-
-
-def _probabilities(
-    objects: ObjectStore, bundle: BundleRef, images: NDArray[np.uint8], load: Load
-) -> NDArray[np.float32]:
-    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
-        classifier = load(download_bundle(objects, bundle, Path(folder)), bundle.digest)
-        return classifier.probabilities(images)
 
 
 def _log_closing_line(comparison: Comparison) -> None:

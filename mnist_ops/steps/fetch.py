@@ -1,4 +1,4 @@
-"""Fetch: the images of a part's records into an image shard."""
+"""Fetch: a part's images are downloaded into an image shard."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +15,8 @@ from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.datasets import KnownImage, known_images
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.artifacts.shards import Row, ShardHeader, ShardWriter
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, FetchedRow, ImageRow, UnfetchedRow
+from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter
 from mnist_ops.steps.earlier_images import EarlierImage, earlier_images
 
 
@@ -30,16 +31,16 @@ def fetch(
 ) -> str:
     """Fetch the images of one part.
 
-    Where predicted records are classified again, a server is asked only for what has changed since the
-    run that predicted them, if that run's image shards are still there.
+    If records that have a prediction are selected again, their images are requested conditionally: a server
+    sends only those that have changed since the run that predicted them. This needs that run's image shards.
 
     Args:
         part_reference: `<manifest uri>#<part>`.
-        records: reads the records' fields.
-        objects: where parts and shards lie.
-        images: gets images by URL.
+        records: reads the fields of records.
+        objects: the store of parts and shards.
+        images: the fetcher.
         now: the wall clock (UTC), for `fetched_at`.
-        reuse_dataset: the manifest of a data set; images it has for the same URL are not fetched.
+        reuse_dataset: the manifest of a data set. Images that it has for the same URL are not fetched.
 
     Returns:
         The URI of the image shard: one row a record, in the part's order.
@@ -60,15 +61,13 @@ def fetch(
     answers = fetch_each(heads, images, known, earlier, dated=not manifest.selection.labelled)
     received: set[str] = set()
     size = 0
-    with ShardWriter("images") as shard:
+    with ShardWriter(IMAGES) as shard:
         for head, answer in watch.reads(answers):
-            row = _row(head, answer, received)
-            row["fetched_at"] = now()
             size += len(answer.payload) if isinstance(answer, FetchedImage) else 0
-            shard.add(row)
+            shard.add(_row(head, answer, received, now()))
         stages = {"fetch": watch.report(shard.records, size)}
         header = ShardHeader(
-            "images", manifest_uri, number, shard.records, shard.failures, stages, source=part.uri
+            IMAGES.name, manifest_uri, number, shard.records, shard.failures, stages, source=part.uri
         )
         return shard.store(objects, manifest.generation, header)
 
@@ -87,9 +86,9 @@ def fetch_each(
     """Pair every record, in order, with its image or with the reason why there is none.
 
     Args:
-        heads: the records; read ahead as far as the fetcher wants.
-        images: asked only for what nothing else answers.
-        known: images that need no fetching, by URL.
+        heads: the records; the fetcher decides how far ahead they are read.
+        images: the fetcher; it gets only the URLs that are not answered otherwise.
+        known: images that are not fetched, by URL.
         earlier: images that are fetched only if they have changed, by URL.
         dated: whether a record must have a creation time.
     """
@@ -117,32 +116,52 @@ def fetch_each(
 
 def _without_fetching(head: RecordHead, known: Mapping[str, KnownImage], *, dated: bool) -> Answer | None:
     if dated and head.created_at is None:
-        return ItemRejected(Reason.BAD_CREATED_AT, "the creation time is missing or no date; store a date")
+        return ItemRejected(Reason.BAD_CREATED_AT, "the creation time is missing or not a date; store a date")
     if head.image_url is None:
-        return ItemRejected(Reason.INVALID_URL, "the image URL is missing or no string; store a URL")
+        return ItemRejected(Reason.INVALID_URL, "the image URL is missing or not a string; store a URL")
     return known.get(head.image_url)
 
 
-def _row(head: RecordHead, answer: Answer, received: set[str]) -> Row:
-    row: Row = {"record_id": head.id_json, "url": head.image_url}
+def _row(head: RecordHead, answer: Answer, received: set[str], fetched_at: datetime) -> ImageRow:
+    """A record's row; of images with equal bytes only the first row, per shard, has the payload."""
     if isinstance(answer, FetchedImage):
-        payload = answer.payload
-        row["sha256"] = sha256 = sha256_hex(payload)
-        row["http_status"], row["bytes"] = answer.http_status, len(payload)
-        if answer.validators is not None:
-            row["etag"], row["last_modified"] = answer.validators
-        if sha256 not in received:
-            received.add(sha256)
-            row["payload"] = payload
-    elif isinstance(answer, FetchFailure):
-        row |= {
-            "reason": str(answer.reason),
-            "detail": answer.detail,
-            "http_status": answer.http_status,
-            "retry_after_s": answer.retry_after_s,
+        return _fetched_row(head, answer, received, fetched_at)
+    if isinstance(answer, KnownImage):
+        return {
+            "record_id": head.id_json,
+            "url": head.image_url,
+            "sha256": answer.sha256,
+            "image_uri": answer.image_uri,
+            "fetched_at": fetched_at,
         }
-    elif isinstance(answer, KnownImage):
-        row |= {"sha256": answer.sha256, "image_uri": answer.image_uri}
-    else:
-        row |= {"reason": str(answer.reason), "detail": answer.detail}
+    row: UnfetchedRow = {
+        "record_id": head.id_json,
+        "url": head.image_url,
+        "reason": str(answer.reason),
+        "detail": answer.detail,
+        "fetched_at": fetched_at,
+    }
+    if isinstance(answer, FetchFailure):
+        row["http_status"], row["retry_after_s"] = answer.http_status, answer.retry_after_s
     return row
+
+
+def _fetched_row(
+    head: RecordHead, image: FetchedImage, received: set[str], fetched_at: datetime
+) -> FetchedRow:
+    payload = image.payload
+    sha256 = sha256_hex(payload)
+    first = sha256 not in received
+    received.add(sha256)
+    etag, last_modified = image.validators or (None, None)
+    return {
+        "record_id": head.id_json,
+        "url": head.image_url,
+        "sha256": sha256,
+        "payload": payload if first else None,
+        "http_status": image.http_status,
+        "bytes": len(payload),
+        "etag": etag,
+        "last_modified": last_modified,
+        "fetched_at": fetched_at,
+    }

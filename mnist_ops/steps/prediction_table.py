@@ -1,4 +1,4 @@
-"""What became of every different image of a part: columns for its prediction shard."""
+"""The predictions and rejections of a part's images, as columns of its prediction shard."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,16 +8,16 @@ import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, ItemRejected
 from mnist_ops.domain.review import ReviewReason, review_reason
-from mnist_ops.steps.artifacts.shards import PREDICTIONS
+from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.vision.data.examples import CLASSES
 from mnist_ops.vision.inference.classifier import Predictions
 
 
-class VerdictTable:
-    """The verdicts on a part's images by their sha256, in arrays: some 200 bytes an image.
+class PredictionTable:
+    """The predictions for a part's images by their sha256, in arrays: about 200 bytes an image.
 
     Args:
-        capacity: how many different images there can be.
+        capacity: the largest number of different images.
         review_below: a prediction with less confidence than this, 0 to 1, is marked for review.
     """
 
@@ -33,53 +33,53 @@ class VerdictTable:
         return sha256 in self._positions or sha256 in self._rejections
 
     def reject(self, sha256: str, rejection: ItemRejected) -> None:
-        """Note that an image cannot be decoded."""
+        """Add an image that cannot be decoded."""
         self._rejections[sha256] = rejection
 
-    def add(self, names: Sequence[str], verdicts: Predictions) -> None:
-        """Note what the classifier said of images, by their sha256."""
+    def add(self, digests: Sequence[str], predictions: Predictions) -> None:
+        """Add the predictions for N images, named by their sha256 in the same order."""
         first = len(self._reviews)
-        rows = slice(first, first + len(names))
-        self._positions.update(zip(names, range(rows.start, rows.stop), strict=True))
-        self._probabilities[rows] = verdicts.probabilities
-        self._scores[rows] = verdicts.scores
-        confidences = verdicts.probabilities.max(axis=1).tolist()
+        rows = slice(first, first + len(digests))
+        self._positions.update(zip(digests, range(rows.start, rows.stop), strict=True))
+        self._probabilities[rows] = predictions.probabilities
+        self._scores[rows] = predictions.scores
+        confidences = predictions.probabilities.max(axis=1).tolist()
         self._reviews += [
             review_reason(confidence, not_a_digit=not_a_digit, review_below=self._review_below)
-            for confidence, not_a_digit in zip(confidences, verdicts.not_a_digit.tolist(), strict=True)
+            for confidence, not_a_digit in zip(confidences, predictions.not_a_digit.tolist(), strict=True)
         ]
 
     def columns(self, images: pa.Table) -> Mapping[str, pa.Array | pa.ChunkedArray]:
         """The columns of a prediction shard for rows of an image shard.
 
         Raises:
-            Damaged: a row's image was never seen.
+            Damaged: a row's image was neither added nor rejected.
         """
-        names = images["sha256"].to_pylist()
-        at = np.array([self._positions.get(name, -1) for name in names], np.intp)
-        none = at < 0
-        probabilities = self._probabilities[at]
+        digests = images["sha256"].to_pylist()
+        positions = np.array([self._positions.get(sha256, -1) for sha256 in digests], np.intp)
+        none = positions < 0
+        probabilities = self._probabilities[positions]
         index = probabilities.argmax(axis=1)
-        reviews = [self._reviews[position] if position >= 0 else None for position in at.tolist()]
+        reviews = [self._reviews[position] if position >= 0 else None for position in positions.tolist()]
         flagged = np.fromiter((reason is not None for reason in reviews), np.bool_, len(reviews))
-        passed_on = {name: images[name] for name in ("record_id", "url", "retry_after_s", "sha256")}
+        copied = {name: images[name] for name in ("record_id", "url", "retry_after_s", "sha256")}
         return {
-            **passed_on,
-            **self._failures(images, names, none),
+            **copied,
+            **self._failures(images, digests, none),
             "probabilities": pa.FixedSizeListArray.from_arrays(
                 pa.array(probabilities.ravel()), CLASSES, mask=pa.array(none)
             ),
             "index": pa.array(index.astype(np.int8), mask=none),
-            "confidence": pa.array(probabilities[np.arange(len(at)), index], mask=none),
+            "confidence": pa.array(probabilities[np.arange(len(positions)), index], mask=none),
             "needs_review": pa.array(flagged, mask=none),
-            "review_reason": pa.array(reviews, PREDICTIONS.field("review_reason").type),
-            "not_a_digit_score": pa.array(self._scores[at], mask=none),
+            "review_reason": pa.array(reviews, PREDICTIONS.schema.field("review_reason").type),
+            "not_a_digit_score": pa.array(self._scores[positions], mask=none),
         }
 
     def _failures(
-        self, images: pa.Table, names: Sequence[str], none: np.ndarray
+        self, images: pa.Table, digests: Sequence[str], none: np.ndarray
     ) -> Mapping[str, pa.Array | pa.ChunkedArray]:
-        """Reason and detail: those of the fetch, and those of images that cannot be decoded."""
+        """The columns `reason` and `detail`: from the fetch, and of images that cannot be decoded."""
         fetched = pc.is_null(images["reason"]).to_numpy()
         undecoded = np.flatnonzero(none & fetched).tolist()
         columns = {name: images[name] for name in ("reason", "detail")}
@@ -87,9 +87,9 @@ class VerdictTable:
             return columns
         lists = {name: column.to_pylist() for name, column in columns.items()}
         for row in undecoded:
-            rejection = self._rejections.get(names[row])
+            rejection = self._rejections.get(digests[row])
             if rejection is None:
                 record_id = images["record_id"][row].as_py()
-                raise Damaged(f"no row before record {record_id} holds its image {names[row]}")
+                raise Damaged(f"no row before record {record_id} holds its image {digests[row]}")
             lists["reason"][row], lists["detail"][row] = str(rejection.reason), rejection.detail
-        return {name: pa.array(values, PREDICTIONS.field(name).type) for name, values in lists.items()}
+        return {name: pa.array(values, PREDICTIONS.schema.field(name).type) for name, values in lists.items()}

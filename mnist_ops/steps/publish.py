@@ -1,4 +1,4 @@
-"""Publish: predictions and failures into the records, by compare-and-set; an outcome shard a part."""
+"""Publish: predictions and failures are written into the records, by compare-and-set."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,15 +17,24 @@ from mnist_ops.domain.review import ReviewReason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.artifacts.shards import Row, ShardHeader, ShardWriter, open_shard, require_rows_of
+from mnist_ops.steps.artifacts.shard_kinds import (
+    OUTCOMES,
+    PREDICTIONS,
+    OutcomeRow,
+    PredictedRow,
+    PredictionRow,
+    UnpredictedRow,
+)
+from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shard, require_rows_of
 from mnist_ops.steps.assess import read_assessment
 from mnist_ops.steps.write_back import writing_back
 
 RECORDS_PER_BULK = 1_000
-# So many batches are ready, or being made ready, while one is written: memory is bounded.
+# While a batch is written, 1 more is prepared: memory is bounded.
 _BATCHES_AHEAD = 1
 _HELD = str(Outcome.HELD)
-# What a publish needs of a prediction shard.
+_Pair = tuple[RecordHead, PredictionRow]
+# The columns of a prediction shard that publish reads.
 _COLUMNS = [
     "record_id",
     "url",
@@ -42,16 +51,16 @@ _COLUMNS = [
 def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, objects: ObjectStore) -> str:
     """Write one part's predictions and failures into its records.
 
-    A write happens only while the record is as it was snapshotted, so that a second publish of
-    the same shard, an older run, or a late one changes nothing. Whatever did not match is read
-    back: this generation's own mark is success, anything else a conflict, nothing there is gone.
-    Where the assessment holds the run, predictions stay unwritten; failures are written anyway.
+    A record is written only if it is as it was when the snapshot was taken. So publishing a shard again, or
+    publishing late, changes nothing. A record that did not match is read back: if it has the mark of this
+    generation, it was written before; if it has changed, the outcome is `conflict`; if it is missing, `gone`.
+    If the assessment holds the run, its predictions are not written; its failures are.
 
     Args:
         predictions_uri: the prediction shard.
         assessment_uri: the assessment of the generation.
-        records: where to write.
-        objects: where shards and parts lie.
+        records: the store to write to.
+        objects: the store of shards and parts.
 
     Returns:
         The URI of the outcome shard: one row a record, in the part's order.
@@ -61,22 +70,22 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
     """
     watch = Stopwatch("publish", objects.requests, objects.moved)
     assessment = read_assessment(objects, assessment_uri)
-    with open_shard(objects, predictions_uri, "predictions") as shard, ShardWriter("outcomes") as outcomes:
+    with open_shard(objects, predictions_uri, PREDICTIONS) as shard, ShardWriter(OUTCOMES) as outcomes:
         header = shard.header
         if header.manifest != assessment.manifest:
             raise Permanent(f"{assessment_uri}: assesses {assessment.manifest}, not {header.manifest}")
         manifest = read_manifest(objects, header.manifest)
         held = assessment.held_because is not None and assessment.released_by is None
-        verdicts = _Verdicts(manifest, digest_in_name(header.manifest), header.labels, held=held)
+        builder = _ChangeBuilder(manifest, digest_in_name(header.manifest), header.labels, held=held)
         part = manifest.part(header.part)
         require_rows_of(part, shard, predictions_uri)
         heads = (records.head(document) for document in read_part(objects, part))
         batches = _batches(zip(heads, shard.rows(_COLUMNS), strict=True))
-        for row in _outcomes(watch.reads(batches), verdicts, records, watch):
+        for row in _outcomes(watch.reads(batches), builder, records, watch):
             outcomes.add(row)
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
         outcome_header = ShardHeader(
-            kind="outcomes",
+            kind=OUTCOMES.name,
             manifest=header.manifest,
             part=header.part,
             records=outcomes.records,
@@ -90,85 +99,90 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         return outcomes.store(objects, manifest.generation, outcome_header)
 
 
-def _batches(pairs: Iterator[tuple[RecordHead, Row]]) -> Iterator[list[tuple[RecordHead, Row]]]:
+def _batches(pairs: Iterator[_Pair]) -> Iterator[list[_Pair]]:
     while batch := list(islice(pairs, RECORDS_PER_BULK)):
         yield batch
 
 
 def _outcomes(
-    batches: Iterator[list[tuple[RecordHead, Row]]],
-    verdicts: "_Verdicts",
+    batches: Iterator[list[_Pair]],
+    builder: "_ChangeBuilder",
     records: RecordStore,
     watch: Stopwatch,
-) -> Iterator[Row]:
-    """Write batch by batch, each prepared while the one before it is written; an outcome row a record."""
-    waiting: deque[list[str | None]] = deque()
+) -> Iterator[OutcomeRow]:
+    """Write batch after batch, and prepare the next one meanwhile; an outcome row a record, in order."""
+    # For each batch that is not finished: the ids of records whose prediction is held, None for the others.
+    unfinished: deque[list[str | None]] = deque()
     with writing_back(records) as writer:
 
-        def written() -> Iterator[Row]:
+        def finished() -> Iterator[OutcomeRow]:
             with watch.writing():
                 rows = iter(writer.outcomes())
-            for held in waiting.popleft():
+            for held in unfinished.popleft():
                 yield next(rows) if held is None else {"record_id": held, "outcome": _HELD}
 
         for batch in batches:
             with watch.computing():
-                changes = [verdicts.of(head, row) for head, row in batch]
+                changes = [builder.change(head, row) for head, row in batch]
                 held = [
                     head.id_json if change is None else None
                     for (head, _), change in zip(batch, changes, strict=True)
                 ]
-                waiting.append(held)
+                unfinished.append(held)
                 writer.send([change for change in changes if change is not None])
             if len(writer) > _BATCHES_AHEAD:
-                yield from written()
-        while waiting:
-            yield from written()
+                yield from finished()
+        while unfinished:
+            yield from finished()
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdicts:
-    """Turns the rows of a prediction shard into the changes to write."""
+class _ChangeBuilder:
+    """Turns the rows of a prediction shard into changes of their records.
+
+    Attributes:
+        manifest: the snapshot's.
+        snapshot: the sha256 of the manifest.
+        labels: the names of the classes, by index.
+        held: whether predictions are held.
+    """
 
     manifest: Manifest
     snapshot: str
     labels: tuple[str, ...]
     held: bool
 
-    def of(self, head: RecordHead, row: Row) -> Change | None:
-        """What to write into a record; None for a prediction that is held."""
+    def change(self, head: RecordHead, row: PredictionRow) -> Change | None:
+        """What to write into a record; None if its prediction is held."""
         if head.id_json != row["record_id"]:
-            raise Damaged(f"part of {self.snapshot}: record {head.id_json} stands beside {row['record_id']}")
+            raise Damaged(f"part of {self.snapshot}: record {head.id_json} is paired with {row['record_id']}")
         if row["reason"] is not None:
             return Change(head, self._failure(head, row))
         return None if self.held else Change(head, self._prediction(row))
 
-    def _failure(self, head: RecordHead, row: Row) -> PredictionFailure:
-        retry_after_s = row["retry_after_s"]
+    def _failure(self, head: RecordHead, row: UnpredictedRow) -> PredictionFailure:
         return failure_after(
             head,
-            Reason(str(row["reason"])),
-            str(row["detail"]),
+            Reason(row["reason"]),
+            row["detail"],
             generation=self.manifest.generation,
             at=self.manifest.at,
-            retry_after_s=retry_after_s if isinstance(retry_after_s, float) else None,
+            retry_after_s=row["retry_after_s"],
         )
 
-    def _prediction(self, row: Row) -> Prediction:
+    def _prediction(self, row: PredictedRow) -> Prediction:
         if self.manifest.champion is None:
             raise Permanent(f"{self.snapshot}: predictions without a pinned bundle")
-        probabilities: list[float] = row["probabilities"]  # type: ignore[assignment]
-        index: int = row["index"]  # type: ignore[assignment]
-        reason = row["review_reason"]
+        probabilities, index, review_reason = row["probabilities"], row["index"], row["review_reason"]
         return Prediction(
             label=self.labels[index],
             index=index,
             confidence=probabilities[index],
             probabilities=dict(zip(self.labels, probabilities, strict=True)),
-            review_reason=None if reason is None else ReviewReason(str(reason)),
+            review_reason=None if review_reason is None else ReviewReason(review_reason),
             model=self.manifest.champion,
-            image_url=str(row["url"]),
-            image_sha256=str(row["sha256"]),
+            image_url=row["url"],
+            image_sha256=row["sha256"],
             generation=self.manifest.generation,
             snapshot=f"sha256:{self.snapshot}",
             at=self.manifest.at,

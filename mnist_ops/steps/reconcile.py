@@ -1,4 +1,4 @@
-"""Reconcile: the ledger of a generation, from its outcome shards and held against MongoDB."""
+"""Reconcile: the outcome shards of a generation are compared with MongoDB and become its ledger."""
 
 import json
 import logging
@@ -19,7 +19,8 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import StageReport, Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified
-from mnist_ops.steps.artifacts.shards import Row, ShardHeader, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow
+from mnist_ops.steps.artifacts.shards import ShardHeader, open_shard
 
 _log = logging.getLogger(__name__)
 
@@ -38,22 +39,22 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     now: Callable[[], datetime],
     prices: Prices = Prices(),  # noqa: B008 (frozen)
 ) -> Ledger:
-    """Draw up a generation's ledger, keep it, and fail unless it adds up.
+    """Write a generation's ledger, and fail unless it adds up.
 
-    Every outcome that was written is looked for in MongoDB. A record that a later run, a human
-    label, an edited URL or a deletion changed since counts as superseded.
+    Every outcome that was written is looked up in MongoDB. If a later run or a deletion has replaced it
+    since, it counts as superseded.
 
     Args:
         manifest_uri: the snapshot's manifest.
-        outcome_shards: the URIs of its parts' outcome shards; a missing one makes the run red.
-        records: where the outcomes were written.
-        objects: where manifest and shards lie.
-        runs: where the ledger is kept.
+        outcome_shards: the URIs of its parts' outcome shards; the run fails if one is missing.
+        records: the store that the outcomes were written to.
+        objects: the store of manifest and shards.
+        runs: the store of ledgers.
         now: the wall clock (UTC).
-        prices: what the run's cost is estimated by.
+        prices: the price list that the run's cost is estimated by.
 
     Returns:
-        The ledger; it is kept also where this raises.
+        The ledger. It is stored even if this raises.
 
     Raises:
         Permanent: the numbers do not add up, or predictions are held; with the numbers.
@@ -65,13 +66,13 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     for uri in outcome_shards:
         with ExitStack() as stack:
             with watch.reading():
-                shard = stack.enter_context(open_shard(objects, uri, "outcomes", manifest_uri))
+                shard = stack.enter_context(open_shard(objects, uri, OUTCOMES, manifest_uri))
             tally.add_header(uri, shard.header)
             rows = watch.reads(shard.rows())
             while batch := list(islice(rows, _RECORDS_PER_LOOKUP)):
                 written = tally.count(batch)
                 with watch.writing():
-                    heads = records.heads([str(row["record_id"]) for row in written])
+                    heads = records.heads([row["record_id"] for row in written])
                 tally.verify(written, heads)
     for uri in tally.assessments:
         tally.add_stage(_stage_of_assessment(objects, uri))
@@ -96,11 +97,11 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     )
     runs.put_ledger(ledger)
     _log.info("%s: %s", manifest.generation.id, _summary(ledger))
-    _judge(ledger)
+    _raise_if_incomplete(ledger)
     return ledger
 
 
-def _judge(ledger: Ledger) -> None:
+def _raise_if_incomplete(ledger: Ledger) -> None:
     imbalance = ledger.imbalance()
     if imbalance is not None:
         raise Permanent(f"{ledger.generation.id}: {imbalance}")
@@ -108,13 +109,13 @@ def _judge(ledger: Ledger) -> None:
     if held:
         run, number = ledger.generation.run, ledger.generation.number
         then = (
-            "go on with it (`mnist-ops run resume`)"
+            "continue it (`mnist-ops run resume`)"
             if is_of_cli(ledger.generation)
             else "clear the task `assess`"
         )
         raise Permanent(
             f"{ledger.generation.id}: {held} predictions are held: {ledger.held_because}. Look at the "
-            f"failures; to publish all the same, run `mnist-ops release-hold {run} --generation {number} "
+            f"failures; to publish anyway, run `mnist-ops release-hold {run} --generation {number} "
             f'--why "…"` and {then}'
         )
 
@@ -125,27 +126,34 @@ def _summary(ledger: Ledger) -> str:
 
 
 def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageReport]:
-    """The manifest, and what the snapshot cost with the upload of the manifest."""
+    """The manifest, and the snapshot's report with the upload of the manifest added."""
     data = get_verified(objects, uri)
     manifest = Manifest.from_json(data)
     return manifest, manifest.stage.with_upload(objects.upload_requests(len(data)), len(data))
 
 
 def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
-    """What assessing cost, with the upload of the assessment."""
+    """The report of assess, with the upload of the assessment added."""
     data = get_verified(objects, uri)
     return Assessment.of(json.loads(data)).stage.with_upload(objects.upload_requests(len(data)), len(data))
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts outcomes, holds each against the record it is of, and adds up what the steps cost.
+    """Counts outcomes, compares each with its record, and adds up the reports of the steps.
 
     Attributes:
         manifest: the snapshot's.
-        snapshot: what taking it cost.
-        parts: those that have an outcome shard.
-        assessments: the URIs of those that published.
+        snapshot: the report of the snapshot.
+        parts: the numbers of the parts that have an outcome shard.
+        outcomes: records by outcome.
+        reasons: failures by reason.
+        superseded: outcomes that something later has replaced in the record.
+        lost: ids of records that do not show their outcome, the first 5.
+        lost_count: the number of all of them.
+        held_because: why predictions were held, if they were.
+        stages: the reports by step, summed over the parts.
+        assessments: the URIs of the assessments that the parts were published by.
     """
 
     manifest: Manifest
@@ -165,12 +173,12 @@ class _Tally:
         self.add_stage(snapshot)
 
     def add_stage(self, report: StageReport) -> None:
-        """Add what a step cost."""
+        """Add the report of a step."""
         former = self.stages.get(report.stage)
         self.stages[report.stage] = former + report if former else report
 
     def add_header(self, uri: str, header: ShardHeader) -> None:
-        """Add what an outcome shard says of itself and of what it was made from."""
+        """Add an outcome shard, and the shards that it was made from."""
         self.parts.add(header.part)
         self.held_because = self.held_because or header.held_because
         for report in header.stages.values():
@@ -180,21 +188,21 @@ class _Tally:
         self._references |= dict.fromkeys([uri, *header.refers_to])
 
     def references(self) -> list[str]:
-        """The URIs of what the outcomes come from."""
+        """The URIs of all shards and assessments that the outcomes come from."""
         return sorted(self._references | self.assessments)
 
-    def count(self, rows: Sequence[Row]) -> list[Row]:
+    def count(self, rows: Sequence[OutcomeRow]) -> list[OutcomeRow]:
         """Count rows; returns those whose outcome was written into the record."""
-        self.outcomes.update(str(row["outcome"]) for row in rows)
-        self.reasons.update(str(row["reason"]) for row in rows if row["reason"] is not None)
+        self.outcomes.update(row["outcome"] for row in rows)
+        self.reasons.update(row["reason"] for row in rows if row["reason"] is not None)
         return [row for row in rows if row["outcome"] in _WRITTEN and row["reason"] != Reason.WRITE_REFUSED]
 
-    def verify(self, written: Sequence[Row], heads: Mapping[str, RecordHead]) -> None:
-        """Hold what was written against the records as they are now."""
+    def verify(self, written: Sequence[OutcomeRow], heads: Mapping[str, RecordHead]) -> None:
+        """Compare written outcomes with the records as they are now."""
         for row in written:
-            self._verify(row, heads.get(str(row["record_id"])))
+            self._verify(row, heads.get(row["record_id"]))
 
-    def _verify(self, row: Row, head: RecordHead | None) -> None:
+    def _verify(self, row: OutcomeRow, head: RecordHead | None) -> None:
         if head is None:
             self.superseded += 1  # deleted since
         elif row["outcome"] == Outcome.PREDICTED:
@@ -219,7 +227,7 @@ class _Tally:
     def _verify_failure(self, head: RecordHead) -> None:
         if (head.failure.run, head.failure.last_at) == (self.manifest.generation.run, self.manifest.at):
             return
-        # A later prediction takes a failure away, a later failure replaces it.
+        # A later prediction removes a failure, a later failure replaces it.
         if head.failure.attempts == 0 and head.stamp.digest is None:
             self._lose(head)
         else:

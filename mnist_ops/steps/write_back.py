@@ -1,7 +1,7 @@
-"""Changes into records: batches in order, by compare-and-set, and each one's outcome from what was answered.
+"""Write changes into records, in batches, by compare-and-set; each change gets an outcome.
 
-A batch is sent only after the one before it was answered, so that a publish which was killed has left
-whole batches, then at most one in part, then nothing: the next attempt reads the former back.
+A batch is sent only after the reply to the one before it. So a publish that was killed leaves complete
+batches, then at most one partly written batch, then nothing. The next attempt reads the written ones back.
 """
 
 from collections import deque
@@ -15,54 +15,56 @@ from mnist_ops.domain.ports import RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import Change, Prediction, PredictionFailure, PredictionStamp, RecordHead
 from mnist_ops.domain.retry_policy import failure_after
-from mnist_ops.steps.artifacts.shards import Row
+from mnist_ops.steps.artifacts.shard_kinds import OutcomeRow
 
-# A bulk whose reply was lost is read back and, where it did not arrive, sent again this often.
-_SENDS = 3
-# So many batches in a row without a mark of this generation, and no later one has any: one may have been in
-# flight when an earlier attempt was killed, and in one more all that is looked at may be in conflict.
-_UNMARKED_BATCHES = 2
+# If the reply to a bulk is lost, the records are read back, and the changes that are missing are sent again.
+# A change is sent up to 3 times.
+_MAX_SENDS = 3
+# After 2 batches in a row without a mark of this generation, no later batch has one. The first may have been
+# in flight when an earlier attempt was killed. In the second, all records that are looked at may be in
+# conflict.
+_MAX_UNMARKED_BATCHES = 2
 
 
 class WriteBack:
-    """Writes batches of changes in a thread of its own, one after the other.
+    """Writes batches of changes in another thread, one after the other.
 
-    Where an earlier attempt of this generation was killed, what it wrote is read back instead of sent.
+    Changes that an earlier attempt of this generation has written are read back, not sent again.
 
     Args:
-        records: where to write.
-        thread: has one thread, and no other work.
+        records: the store to write to.
+        thread: a pool of one thread that does nothing else.
     """
 
     def __init__(self, records: RecordStore, thread: ThreadPoolExecutor) -> None:
         self._records = records
         self._thread = thread
-        self._pending: deque[Future[list[Row]]] = deque()
+        self._pending: deque[Future[list[OutcomeRow]]] = deque()
         self._unmarked = 0
         self._failed = False
 
     def __len__(self) -> int:
-        """How many batches are under way: one being written, the others waiting for it."""
+        """The number of unfinished batches: one is being written, the others wait."""
         return len(self._pending)
 
     def send(self, changes: Sequence[Change]) -> None:
         """Add a batch."""
         self._pending.append(self._thread.submit(self._write, changes))
 
-    def outcomes(self) -> list[Row]:
-        """Wait for the oldest batch; an outcome row a change, in order.
+    def outcomes(self) -> list[OutcomeRow]:
+        """Wait for the oldest batch; returns an outcome row for each change, in order.
 
         Raises:
             Transient: the database did not answer.
         """
         return self._pending.popleft().result()
 
-    def give_up(self) -> None:
-        """Send no more batches; the one being sent may still be written."""
+    def cancel(self) -> None:
+        """Drop the batches that wait; the one being sent may still be written."""
         for future in self._pending:
             future.cancel()
 
-    def _write(self, changes: Sequence[Change]) -> list[Row]:
+    def _write(self, changes: Sequence[Change]) -> list[OutcomeRow]:
         if self._failed:
             raise Transient("an earlier batch failed")
         try:
@@ -71,12 +73,12 @@ class WriteBack:
             self._failed = True
             raise
 
-    def _written_before(self, changes: Sequence[Change]) -> dict[int, Row]:
-        """The outcomes of changes that an earlier attempt of this generation has made, by position."""
-        if not changes or self._unmarked == _UNMARKED_BATCHES:
+    def _written_before(self, changes: Sequence[Change]) -> dict[int, OutcomeRow]:
+        """The outcomes of changes that an earlier attempt of this generation has written, by position."""
+        if not changes or self._unmarked == _MAX_UNMARKED_BATCHES:
             return {}
         last = len(changes) - 1
-        if not _written(self._records, {place: changes[place] for place in (0, last // 2, last)}):
+        if not _written(self._records, {position: changes[position] for position in (0, last // 2, last)}):
             self._unmarked += 1
             return {}
         self._unmarked = 0
@@ -85,16 +87,16 @@ class WriteBack:
 
 @contextmanager
 def writing_back(records: RecordStore) -> Iterator[WriteBack]:
-    """Begin to write; an error ends it after the batch that is being written."""
+    """A writer of batches; an error in the block cancels those that wait."""
     with ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-publish") as thread:
         writer = WriteBack(records, thread)
         try:
             yield writer
         finally:
-            writer.give_up()
+            writer.cancel()
 
 
-def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, Row]:
+def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, OutcomeRow]:
     now = records.heads([change.head.id_json for change in changes.values()])
     return {
         position: _done(change)
@@ -104,13 +106,13 @@ def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, R
 
 
 def write(
-    records: RecordStore, changes: Sequence[Change], known: Mapping[int, Row] | None = None
-) -> list[Row]:
-    """Write a batch; an outcome row a change, in order.
+    records: RecordStore, changes: Sequence[Change], known: Mapping[int, OutcomeRow] | None = None
+) -> list[OutcomeRow]:
+    """Write a batch; returns an outcome row for each change, in order.
 
     Args:
-        records: where to write.
-        changes: each happens only while its record is as it was snapshotted.
+        records: the store to write to.
+        changes: each is made only if its record is as it was when the snapshot was taken.
         known: outcomes that are certain already, by position; these changes are not sent.
 
     Raises:
@@ -118,20 +120,20 @@ def write(
     """
     outcomes = dict(known or {})
     pending = {position: change for position, change in enumerate(changes) if position not in outcomes}
-    for _ in range(_SENDS):
+    for _ in range(_MAX_SENDS):
         if not pending:
             break
         outcomes |= _send(records, pending)
         pending = {position: change for position, change in pending.items() if position not in outcomes}
     if pending:
-        raise Transient(f"{len(pending)} writes did not arrive in {_SENDS} sends; publish again")
+        raise Transient(f"{len(pending)} writes did not arrive in {_MAX_SENDS} attempts; publish again")
     return [outcomes[position] for position in range(len(changes))]
 
 
-def _send(records: RecordStore, pending: dict[int, Change]) -> dict[int, Row]:
+def _send(records: RecordStore, pending: dict[int, Change]) -> dict[int, OutcomeRow]:
     """Send changes once; returns the outcomes that are certain."""
     positions, changes = list(pending), list(pending.values())
-    outcomes: dict[int, Row] = {}
+    outcomes: dict[int, OutcomeRow] = {}
     try:
         report = records.apply(changes)
     except OutcomeUnknown:
@@ -141,22 +143,23 @@ def _send(records: RecordStore, pending: dict[int, Change]) -> dict[int, Row]:
             if outcome is not None:
                 outcomes[position] = outcome
         return outcomes
-    for place, words in report.refused.items():
-        outcomes[positions[place]] = _refused(records, changes[place], words)
+    for place, message in report.refused.items():
+        outcomes[positions[place]] = _refused(records, changes[place], message)
     if report.matched + len(report.refused) == len(changes):
         return {position: _done(change) for position, change in pending.items()} | outcomes
     unsettled = {position: change for position, change in pending.items() if position not in outcomes}
     now = records.heads([change.head.id_json for change in unsettled.values()])
     for position, change in unsettled.items():
-        # It was answered and did not match, so even a record that looks unchanged now was not written.
+        # The database answered, and the record did not match. So it was not written, even if it looks
+        # unchanged now.
         outcomes[position] = _read_back(change, now.get(change.head.id_json)) or _row(
             change, Outcome.CONFLICT
         )
     return outcomes
 
 
-def _read_back(change: Change, now: RecordHead | None) -> Row | None:
-    """The outcome of a change as the record shows it; None where the change can still be made."""
+def _read_back(change: Change, now: RecordHead | None) -> OutcomeRow | None:
+    """The outcome that the record shows; None if the change can still be made."""
     if now is None:
         return _row(change, Outcome.GONE)
     if carries(change, now):
@@ -171,12 +174,13 @@ def carries(change: Change, now: RecordHead) -> bool:
     outcome = change.outcome
     if isinstance(outcome, PredictionFailure):
         return (now.failure.run, now.failure.last_at) == (outcome.run, outcome.last_at)
-    mine = PredictionStamp(outcome.generation.run, outcome.generation.number, outcome.model.digest)
-    return now.stamp == mine
+    return now.stamp == PredictionStamp(
+        outcome.generation.run, outcome.generation.number, outcome.model.digest
+    )
 
 
 def unchanged(then: RecordHead, now: RecordHead) -> bool:
-    """Whether a record is, in all that a write depends on, as it was snapshotted."""
+    """Whether all fields that a write depends on are as they were when the snapshot was taken."""
     return (then.image_url, then.label, then.stamp, then.failure) == (
         now.image_url,
         now.label,
@@ -185,30 +189,31 @@ def unchanged(then: RecordHead, now: RecordHead) -> bool:
     )
 
 
-def _refused(records: RecordStore, change: Change, words: str) -> Row:
-    """Quarantine a record whose write the database refused; its failure may be refused as well."""
+def _refused(records: RecordStore, change: Change, message: str) -> OutcomeRow:
+    """Quarantine a record whose write the database refused; it may refuse the failure as well."""
     if isinstance(change.outcome, Prediction):
         failure = failure_after(
             change.head,
             Reason.WRITE_REFUSED,
-            words,
+            message,
             generation=change.outcome.generation,
             at=change.outcome.at,
         )
         records.apply([Change(change.head, failure)])
     row = _row(change, Outcome.QUARANTINED)
-    return row | {"reason": str(Reason.WRITE_REFUSED), "detail": words}
+    row["reason"], row["detail"] = str(Reason.WRITE_REFUSED), message
+    return row
 
 
-def _done(change: Change) -> Row:
+def _done(change: Change) -> OutcomeRow:
     if isinstance(change.outcome, Prediction):
         return _row(change, Outcome.PREDICTED)
     final = change.outcome.next_attempt_at is None
     return _row(change, Outcome.QUARANTINED if final else Outcome.RETRY_LATER)
 
 
-def _row(change: Change, outcome: Outcome) -> Row:
-    row: Row = {"record_id": change.head.id_json, "outcome": str(outcome)}
+def _row(change: Change, outcome: Outcome) -> OutcomeRow:
+    row: OutcomeRow = {"record_id": change.head.id_json, "outcome": str(outcome)}
     if isinstance(change.outcome, PredictionFailure):
-        row |= {"reason": str(change.outcome.reason), "detail": change.outcome.detail}
+        row["reason"], row["detail"] = str(change.outcome.reason), change.outcome.detail
     return row

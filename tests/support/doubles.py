@@ -19,7 +19,7 @@ from mnist_ops.domain.ports import (
     RunStore,
 )
 from mnist_ops.settings import Settings
-from mnist_ops.steps.classify import Classifier, Load
+from mnist_ops.steps.artifacts.bundles import Classifier, Load
 
 
 def _refuse(folder: Path, digest: str) -> Classifier:

@@ -21,8 +21,9 @@ from mnist_ops.domain.outcomes import FailureBudget, Ledger
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.local import sample_digits
 from mnist_ops.settings import Settings
-from mnist_ops.steps.artifacts.shards import Row, open_shard
-from mnist_ops.steps.classify import Load
+from mnist_ops.steps.artifacts.bundles import Load
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow, R, ShardKind
+from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.promote import GateResult
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
@@ -66,7 +67,7 @@ class Loader:
         return self._classifiers[digest]
 
 
-def shard_rows(objects: InMemoryObjects, kind: str, uri: str) -> list[Row]:
+def shard_rows(objects: InMemoryObjects, kind: ShardKind[R], uri: str) -> list[R]:
     """All rows of a shard."""
     with open_shard(objects, uri, kind) as shard:
         return list(shard.rows())
@@ -183,9 +184,9 @@ class Pipeline:
         ready = self.ready_to_publish(run, generation, **selection)
         return self.reconcile(ready.manifest, ready.publish())
 
-    def outcomes(self, shards: Sequence[str]) -> dict[str, Row]:
+    def outcomes(self, shards: Sequence[str]) -> dict[str, OutcomeRow]:
         """The rows of outcome shards by record id."""
-        rows = [row for uri in shards for row in shard_rows(self.objects, "outcomes", uri)]
+        rows = [row for uri in shards for row in shard_rows(self.objects, OUTCOMES, uri)]
         return {str(row["record_id"]): row for row in rows}
 
     # --- training
@@ -249,6 +250,6 @@ class ReadyToPublish:
         """Write them; returns the outcome shards."""
         return self.pipeline.publish(self.predictions, self.assessment)
 
-    def outcome_of(self, record_id: str) -> Row:
+    def outcome_of(self, record_id: str) -> OutcomeRow:
         """Publish, and say what became of one record, named by its canonical Extended JSON."""
         return self.pipeline.outcomes(self.publish())[record_id]

@@ -1,19 +1,58 @@
-"""Released bundles in the object store: bring one here, or put one there."""
+"""Released bundles in the object store: download, load and upload them."""
 
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.objects import check_digest
+from mnist_ops.vision.inference.classifier import Predictions
 
 CARD = "card.json"
 
 
+class Classifier(Protocol):
+    """A loaded bundle. Several threads may call its methods at once."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: cpu or cuda."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, by index."""
+
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities (N, classes) of images (N, 28, 28)."""
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> Predictions:
+        """The same probabilities, and whether each image is a digit."""
+
+
+# Loads a bundle from a folder, given its digest.
+Load = Callable[[Path, str], Classifier]
+
+
+def load_bundle(objects: ObjectStore, bundle: BundleRef, load: Load) -> Classifier:
+    """Download a bundle and load it; its files are removed afterwards.
+
+    Raises:
+        ObjectMissing, Damaged: the bundle in the store is not the one that was released.
+    """
+    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
+        return load(download_bundle(objects, bundle, Path(folder)), bundle.digest)
+
+
 def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Path:
-    """Bring a bundle's files into a folder, each verified against its card, the card against its digest.
+    """Download a bundle's files into a folder; each is verified by its card, and the card by its digest.
 
     Raises:
         ObjectMissing, Damaged: the bundle in the store is not the one that was released.
@@ -26,8 +65,8 @@ def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Pa
     for name, promised in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise Damaged(f"{bundle.uri}/{CARD}: {name!r} lies outside the bundle")
-        # In memory, as whoever loads the bundle has it anyway; nothing unverified is written.
+            raise Damaged(f"{bundle.uri}/{CARD}: {name!r} is outside of the bundle")
+        # Verified in memory before it is written. The classifier holds the files in memory anyway.
         content = objects.get_bytes(f"{bundle.uri}/{name}")
         check_digest(f"{bundle.uri}/{name}", sha256_hex(content), promised)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +76,7 @@ def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Pa
 
 
 def read_card(objects: ObjectStore, bundle: BundleRef) -> dict[str, object]:
-    """Read a released bundle's card alone, verified against its digest.
+    """Read only the card of a released bundle, verified by its digest.
 
     Raises:
         ObjectMissing, Damaged: the card in the store is not the one that was released.
@@ -54,7 +93,7 @@ def _card_bytes(objects: ObjectStore, bundle: BundleRef) -> bytes:
 
 
 def upload_bundle(objects: ObjectStore, folder: Path, prefix: str) -> str:
-    """Put a bundle's files into the store, the card last; returns the bundle's URI."""
+    """Upload a bundle's files, the card last; returns the bundle's URI."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
     for path in [*files, folder / CARD]:
         objects.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)

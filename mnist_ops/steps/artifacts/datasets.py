@@ -1,10 +1,11 @@
-"""A data set: a Parquet file of labelled examples and a small manifest that describes it."""
+"""A data set: a Parquet file of labelled examples, and a small manifest that describes it."""
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,33 @@ ROWS = pa.schema(
 )
 
 
+class ExampleRow(TypedDict):
+    """A row of a record that is a usable example."""
+
+    record_id: str
+    url: str | None
+    image_uri: str
+    sha256: str
+    label: int
+    fold: str
+    pixels: bytes
+    reason: None
+
+
+class QuarantinedRow(TypedDict):
+    """A row of a record that cannot be used, with the reason."""
+
+    record_id: str
+    url: str | None
+    image_uri: str
+    sha256: str | None
+    reason: str
+    detail: str
+
+
+DatasetRow = ExampleRow | QuarantinedRow
+
+
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """An image that an earlier shard holds.
@@ -53,7 +81,7 @@ class KnownImage:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set, described.
+    """The manifest of a data set.
 
     Attributes:
         rows: the URI of the Parquet file.
@@ -82,7 +110,7 @@ def read_dataset(objects: ObjectStore, uri: str) -> Dataset:
     """Read a data set's manifest, verified."""
     document = get_json(objects, uri)
     if document.pop("format", None) != FORMAT:
-        raise Damaged(f"{uri}: no data set of format {FORMAT}")
+        raise Damaged(f"{uri}: not a data set of format {FORMAT}")
     try:
         return Dataset(**(document | {"labels": tuple(document["labels"])}))  # type: ignore[arg-type]
     except (KeyError, TypeError) as error:
@@ -90,13 +118,13 @@ def read_dataset(objects: ObjectStore, uri: str) -> Dataset:
 
 
 def dataset_digest(uri: str) -> str:
-    """`sha256:<hex>` of the data set's manifest, which names its rows by theirs."""
+    """`sha256:<hex>` of the data set's manifest; the manifest has the digest of the rows."""
     return f"sha256:{digest_in_name(uri)}"
 
 
 @contextmanager
 def open_rows(objects: ObjectStore, dataset: Dataset) -> Iterator[pq.ParquetFile]:
-    """The data set's rows, verified."""
+    """Open the Parquet file of a data set's rows, verified."""
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = get_verified_file(objects, dataset.rows, Path(folder) / "rows.parquet")
         with open_parquet(path, dataset.rows) as file:
@@ -109,15 +137,15 @@ def known_images(
     """The images that a data set has for some URLs.
 
     Args:
-        objects: where the data set lies.
+        objects: the store of the data set.
         dataset_uri: its manifest.
-        urls: the URLs of interest.
+        urls: the URLs; None is ignored.
     """
     wanted = pa.array([url for url in urls if url is not None], pa.string())
     known = {}
     with open_rows(objects, read_dataset(objects, dataset_uri)) as file:
         for batch in file.iter_batches(columns=["url", "sha256", "image_uri"]):
-            # A row whose image could not be fetched has no digest; it is fetched anew.
+            # A row whose image could not be fetched has no digest; it is fetched again.
             usable = pc.and_(pc.is_in(batch["url"], wanted), pc.is_valid(batch["sha256"]))
             for row in batch.filter(usable).to_pylist():
                 known[row["url"]] = KnownImage(row["sha256"], row["image_uri"])

@@ -15,6 +15,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import GarbageStore
 from mnist_ops.domain.retention import KINDS, GcResult, Retention
 from mnist_ops.steps.artifacts.datasets import read_dataset
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES
 from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.collect_garbage import ReferenceIndex, collect_garbage
 from tests.support.small_runs import EVERYTHING_AGAIN, SmallRuns
@@ -213,7 +214,7 @@ def test_a_run_in_progress_keeps_the_images_that_it_reuses(deployment) -> None:
     reusing = runs.fetch(later)
     reused = set()
     for uri in reusing:
-        with open_shard(runs.objects, uri, "images") as shard:
+        with open_shard(runs.objects, uri, IMAGES) as shard:
             reused.update(shard.header.refers_to)
     assert len(reused) == 3
     runs.runs.put_ledger(replace(ledger, refers_to=[u for u in ledger.refers_to if u not in reused]))

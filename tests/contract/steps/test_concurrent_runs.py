@@ -20,6 +20,7 @@ from mnist_ops.domain.records import BundleRef, FieldNames, WriteReport
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shard
 from mnist_ops.steps.assess import assess
 from mnist_ops.steps.publish import publish
@@ -85,11 +86,11 @@ class Run:
         """Make the only part's prediction shard and the assessment; returns their URIs."""
         manifest = read_manifest(self.objects, manifest_uri)
         (part,) = manifest.parts
-        with ShardWriter("predictions") as shard:
+        with ShardWriter(PREDICTIONS) as shard:
             for document in read_part(self.objects, part):
                 shard.add(_prediction(self.store.head(document)))
             header = ShardHeader(
-                "predictions", manifest_uri, 0, shard.records, shard.failures, {}, labels=DIGITS.names
+                PREDICTIONS.name, manifest_uri, 0, shard.records, shard.failures, {}, labels=DIGITS.names
             )
             predictions = shard.store(self.objects, self.generation, header)
         budget = FailureBudget(share=1.0)
@@ -159,7 +160,7 @@ def _run(bench, name: str = "one", **other: object) -> Run:
 
 
 def _outcomes(run: Run, uri: str) -> dict[int, str]:
-    with open_shard(run.objects, uri, "outcomes") as shard:
+    with open_shard(run.objects, uri, OUTCOMES) as shard:
         return {int(row["record_id"].split('"')[3]): row["outcome"] for row in shard.rows()}
 
 

@@ -16,6 +16,7 @@ from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import FieldNames
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
 from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.publish import RECORDS_PER_BULK
 from tests.contract.steps.test_concurrent_runs import AT, FAILING, Run
@@ -110,7 +111,7 @@ def test_a_killed_publish_resends_at_most_one_bulk(run, secantus, start, mongo_p
         shard = run.publish(ready, MongoRecords(collection, FieldNames()))
 
     assert RECORDS - written <= updates.sent <= RECORDS - written + RECORDS_PER_BULK
-    with open_shard(run.objects, shard, "outcomes") as outcomes:
+    with open_shard(run.objects, shard, OUTCOMES) as outcomes:
         counted = Counter(row["outcome"] for row in outcomes.rows())
     failures = RECORDS // FAILING
     assert counted == {"predicted": RECORDS - failures, "quarantined": failures}
@@ -131,6 +132,6 @@ def test_a_publish_that_is_repeated_sends_nothing(run, secantus, mongo_port):
     assert (first.sent, first.bulks, again.sent) == (RECORDS, RECORDS // RECORDS_PER_BULK, 0)
     rows = []
     for uri in shards:
-        with open_shard(run.objects, uri, "outcomes") as shard:
+        with open_shard(run.objects, uri, OUTCOMES) as shard:
             rows.append(list(shard.rows()))
     assert rows[0] == rows[1]

@@ -148,7 +148,7 @@ def test_a_run_that_was_held_goes_on_once_the_hold_is_released(
     for number in range(5):
         images.images[url_of(number)] = b"no image"
     held = mnist_ops("run", "classify")
-    assert "go on with it (`mnist-ops run resume`)" in str(held.exception)
+    assert "continue it (`mnist-ops run resume`)" in str(held.exception)
     run = next(iter(pipeline.runs.ledgers()))["run"]
     assert mnist_ops("release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
     said = mnist_ops("run", "resume", snapshot_of(held))

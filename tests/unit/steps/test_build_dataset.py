@@ -11,8 +11,7 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation, sha256_hex, shard_key
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.local import sample_digits
-from mnist_ops.steps.artifacts.datasets import Dataset, load_fold, open_rows, read_dataset
-from mnist_ops.steps.artifacts.shards import Row
+from mnist_ops.steps.artifacts.datasets import Dataset, DatasetRow, load_fold, open_rows, read_dataset
 from mnist_ops.steps.build_dataset import build_dataset
 from mnist_ops.vision.data.folds import Fold, fold_of
 from tests.support.pipeline_in_memory import CREATED, Pipeline, Trained, label_of, png_of, url_of
@@ -23,13 +22,13 @@ def label(pipeline: Pipeline, record_id: object, number: int, *, as_label: objec
     pipeline.add_digit(record_id, number, label=label_of(number) if as_label is None else as_label)
 
 
-def rows(pipeline: Pipeline, uri: str) -> list[Row]:
+def rows(pipeline: Pipeline, uri: str) -> list[DatasetRow]:
     """Return all rows of a data set."""
     with open_rows(pipeline.objects, read_dataset(pipeline.objects, uri)) as file:
         return file.read().to_pylist()
 
 
-def built(pipeline: Pipeline, run: str = "train/1", **selection: object) -> tuple[Dataset, list[Row]]:
+def built(pipeline: Pipeline, run: str = "train/1", **selection: object) -> tuple[Dataset, list[DatasetRow]]:
     """Return a data set with its rows."""
     uri = pipeline.dataset(run, **selection)
     return read_dataset(pipeline.objects, uri), rows(pipeline, uri)

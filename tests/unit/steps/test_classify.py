@@ -17,7 +17,8 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.sample_digits import png
-from mnist_ops.steps.artifacts.shards import Row, Shard, ShardWriter, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, PREDICTIONS, PredictionRow
+from mnist_ops.steps.artifacts.shards import Shard, ShardWriter, open_shard
 from mnist_ops.steps.classify import classify
 from mnist_ops.vision.inference.classifier import Predictions
 from mnist_ops.vision.preprocessing.decode import decode_all
@@ -54,19 +55,19 @@ class Counting:
         return Predictions(np.array([self._row] * len(images), np.float32), scores, scores > 1)
 
 
-def predictions(pipeline: Pipeline, **selection: object) -> list[Row]:
+def predictions(pipeline: Pipeline, **selection: object) -> list[PredictionRow]:
     """Return the prediction rows of a snapshot of one part."""
     (shard,) = pipeline.predictions_of(pipeline.snapshot(**selection))
-    return shard_rows(pipeline.objects, "predictions", shard)
+    return shard_rows(pipeline.objects, PREDICTIONS, shard)
 
 
-def said_by(classifier: Counting, pipeline: Pipeline, review_below: float = 0.9) -> list[Row]:
+def said_by(classifier: Counting, pipeline: Pipeline, review_below: float = 0.9) -> list[PredictionRow]:
     """Return the prediction rows that another classifier gives."""
     (images,) = pipeline.fetch(pipeline.snapshot())
     shard = classify(
         images, objects=pipeline.objects, load=lambda _folder, _digest: classifier, review_below=review_below
     )
-    return shard_rows(pipeline.objects, "predictions", shard)
+    return shard_rows(pipeline.objects, PREDICTIONS, shard)
 
 
 def test_most_digits_that_were_never_trained_on_are_recognised(pipeline: Pipeline) -> None:
@@ -100,7 +101,7 @@ def test_the_index_is_the_argmax_and_the_confidence_its_probability(pipeline: Pi
 
 
 def test_equal_bytes_are_classified_once_a_part(pipeline: Pipeline) -> None:
-    """And every record of them gets the verdict."""
+    """And every record of them gets the prediction."""
     for record_id, number in ((1, 0), (2, 0), (3, 1), (4, 0)):
         pipeline.add_digit(record_id, number)
     counting = Counting()
@@ -186,7 +187,7 @@ def test_a_shard_names_the_label_table_of_its_bundle(pipeline: Pipeline) -> None
     """The label is looked up in the table that the weights were trained with."""
     pipeline.add_digit(1, 0)
     (uri,) = pipeline.predictions_of(pipeline.snapshot())
-    with open_shard(pipeline.objects, uri, "predictions") as shard:
+    with open_shard(pipeline.objects, uri, PREDICTIONS) as shard:
         assert shard.header.labels == DIGITS.names
         assert set(shard.header.stages) == {"fetch", "classify"}
 
@@ -207,8 +208,8 @@ def test_the_pinned_bundle_is_used_whatever_was_promoted_since(
 
     again = [classify(uri, objects=pipeline.objects, load=load) for uri in images]  # type: ignore[arg-type]
     assert loaded == [champion.digest]
-    assert [shard_rows(pipeline.objects, "predictions", uri) for uri in again] == [
-        shard_rows(pipeline.objects, "predictions", uri) for uri in before
+    assert [shard_rows(pipeline.objects, PREDICTIONS, uri) for uri in again] == [
+        shard_rows(pipeline.objects, PREDICTIONS, uri) for uri in before
     ]
 
 
@@ -292,9 +293,9 @@ def test_an_image_that_another_shard_holds_is_classified_from_there(pipeline: Pi
     counting = Counting()
     classify(images, objects=pipeline.objects, load=lambda _folder, _digest: counting)
     assert sum(counting.given) == 2
-    referring, *rest = shard_rows(pipeline.objects, "predictions", *pipeline.classify([images]))
+    referring, *rest = shard_rows(pipeline.objects, PREDICTIONS, *pipeline.classify([images]))
     assert referring | {"record_id": rest[0]["record_id"], "url": rest[0]["url"]} == rest[0]
-    assert rest == shard_rows(pipeline.objects, "predictions", direct)
+    assert rest == shard_rows(pipeline.objects, PREDICTIONS, direct)
 
 
 def test_a_shard_that_does_not_hold_what_another_refers_to_is_damaged(pipeline: Pipeline) -> None:
@@ -302,7 +303,7 @@ def test_a_shard_that_does_not_hold_what_another_refers_to_is_damaged(pipeline: 
     pipeline.add_digit(1, 0)
     pipeline.add_digit(2, 1)
     first, second = pipeline.fetch(pipeline.snapshot(records_per_part=1))
-    with open_shard(pipeline.objects, first, "images") as shard, ShardWriter("images") as writer:
+    with open_shard(pipeline.objects, first, IMAGES) as shard, ShardWriter(IMAGES) as writer:
         for row in shard.rows():
             writer.add(row | {"payload": None, "image_uri": second})
         generation = pipeline.manifest(shard.header.manifest).generation
@@ -315,7 +316,7 @@ def test_a_row_whose_image_is_nowhere_is_damaged(pipeline: Pipeline) -> None:
     """Neither here nor referred to: the record must not end without an outcome."""
     pipeline.add_digit(1, 0)
     (images,) = pipeline.fetch(pipeline.snapshot())
-    with open_shard(pipeline.objects, images, "images") as shard, ShardWriter("images") as writer:
+    with open_shard(pipeline.objects, images, IMAGES) as shard, ShardWriter(IMAGES) as writer:
         for row in shard.rows():
             writer.add(row | {"payload": None})
         generation = pipeline.manifest(shard.header.manifest).generation
@@ -333,16 +334,16 @@ def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeli
     (shard,) = [
         classify(uri, objects=pipeline.objects, load=lambda _folder, _digest: counting) for uri in images
     ]
-    rows = shard_rows(pipeline.objects, "predictions", shard)
+    rows = shard_rows(pipeline.objects, PREDICTIONS, shard)
     different = len({png_of(number) for number in range(1_000)})
     assert sum(counting.given) == different == 1_000
     assert sum(row["index"] is not None for row in rows) == 10_000
-    stored = [row["payload"] for row in shard_rows(pipeline.objects, "images", images[0])]
+    stored = [row["payload"] for row in shard_rows(pipeline.objects, IMAGES, images[0])]
     assert len(stored) - stored.count(None) == 1_000
 
 
 def test_threads_change_nothing_but_the_time(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row groups that are judged side by side come out in order and as they were."""
+    """Row groups that are classified side by side come out in order and as they were."""
     monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
     for number in range(120):
         pipeline.add_digit(number, number % 90)
@@ -350,7 +351,7 @@ def test_threads_change_nothing_but_the_time(pipeline: Pipeline, monkeypatch: py
     of_one, of_many = (
         shard_rows(
             pipeline.objects,
-            "predictions",
+            PREDICTIONS,
             classify(images, objects=pipeline.objects, load=pipeline.load, threads=threads),
         )
         for threads in (1, 6)
@@ -360,7 +361,7 @@ def test_threads_change_nothing_but_the_time(pipeline: Pipeline, monkeypatch: py
 
 
 class Meeting(Counting):
-    """A classifier that says something only once two groups are in it."""
+    """A classifier that answers only when two groups are in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -372,8 +373,8 @@ class Meeting(Counting):
         return super().predict(images)
 
 
-def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And decode one at a time: two would take Python's lock from each other at every picture."""
+def test_two_threads_classify_two_groups_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And decode one at a time: two would take Python's lock from each other at every image."""
     monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
     decoding, most = 0, 0
 
@@ -385,7 +386,7 @@ def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: p
         decoding -= 1
         return decode_all(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("mnist_ops.steps.classify.decode_all", decode)
+    monkeypatch.setattr("mnist_ops.steps.classify_pipeline.decode_all", decode)
     for number in range(60):
         pipeline.add_digit(number, number)
     (images,) = pipeline.fetch(pipeline.snapshot())
@@ -395,13 +396,13 @@ def test_two_threads_judge_two_groups_at_once(pipeline: Pipeline, monkeypatch: p
     assert most == 1
 
 
-@pytest.mark.parametrize(("bytes_ahead", "most"), [(0, 4), (1 << 20, 6)])
+@pytest.mark.parametrize(("bytes_in_flight", "most"), [(0, 4), (1 << 20, 6)])
 def test_few_groups_are_in_flight(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_ahead: int, most: int
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bytes_in_flight: int, most: int
 ) -> None:
     """One more than threads, or two where their images are many bytes; beside what was just read."""
     monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 5)
-    monkeypatch.setattr("mnist_ops.steps.classify._BYTES_AHEAD", bytes_ahead)
+    monkeypatch.setattr("mnist_ops.steps.classify_pipeline._BYTES_IN_FLIGHT", bytes_in_flight)
     for number in range(100):
         pipeline.add_digit(number, number)
     (images,) = pipeline.fetch(pipeline.snapshot())

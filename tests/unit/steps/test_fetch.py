@@ -9,15 +9,16 @@ from mnist_ops.domain.images import FetchFailure, Validators
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.steps.artifacts.datasets import open_rows, read_dataset
-from mnist_ops.steps.artifacts.shards import Row, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
+from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.fetch import fetch
 from tests.support.pipeline_in_memory import AT, Pipeline, Trained, png_of, shard_rows, url_of
 
 
-def rows_of(pipeline: Pipeline, **selection: object) -> list[Row]:
+def rows_of(pipeline: Pipeline, **selection: object) -> list[ImageRow]:
     """Return the image rows of a snapshot of one part."""
     (shard,) = pipeline.fetch(pipeline.snapshot(**selection))
-    return shard_rows(pipeline.objects, "images", shard)
+    return shard_rows(pipeline.objects, IMAGES, shard)
 
 
 def named(record_id: int) -> str:
@@ -111,7 +112,7 @@ def test_a_shard_counts_its_failures_by_reason(pipeline: Pipeline) -> None:
     pipeline.add(3)
     pipeline.add(4, image_url=None)
     (uri,) = pipeline.fetch(pipeline.snapshot())
-    with open_shard(pipeline.objects, uri, "images") as shard:
+    with open_shard(pipeline.objects, uri, IMAGES) as shard:
         assert shard.header.failures == {"not_found": 2, "invalid_url": 1}
         assert shard.header.records == 4
 
@@ -121,7 +122,7 @@ def test_every_part_has_a_shard_of_its_own(pipeline: Pipeline) -> None:
     for number in range(5):
         pipeline.add_digit(number, number)
     shards = pipeline.fetch(pipeline.snapshot(records_per_part=2))
-    ids = [[row["record_id"] for row in shard_rows(pipeline.objects, "images", uri)] for uri in shards]
+    ids = [[row["record_id"] for row in shard_rows(pipeline.objects, IMAGES, uri)] for uri in shards]
     assert ids == [[named(0), named(1)], [named(2), named(3)], [named(4)]]
 
 
@@ -172,10 +173,10 @@ def test_a_reused_image_is_a_reference_to_the_shard_that_holds_it(trained: Train
     """It is not stored a second time."""
     pipeline = labelled_twice(trained)
     (shard,) = pipeline.fetch(pipeline.snapshot("train/2", labelled=True), trained.dataset)
-    row = shard_rows(pipeline.objects, "images", shard)[0]
+    row = shard_rows(pipeline.objects, IMAGES, shard)[0]
     assert (row["payload"], row["reason"]) == (None, None)
     assert row["sha256"] == sha256_hex(png_of(0, "train"))
-    held = shard_rows(pipeline.objects, "images", str(row["image_uri"]))
+    held = shard_rows(pipeline.objects, IMAGES, str(row["image_uri"]))
     assert png_of(0, "train") in [other["payload"] for other in held]
 
 
@@ -268,10 +269,10 @@ def predicted_once(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-def images_again(pipeline: Pipeline, run: str = "dag/second") -> list[Row]:
+def images_again(pipeline: Pipeline, run: str = "dag/second") -> list[ImageRow]:
     """Return the image rows of a run that takes all records again."""
     (shard,) = pipeline.fetch(pipeline.snapshot(run, reclassify="all"))
-    return shard_rows(pipeline.objects, "images", shard)
+    return shard_rows(pipeline.objects, IMAGES, shard)
 
 
 def test_the_versions_of_images_are_kept(pipeline: Pipeline) -> None:
@@ -279,7 +280,7 @@ def test_the_versions_of_images_are_kept(pipeline: Pipeline) -> None:
     rows = images_again(predicted_once(pipeline))
     assert [(row["etag"], row["last_modified"]) for row in rows][2] == (None, None)
     (first, *_) = pipeline.fetch(pipeline.snapshot("dag/first"))
-    kept = [(row["etag"], row["last_modified"]) for row in shard_rows(pipeline.objects, "images", first)]
+    kept = [(row["etag"], row["last_modified"]) for row in shard_rows(pipeline.objects, IMAGES, first)]
     assert kept == [('"zero"', None), (None, "Sat, 21 Nov 2026 10:00:00 GMT"), (None, None)]
 
 
@@ -289,7 +290,7 @@ def test_an_unchanged_image_is_a_reference_to_what_the_earlier_run_stored(pipeli
     assert [row["payload"] is None for row in rows] == [True, True, False]
     for number, row in enumerate(rows[:2]):
         assert row["sha256"] == sha256_hex(png_of(number))
-        held = shard_rows(pipeline.objects, "images", str(row["image_uri"]))
+        held = shard_rows(pipeline.objects, IMAGES, str(row["image_uri"]))
         assert png_of(number) in [other["payload"] for other in held]
 
 

@@ -16,6 +16,7 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, Prediction, WriteReport
 from mnist_ops.local import sample_digits
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
 from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.vision.inference.classifier import Classifier
 from tests.support.pipeline_in_memory import AT, MODEL, PROMOTION, Pipeline, png_of, url_of
@@ -427,7 +428,7 @@ def test_a_held_run_writes_its_failures_only(pipeline: Pipeline) -> None:
     documents = pipeline.records.documents()
     assert not any("prediction" in document for document in documents)
     assert all("prediction_failure" in document for document in documents[10:])
-    with open_shard(pipeline.objects, shards[0], "outcomes") as shard:
+    with open_shard(pipeline.objects, shards[0], OUTCOMES) as shard:
         assert "40 of 50 records failed" in str(shard.header.held_because)
 
 
