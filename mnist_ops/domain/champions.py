@@ -1,4 +1,4 @@
-"""How the champion changes: promotions and rollbacks, each with who, when and why."""
+"""Changes of the champion: promotions and rollbacks, each with who, when and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Promotion:
 
     Attributes:
         at: when (UTC).
-        who: a person's name, or the run that did it.
+        who: a person's name, or the key of a run.
         why: one line for people.
     """
 
@@ -36,9 +36,9 @@ class ChampionChange:
     """One change of the champion.
 
     Attributes:
-        action: what was done.
+        action: promotion or rollback.
         bundle: the champion after it.
-        former: the champion before it; None where there was none.
+        former: the champion before it; None if there was none.
         promotion: who did it, when and why.
     """
 
@@ -51,7 +51,7 @@ class ChampionChange:
 def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> BundleRef:
     """The champion that a rollback restores: the one before the promotion of the present one.
 
-    A rollback takes its promotion back, so after it the next one goes further back.
+    A rollback undoes a promotion, so the next rollback goes one champion further back.
 
     Args:
         name: the model's name.
@@ -73,7 +73,7 @@ def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> Bundle
 
 
 def rolled_back(bundle: BundleRef, history: Sequence[ChampionChange]) -> ChampionChange | None:
-    """The rollback that took a bundle out of production, if that is how it went the last time."""
+    """The rollback that took a bundle out of production; None if the bundle's last change was another one."""
     for change in history:
         if bundle == change.bundle:
             return None

@@ -6,7 +6,7 @@ MnistOpsError
 ├── Permanent            fail now: a wrong setting, a damaged object, a broken contract
 │   ├── ObjectMissing    the named object is not in the store
 │   └── Damaged          bytes differ from the digest that names them
-└── ItemRejected         one record or image: note the reason and go on with the others
+└── ItemRejected         one record or image: record the reason and continue with the others
 
 Adapters translate their client library's errors into these; no other error leaves them.
 """
@@ -15,7 +15,7 @@ from mnist_ops.domain.reasons import Reason
 
 
 class MnistOpsError(Exception):
-    """The root of all errors that this library raises on purpose."""
+    """The base of all errors that this library raises."""
 
 
 class Transient(MnistOpsError):
@@ -23,11 +23,11 @@ class Transient(MnistOpsError):
 
 
 class OutcomeUnknown(Transient):
-    """A write's reply was lost, so it may or may not have happened: read back, never undo."""
+    """A write's reply was lost, so it may or may not have been made: read back, never undo."""
 
 
 class Permanent(MnistOpsError):
-    """Retrying cannot help: the caller fails now and says what to do."""
+    """Retrying cannot help: the caller fails now. The message says what to do."""
 
 
 class ObjectMissing(Permanent):
@@ -35,15 +35,15 @@ class ObjectMissing(Permanent):
 
 
 class Damaged(Permanent):
-    """The bytes of an object are not those its digest promises."""
+    """An object's bytes do not match its digest, or it is not in the expected format."""
 
 
 class ItemRejected(MnistOpsError):
-    """One item cannot be used; the others go on.
+    """One item cannot be used; the others are processed.
 
     Attributes:
         reason: why, from the closed list.
-        detail: one line for people: what was found and what would be accepted.
+        detail: one line for people: what was found, and what would be accepted.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:

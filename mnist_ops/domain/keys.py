@@ -1,7 +1,7 @@
-"""Names: of runs, of their generations, and of the objects they leave in the store.
+"""Names of runs and generations, and the keys of their objects in the store.
 
-Keys are unique per attempt or named by the sha256 of their bytes, so that an object, once
-written, never changes.
+A key is unique to an attempt, or has the sha256 of the object in it. So an object never changes once it is
+written.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{64})\.[a-z]+$")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One selection of records by one run, and all that is made of it.
+    """One selection of records by one run, and everything that is made from it.
 
     Attributes:
         run: the run key, `dag_id/run_id` percent-encoded, or `cli/<utc>-<token>`.
@@ -35,14 +35,14 @@ class Generation:
 
 
 def run_key(dag_id: str, run_id: str) -> str:
-    """Name a DAG run injectively, so that no run id can leave its folder or meet another's."""
-    # What the command line starts is under `cli/`, so a DAG of that name must not be.
+    """The run key of a DAG run: unique, and inside of its own folder whatever the run id is."""
+    # Runs of the command line are under `cli/`, so a DAG of that name must not be.
     folder = "%63li" if dag_id == "cli" else _segment(dag_id)
     return f"{folder}/{_segment(run_id)}"
 
 
 def cli_run_key(at: datetime, token: str) -> str:
-    """Name a run that was started from the command line at `at` (UTC)."""
+    """The run key of a run that was started from the command line at `at` (UTC)."""
     return f"cli/{at:%Y%m%dT%H%M%SZ}-{_segment(token)}"
 
 
@@ -72,12 +72,12 @@ def shard_key(kind: str, generation: Generation, part: int, digest: str) -> str:
 
 
 def shard_prefix(kind: str, generation: Generation) -> str:
-    """What the keys of all shards of a kind begin with, those of attempts that came to nothing too."""
+    """The prefix of the keys of all shards of a kind, from any attempt of the generation."""
     return f"{kind}/{generation.id}/"
 
 
 def artifact_key(folder: str, generation: Generation, name: str, digest: str) -> str:
-    """The key of another object of a run; `name` is `stem.suffix`, the digest goes between."""
+    """The key of any other object of a run; `name` is `stem.suffix`, and the digest goes between the two."""
     stem, suffix = name.split(".", 1)
     return f"{folder}/{generation.id}/{stem}-{digest}.{suffix}"
 
@@ -88,15 +88,15 @@ def bundle_prefix(name: str, version: int, digest: str) -> str:
 
 
 def is_of_generation(uri: str, generation: Generation) -> bool:
-    """Whether a URI names a shard of a generation, not of another one of the same run."""
+    """Whether a URI names a shard of this generation."""
     return uri.rpartition("/")[0].endswith(f"/{generation.id}")
 
 
 def digest_in_name(uri: str) -> str:
-    """The sha256 (hex) that a digest-named object promises.
+    """The sha256 (hex) in the name of an immutable object.
 
     Raises:
-        Permanent: the name carries no digest.
+        Permanent: there is no digest in the name.
     """
     match = _DIGEST_IN_NAME.search(uri)
     if match is None:
@@ -105,10 +105,10 @@ def digest_in_name(uri: str) -> str:
 
 
 def part_in_name(uri: str) -> int:
-    """The number of the part that a shard is of.
+    """The number of the part that a shard belongs to.
 
     Raises:
-        Permanent: not the name of a shard.
+        Permanent: it is not the name of a shard.
     """
     match = _PART_IN_NAME.search(uri)
     if match is None:
@@ -117,10 +117,10 @@ def part_in_name(uri: str) -> int:
 
 
 def kind_in_name(uri: str) -> str:
-    """What a shard is a shard of: `images` in `…/images/<run key>/<generation>/part-….parquet`.
+    """The kind of a shard: `images` in `…/images/<run key>/<generation>/part-….parquet`.
 
     Raises:
-        Permanent: not the name of a shard.
+        Permanent: it is not the name of a shard.
     """
     folders = uri.split("/")[-5:]
     if len(folders) < 5 or _PART_IN_NAME.search(uri) is None:
@@ -134,7 +134,7 @@ def sha256_hex(data: bytes) -> str:
 
 
 def part_reference(manifest_uri: str, part: int) -> str:
-    """One part of a committed snapshot as one string, for XCom and the command line."""
+    """One part of a committed snapshot, as a string for XCom and the command line."""
     return f"{manifest_uri}#{part}"
 
 
@@ -142,7 +142,7 @@ def split_part_reference(reference: str) -> tuple[str, int]:
     """The manifest's URI and the part's number.
 
     Raises:
-        Permanent: not a part reference.
+        Permanent: it is not a part reference.
     """
     uri, separator, number = reference.rpartition("#")
     if not separator or not number.isdecimal():

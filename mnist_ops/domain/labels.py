@@ -8,10 +8,10 @@ class LabelTable:
     """The human-readable labels of a classifier's outputs.
 
     Attributes:
-        names: one label a class, in the order of the outputs; distinct, ignoring case and spaces.
+        names: one label a class, in the order of the outputs; distinct when case and spaces are ignored.
 
     Raises:
-        ValueError: a name is empty or two names are alike.
+        ValueError: a name is empty, or two names are equal.
     """
 
     names: tuple[str, ...]
@@ -35,11 +35,11 @@ class LabelTable:
         return self.names[index]
 
     def index(self, label: object) -> int | None:
-        """The class that a record's label means, or None where it means none.
+        """The class that a record's label names; None if it names none.
 
         Accepts a name (ignoring case and spaces) or the index, as a whole number or its decimal digits.
         """
-        if isinstance(label, bool):  # an int to Python, but no digit to people
+        if isinstance(label, bool):  # an int in Python, but not a digit
             return None
         if isinstance(label, float) and label.is_integer():  # how JavaScript stores numbers
             label = int(label)

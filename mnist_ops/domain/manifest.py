@@ -1,4 +1,4 @@
-"""The manifest of a snapshot: what was selected, when, for which model, and where it lies."""
+"""The manifest of a snapshot: what was selected, when, for which model, and where it is stored."""
 
 import json
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ class Part:
 
     Attributes:
         number: counts from 0.
-        uri: where it lies.
-        records: documents in it.
+        uri: its URI in the object store.
+        records: the number of documents.
         size: bytes as stored.
         sha256: of the bytes as stored, hexadecimal.
         first_id: the first document's `_id`, canonical Extended JSON.
@@ -39,14 +39,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An immutable snapshot, described.
+    """The description of an immutable snapshot.
 
     Attributes:
-        generation: whose snapshot it is.
-        selection: the rule it was taken by.
-        champion: the bundle that will classify it, pinned; None for an empty or labelled one.
-        parts: the slices, in order.
-        stage: what taking it cost.
+        generation: the generation that it belongs to.
+        selection: the rule by which its records were selected.
+        champion: the bundle that will classify it; None for an empty or a labelled snapshot.
+        parts: its parts, in order.
+        stage: the report of the step that took it.
     """
 
     generation: Generation
@@ -62,11 +62,11 @@ class Manifest:
 
     @property
     def records(self) -> int:
-        """How many records were selected."""
+        """The number of records."""
         return sum(part.records for part in self.parts)
 
     def part(self, number: int) -> Part:
-        """One part.
+        """The part with a number.
 
         Raises:
             Permanent: there is no such part.
@@ -76,7 +76,7 @@ class Manifest:
         return self.parts[number]
 
     def to_json(self) -> bytes:
-        """Canonical JSON: the same manifest always gives the same bytes."""
+        """Canonical JSON: equal manifests give equal bytes."""
         document = {
             "format": FORMAT,
             "run": self.generation.run,
@@ -96,10 +96,10 @@ class Manifest:
 
     @staticmethod
     def from_json(data: bytes) -> "Manifest":
-        """Read what `to_json` wrote.
+        """Read back what `to_json` wrote.
 
         Raises:
-            Damaged: not a manifest of this format.
+            Damaged: it is not a manifest of this format.
         """
         try:
             document = json.loads(data)

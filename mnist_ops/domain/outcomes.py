@@ -1,4 +1,4 @@
-"""The outcome of every record of a generation, counted: the ledger, and its law of conservation."""
+"""The ledger: the outcome of every record of a generation, counted; the counts must add up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from mnist_ops.domain.stages import StageReport
 
 
 class Outcome(StrEnum):
-    """What became of one selected record; each ends in exactly one."""
+    """The outcome of a selected record; every record has exactly one."""
 
     PREDICTED = "predicted"
     QUARANTINED = "quarantined"
@@ -25,10 +25,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
-    """How many of a run's records may fail before its predictions are held.
+    """How many of a run's records may fail; with more failures its predictions are held.
 
     Attributes:
-        share: the largest share of failures that is published, 0 to 1.
+        share: the largest share of failures with which predictions are published, 0 to 1.
         minimum_records: below this many records the budget does not apply.
     """
 
@@ -36,7 +36,7 @@ class FailureBudget:
     minimum_records: int = 50
 
     def exceeded(self, failed: int, records: int) -> bool:
-        """Whether `failed` of `records` are too many."""
+        """Whether `failed` of `records` exceed the budget."""
         return records >= self.minimum_records and failed > self.share * records
 
 
@@ -47,10 +47,10 @@ class Assessment:
     Attributes:
         manifest: the URI of the snapshot's manifest.
         records: records in all prediction shards.
-        failures: of them, failures by reason.
-        held_because: why the predictions are held; None when they may be published.
-        released_by: who released a held run; None where nobody had to.
-        stage: what assessing cost, without the upload of the assessment itself.
+        failures: of them, those with a reason, by reason.
+        stage: the report of assess, without the upload of the assessment itself.
+        held_because: why the predictions are held; None if they may be published.
+        released_by: who released a held run; None if it was not held, or is not released.
     """
 
     manifest: str
@@ -69,7 +69,7 @@ class Assessment:
         """Read back what `document` gave.
 
         Raises:
-            KeyError, TypeError: it is no assessment's.
+            KeyError, TypeError: it is not the document of an assessment.
         """
         values: dict[str, Any] = dict(document)
         return Assessment(stage=StageReport.of(values.pop("stage")), **values)
@@ -80,23 +80,23 @@ class Ledger:
     """The outcome of every record of a generation, counted.
 
     Attributes:
-        generation: whose it is.
+        generation: the generation.
         manifest: the URI of its snapshot's manifest.
-        selection: the rule, as JSON-able values.
+        selection: its selection, as JSON-able values.
         model: the pinned bundle; None for an empty snapshot.
         selected: records in the snapshot.
         outcomes: records by outcome; every outcome is named, zeros too.
         reasons: failures by reason.
-        superseded: of the records written, those that something later has changed since.
+        superseded: of the records written, those whose outcome a later run or a deletion has replaced.
         missing_parts: parts of the snapshot without an outcome shard.
-        lost_writes: record ids (canonical Extended JSON) whose outcome MongoDB does not show, the
-            first few; a sound run has none.
-        stages: time, bytes and requests by step, summed over the parts.
+        lost_writes: ids (canonical Extended JSON) of records that do not show the outcome that was written,
+            up to 5. There should be none.
+        stages: the reports by step, summed over the parts.
         held_because: why predictions were held, if they were.
-        finished_at: when it was drawn up (UTC).
-        lost_write_count: how many they are in all.
+        finished_at: when the ledger was written (UTC).
+        lost_write_count: the number of all such records.
         refers_to: the URIs of all shards and assessments that the outcomes come from.
-        prices: what its cost is estimated by.
+        prices: the price list for the estimated cost.
     """
 
     generation: Generation
@@ -118,16 +118,16 @@ class Ledger:
 
     @property
     def work(self) -> StageReport:
-        """What all steps did, summed over them."""
+        """The reports of all steps, summed."""
         return sum(self.stages.values(), StageReport("run"))
 
     @property
     def cost(self) -> Cost:
-        """What the run cost, estimated."""
+        """The estimated cost of the run."""
         return self.prices.cost(self.work, self.selected)
 
     def bottleneck(self) -> dict[str, object] | None:
-        """The step that took the most task-seconds, and what it was at; None where nothing took any."""
+        """The step that took the most task-seconds, and what it spent them on; None if no step took any."""
         seconds = self.work.seconds
         if not seconds:
             return None
@@ -136,23 +136,23 @@ class Ledger:
         return {"stage": slowest.stage, "share": share, "doing": slowest.bottleneck}
 
     def imbalance(self) -> str | None:
-        """What does not add up, with the numbers; None when everything does."""
-        complaints = []
+        """What does not add up, with the numbers; None if everything adds up."""
+        problems = []
         accounted = sum(self.outcomes.values())
         if accounted != self.selected:
             sums = " + ".join(f"{count} {name}" for name, count in self.outcomes.items())
-            complaints.append(f"selected {self.selected} records, but {sums} = {accounted}")
+            problems.append(f"selected {self.selected} records, but {sums} = {accounted}")
         if self.missing_parts:
-            complaints.append(f"no outcome of part {', '.join(map(str, self.missing_parts))}")
+            problems.append(f"no outcome of part {', '.join(map(str, self.missing_parts))}")
         if self.lost_write_count:
             examples = ", ".join(self.lost_writes)
-            complaints.append(
+            problems.append(
                 f"{self.lost_write_count} reported outcomes are not in MongoDB, such as those of {examples}"
             )
-        return "; ".join(complaints) or None
+        return "; ".join(problems) or None
 
     def document(self) -> dict[str, object]:
-        """As values that MongoDB and JSON take."""
+        """As values that MongoDB and JSON can store."""
         work = self.work
         return {
             "run": self.generation.run,

@@ -1,4 +1,4 @@
-"""What the steps ask of the world; adapters answer, steps know nothing else of them."""
+"""The ports: the interfaces that steps use and adapters implement."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,43 +17,43 @@ from mnist_ops.domain.selection import Selection
 
 
 class Upload(Protocol):
-    """An object in the making: nothing of it is there before it is finished. Of one thread at a time."""
+    """An upload of one object, which exists only once it is finished. Not thread-safe."""
 
     def write(self, data: bytes) -> None:
-        """Add bytes; they go up as they come, a bounded number of them kept."""
+        """Add bytes; they are sent as they come, and a bounded number of them is kept in memory."""
 
     def finish(self) -> str:
-        """Put the object there, whole, and return its URI."""
+        """Complete the object and return its URI."""
 
     def abort(self) -> None:
-        """Give it up and leave nothing behind. Never raises; after `finish` succeeded it does nothing."""
+        """Abort and leave nothing behind. Never raises. Does nothing once `finish` has succeeded."""
 
 
 class ObjectStore(Protocol):
-    """Immutable objects by key. Keys are relative; URIs are absolute and stay valid for ever."""
+    """Immutable objects by key. Keys are relative. URIs are absolute and never change."""
 
     @property
     def requests(self) -> Mapping[str, int]:
-        """How many requests were made, by kind; counts up."""
+        """The running count of requests, by kind."""
 
     @property
     def moved(self) -> Mapping[str, int]:
-        """How many bytes of objects were `sent` and `received`; counts up."""
+        """The running count of bytes of objects, `sent` and `received`."""
 
     def upload_requests(self, size: int) -> Mapping[str, int]:
-        """What `put_file`, and `put_bytes` of little, ask for so many bytes, by kind, at the first try."""
+        """The requests that storing an object of `size` bytes takes without retries, by kind."""
 
     def uri(self, key: str) -> str:
-        """Where a key's object lies, written yet or not."""
+        """The URI of a key's object, whether it exists or not."""
 
     def put_bytes(self, key: str, data: bytes) -> str:
         """Write a small object and return its URI."""
 
     def put_file(self, key: str, path: Path) -> str:
-        """Write a file of any size, in pieces, and return its URI."""
+        """Write a file of any size and return its URI."""
 
     def upload(self, key: str) -> Upload:
-        """Begin an object whose bytes are still to come."""
+        """Begin the upload of an object whose bytes are not known yet."""
 
     def get_bytes(self, uri: str) -> bytes:
         """Read a small object. Raises ObjectMissing."""
@@ -62,7 +62,7 @@ class ObjectStore(Protocol):
         """Read an object of any size into a file. Raises ObjectMissing."""
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix; stores differ in their order."""
+        """The keys that begin with a prefix, in no particular order."""
 
 
 class GarbageStore(Protocol):
@@ -103,24 +103,24 @@ class RecordStore(Protocol):
         """The selected records as they are stored: concatenated BSON documents."""
 
     def head(self, document: bytes) -> RecordHead:
-        """Read the fields of one BSON document that the pipeline looks at."""
+        """Read the fields that the pipeline uses from one BSON document."""
 
     def apply(self, changes: Sequence[Change]) -> WriteReport:
-        """Write changes, each only if its record is still as snapshotted; never inserts.
+        """Write changes, each only if its record is as it was when the snapshot was taken; never inserts.
 
         Raises:
-            OutcomeUnknown: the reply was lost: read the records back.
+            OutcomeUnknown: the reply was lost; read the records back.
         """
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        """The current heads of records, given and keyed by `id_json`; the gone are left out."""
+        """The current heads of records, by `id_json`; records that no longer exist are left out."""
 
 
 class RunStore(Protocol):
-    """What is decided once for a generation, and its ledger."""
+    """The decisions that are made once for a generation, and its ledger."""
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
-        """Set the generation's manifest if it has none yet; returns the one that stands."""
+        """Set the generation's manifest unless it has one; returns the manifest that it has now."""
 
     def committed(self, generation: Generation) -> str | None:
         """The manifest of a generation, once it is committed."""
@@ -132,10 +132,10 @@ class RunStore(Protocol):
         """Allow a held generation to be published. Raises Permanent for an unknown one."""
 
     def hold_released_by(self, generation: Generation) -> str | None:
-        """Who allowed it, if anybody did."""
+        """Who released a generation from being held; None if nobody did."""
 
     def put_ledger(self, ledger: Ledger) -> None:
-        """Keep a generation's ledger, replacing an earlier one of the same generation."""
+        """Store a generation's ledger; it replaces an earlier one of the same generation."""
 
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
         """The ledgers of the runs whose key begins with `run_prefix`, oldest first."""
@@ -150,7 +150,7 @@ class RegisteredModel:
         training: the URI of the training it came from.
         metrics: its measured figures.
         released_at: when it was registered (UTC).
-        decision: what the gate said of it last; None where it was never asked.
+        decision: the gate's last decision about it; None if there is none.
     """
 
     bundle: BundleRef
@@ -167,27 +167,29 @@ class ModelRegistry(Protocol):
         """The bundle in production."""
 
     def reserve(self, name: str, training: str) -> int:
-        """The version number of a training's model: the same one whenever it is asked again."""
+        """The version number of a training's model; a training always gets the same one."""
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
-        """Record a released model, once; returns the one that stands for its version.
+        """Record a released model; returns what is registered for its version.
 
-        Its decision alone is replaced by that of a later registration which has one.
+        If the version is registered already, only its decision is replaced, and only by another decision.
         """
 
     def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
-        """Make a bundle the champion if `expected` still is; False if it is not.
+        """Make a bundle the champion if `expected` still is the champion; else return False.
 
-        Promoting the bundle that already is champion succeeds and changes nothing.
+        Promoting the present champion succeeds and changes nothing.
         """
 
     def rollback(self, name: str, promotion: Promotion) -> BundleRef:
-        """Restore the champion before the present one and return it; the next one goes further back.
+        """Restore the champion before the present one, and return it.
+
+        The next rollback goes one champion further back.
 
         Repeating it with the same promotion changes nothing.
 
         Raises:
-            Permanent: there was none before the present one.
+            Permanent: there was no champion before the present one.
             Transient: somebody else changed the champion at the same moment.
         """
 
@@ -199,28 +201,28 @@ class ModelRegistry(Protocol):
 
 
 class DatasetRegistry(Protocol):
-    """Which data set was built last, so that the next one can reuse its images."""
+    """The data sets that were built; the next one can reuse the images of the newest."""
 
     def newest_dataset(self) -> str | None:
         """The URI of the newest data set's manifest."""
 
     def put_dataset(self, uri: str, at: datetime) -> None:
-        """Record a built data set."""
+        """Add a data set that was built at a time (UTC)."""
 
     def datasets(self) -> Sequence[str]:
-        """The URIs of the manifests of all of them."""
+        """The URIs of the manifests of all data sets."""
 
 
 class ImageFetcher(Protocol):
-    """Gets images by URL."""
+    """Fetches images by URL."""
 
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """One value a URL, in order; a bad URL is a value too. Reads `urls` lazily.
+        """One outcome for each URL, in order; a failure is an outcome too. Reads `urls` lazily.
 
         Args:
-            urls: what to fetch; a URL that comes twice is fetched twice.
-            known: validators of earlier answers, by URL: these are asked only for what has changed since,
-                and answered with `UnchangedImage` where nothing has. Looked at when a URL is read.
+            urls: the URLs; one that occurs twice is fetched twice.
+            known: validators of earlier responses, by URL. These URLs are requested conditionally, and the
+                outcome is `UnchangedImage` if the image has not changed. Looked up when a URL is read.
         """

@@ -1,4 +1,4 @@
-"""What a run costs, estimated: counted requests, bytes and times by a table of prices."""
+"""The estimated cost of a run: its requests, bytes and times, multiplied by a price list."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from mnist_ops.domain.stages import StageReport
 
 GIBIBYTE = 1 << 30
 _SECONDS_PER_HOUR = 3_600
-# How a price list sorts S3's operations, by the beginning of their names. Deleting and aborting are free.
+# S3's operations by price class, by the start of their names. Deleting and aborting are free.
 _WRITES = ("Put", "Copy", "Post", "Create", "Upload", "Complete", "List")
 _FREE = ("Delete", "Abort")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate.
+    """An estimated cost.
 
     Attributes:
-        currency: of all amounts.
-        records: what it was for.
-        by: the amounts by what they are paid for.
+        currency: the currency of all amounts.
+        records: the number of records that were processed.
+        by: the amounts by resource, such as `s3_writes` or `cpu`.
     """
 
     currency: str
@@ -28,16 +28,16 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """All amounts together."""
+        """The sum of all amounts."""
         return sum(self.by.values())
 
     @property
     def per_1000_records(self) -> float | None:
-        """The total for 1,000 records; None where there were none."""
+        """The total for 1,000 records; None without records."""
         return 1_000 * self.total / self.records if self.records else None
 
     def document(self) -> dict[str, object]:
-        """As values that MongoDB and JSON take."""
+        """As values that MongoDB and JSON can store."""
         return {
             "currency": self.currency,
             "total": self.total,
@@ -74,14 +74,14 @@ class Prices:
     gpu_hour: float = 0.526
 
     def cost(self, work: StageReport, records: int) -> Cost:
-        """What work costs.
+        """The estimated cost of work.
 
-        It is paid for as if every machine were fully used: an idle one costs as much and is not in it,
-        and neither are the database, Airflow's own processes and storage.
+        It assumes that every machine is fully used. Not included: idle machines, the database, Airflow's own
+        processes, and storage.
 
         Args:
-            work: what was counted.
-            records: what it was for.
+            work: the sum of the steps' reports.
+            records: the number of records that were processed.
         """
         requests = {
             "s3_writes": sum(count for kind, count in work.s3_requests.items() if kind.startswith(_WRITES)),

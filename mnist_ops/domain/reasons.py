@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an item was rejected; written as is into `prediction_failure.reason`."""
+    """Why an item was rejected; stored in `prediction_failure.reason`, so these names must not change."""
 
     # The record itself.
     INVALID_URL = "invalid_url"
@@ -21,7 +21,7 @@ class Reason(StrEnum):
     CONNECTION_FAILED = "connection_failed"
     SERVER_ERROR = "server_error"
     RATE_LIMITED = "rate_limited"
-    # Its bytes are no usable picture.
+    # Its bytes are not a usable image.
     NOT_AN_IMAGE = "not_an_image"
     UNREADABLE_IMAGE = "unreadable_image"
     TOO_MANY_PIXELS = "too_many_pixels"

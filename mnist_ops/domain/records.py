@@ -1,4 +1,4 @@
-"""What the pipeline reads of a record and what it writes into one."""
+"""The fields that the pipeline reads from a record, and those that it writes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ HISTORY_LENGTH = 5
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Where things stand in the user's records; the first three may be dotted paths.
+    """The names of the fields in the user's records; the first three may be dotted paths.
 
     Attributes:
         image_url: the image's URL, a string.
@@ -34,7 +34,7 @@ class FieldNames:
 
 @dataclass(frozen=True, slots=True)
 class PredictionStamp:
-    """Which prediction a record carries: enough to compare, and to set."""
+    """The identity of a record's prediction, for compare-and-set."""
 
     run: object = None
     generation: object = None
@@ -46,14 +46,14 @@ NO_PREDICTION = PredictionStamp()
 
 @dataclass(frozen=True, slots=True)
 class FailureStamp:
-    """Which failure a record carries.
+    """The identity of a record's failure, for compare-and-set.
 
     Attributes:
-        run: the run key that wrote it.
+        run: the key of the run that wrote it.
         last_at: when that run selected the record.
-        image_url: the URL that failed; None when it was no string.
-        reason: as written.
-        attempts: runs that tried this URL.
+        image_url: the URL that failed; None if it was not a string.
+        reason: the reason, as stored.
+        attempts: the number of runs that tried this URL.
         first_at: when the first of them selected the record.
         next_attempt_at: when to try again; None for a permanent failure.
     """
@@ -72,16 +72,16 @@ NO_FAILURE = FailureStamp()
 
 @dataclass(frozen=True, slots=True)
 class RecordHead:
-    """The fields of a record that the pipeline looks at.
+    """The fields of a record that the pipeline reads.
 
     Attributes:
         id: the `_id`, of any BSON type; opaque here.
-        id_json: the `_id` as canonical Extended JSON: how shards and ledgers name it.
-        image_url: the URL, or None where the field is missing or no string.
-        created_at: the creation time (UTC), or None where it is missing or no date.
-        label: the human's label, None where there is none.
-        prediction: the prediction subdocument as stored, None where there is none.
-        failure: the failure it carries.
+        id_json: the `_id` as canonical Extended JSON, as in shards and ledgers.
+        image_url: the URL; None if the field is missing or not a string.
+        created_at: the creation time (UTC); None if it is missing or not a date.
+        label: the human's label; None if there is none.
+        prediction: the prediction subdocument as stored; None if there is none.
+        failure: the identity of its failure.
     """
 
     id: object
@@ -94,12 +94,12 @@ class RecordHead:
 
     @property
     def stamp(self) -> PredictionStamp:
-        """Which prediction the record carries."""
+        """The identity of the record's prediction."""
         return prediction_stamp(self.prediction)
 
 
 def prediction_stamp(prediction: Mapping[str, object] | None) -> PredictionStamp:
-    """Read the identity of a stored prediction; tolerant, since anybody may have written it."""
+    """The identity of a stored prediction, which may have any form: other programs may have written it."""
     if prediction is None:
         return NO_PREDICTION
     model = prediction.get("model")
@@ -109,11 +109,11 @@ def prediction_stamp(prediction: Mapping[str, object] | None) -> PredictionStamp
 
 @dataclass(frozen=True, slots=True)
 class BundleRef:
-    """A released model: where its bundle lies and what its card's digest is.
+    """A released model: its bundle's URI and digest.
 
     Attributes:
         name: the model's name, such as `lenet5`.
-        version: counts up from 1 within the name.
+        version: counts up from 1 for each name.
         uri: the bundle's folder in the object store.
         digest: `sha256:<hex>` of its card.
     """
@@ -126,20 +126,20 @@ class BundleRef:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A machine's prediction with where it comes from.
+    """A prediction, with the model, the image and the run that it comes from.
 
     Attributes:
         label: the name of the likeliest class.
         index: of that class.
         confidence: its probability.
         probabilities: of every class, by name.
-        review_reason: why a person should look at it; None where nobody need to.
+        review_reason: why a person should look at it; None if nobody has to.
         model: the bundle that predicted.
         image_url: where the image was.
         image_sha256: of its bytes, hexadecimal.
-        generation: the run that predicted.
-        snapshot: the digest of its manifest.
-        at: when that run selected the record (UTC).
+        generation: the generation that predicted.
+        snapshot: `sha256:<hex>` of its manifest.
+        at: when it selected the record (UTC).
     """
 
     label: str
@@ -178,7 +178,18 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class PredictionFailure:
-    """Why the last attempt at a record gave no prediction, and when the next one is due."""
+    """Why the last attempt to classify a record failed, and when the next one is due.
+
+    Attributes:
+        reason: why, from the closed list.
+        detail: one line for people.
+        image_url: the URL that failed; None if it was not a string.
+        attempts: the number of runs that tried this URL.
+        first_at: when the first of them selected the record (UTC).
+        last_at: when the last of them selected it (UTC).
+        next_attempt_at: when to try again (UTC); None for a permanent failure.
+        run: the key of the run that failed.
+    """
 
     reason: Reason
     detail: str
@@ -205,7 +216,7 @@ class PredictionFailure:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One compare-and-set write: it happens only if the record is still as it was snapshotted."""
+    """One compare-and-set write: made only if the record is still as it was when the snapshot was taken."""
 
     head: RecordHead
     outcome: Prediction | PredictionFailure
@@ -213,11 +224,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What the database said to a batch of changes.
+    """The database's reply to a batch of changes.
 
     Attributes:
-        matched: how many records were found as they were expected.
-        refused: for changes the database would not take, by position: its words.
+        matched: the number of records that were as expected.
+        refused: the database's message for each change that it refused, by position.
     """
 
     matched: int

@@ -2,23 +2,23 @@
 
 from enum import StrEnum
 
-REVIEW_BELOW = 0.9  # confidence, where nobody says otherwise
+REVIEW_BELOW = 0.9  # the default: predictions with less confidence are marked for review
 
 
 class ReviewReason(StrEnum):
-    """Why a prediction should be looked at; written into records, so a name once given stays."""
+    """Why a prediction should be looked at; stored in records, so these names must not change."""
 
     LOW_CONFIDENCE = "low_confidence"
     NOT_A_DIGIT = "not_a_digit"
 
 
 def review_reason(confidence: float, *, not_a_digit: bool, review_below: float) -> ReviewReason | None:
-    """Why a prediction should be looked at; None where it need not.
+    """Why a prediction should be looked at; None if it need not be.
 
     Args:
         confidence: the probability of the predicted class, 0 to 1.
-        not_a_digit: whether the picture is taken for none; then no class is right, however likely.
-        review_below: less confidence than this needs a look.
+        not_a_digit: whether the image is not a digit; then no class is right, however high its probability.
+        review_below: a prediction with less confidence than this is marked.
     """
     if not_a_digit:
         return ReviewReason.NOT_A_DIGIT

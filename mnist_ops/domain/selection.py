@@ -1,4 +1,4 @@
-"""Which records a generation takes."""
+"""The selection: which records a generation takes."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +10,12 @@ from mnist_ops.domain.records import RecordHead
 
 
 def whole_milliseconds(moment: datetime) -> datetime:
-    """A point in time as MongoDB can hold it."""
+    """A point in time, cut to the whole milliseconds that MongoDB can store."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class Reclassify(StrEnum):
-    """Which already predicted records are taken again; none takes a human-labelled one."""
+    """Which records with a prediction are taken again; human-labelled records never are."""
 
     NEVER = "never"
     STALE = "stale"
@@ -29,12 +29,12 @@ class Selection:
 
     Attributes:
         at: the selection time (UTC, whole milliseconds); failures due by then are retried.
-        since: the earliest creation time taken; None also takes records without a usable one.
-        until: creation times before this are taken.
-        reclassify: which predicted records are taken too.
-        limit: at most this many, the oldest first.
-        labelled: take the human-labelled records, all of them, instead of the waiting ones.
-        champion: the digest of the bundle in production, which `stale` compares with.
+        since: the earliest creation time taken; None also takes records without a usable creation time.
+        until: records created before this are taken; None for no limit.
+        reclassify: which records with a prediction are taken too.
+        limit: the largest number of records, the oldest first; None for no limit.
+        labelled: take all human-labelled records instead of the waiting ones.
+        champion: the digest of the bundle in production; `stale` compares with it.
     """
 
     at: datetime
@@ -56,10 +56,10 @@ class Selection:
 
 
 def takes(selection: Selection, head: RecordHead) -> bool:
-    """Whether a selection takes a record, the limit apart.
+    """Whether a selection takes a record; the limit is not considered.
 
-    This is the rule; adapters translate it into their database's query language, and the
-    contract tests hold them to it.
+    This is the rule. Adapters translate it into their database's query language, and the contract tests
+    compare them with it.
     """
     if selection.labelled:
         return head.label is not None
@@ -67,7 +67,7 @@ def takes(selection: Selection, head: RecordHead) -> bool:
         return False
     if selection.reclassify == Reclassify.ALL:
         return True
-    return _wanted(selection, head) and not _failure_stands(selection, head)
+    return _wanted(selection, head) and not _failure_blocks(selection, head)
 
 
 def _created_in_window(selection: Selection, head: RecordHead) -> bool:
@@ -91,11 +91,11 @@ def _predicted_url(head: RecordHead) -> object:
     return image.get("url") if isinstance(image, dict) else None
 
 
-def _failure_stands(selection: Selection, head: RecordHead) -> bool:
+def _failure_blocks(selection: Selection, head: RecordHead) -> bool:
     failure = head.failure
     if failure.attempts == 0 or failure.image_url != head.image_url:
         return False
     if failure.reason == Reason.BAD_CREATED_AT and head.created_at is not None:
-        return False  # the creation time has been mended since
+        return False  # the record has got a creation time since
     due = failure.next_attempt_at
     return not (isinstance(due, datetime) and due <= selection.at)

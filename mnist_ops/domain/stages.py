@@ -1,4 +1,4 @@
-"""How long a step took, on what, and what was the bottleneck."""
+"""How long a step took, on what, and its bottleneck."""
 
 import logging
 import time
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class _End:
-    """What `next` gives when a source has run dry."""
+    """What `next` returns when a source is exhausted."""
 
 
 _END = _End()
 
 _OTHER = "other"
-# What a step is at in each phase, in words for the closing line and the ledger.
+# What each step does in each phase, in words for the closing line and the ledger.
 _DOING = {
     "snapshot": {
         "read": "reading records from MongoDB",
@@ -57,18 +57,18 @@ _DOING_ELSE = {"read": "reading", "compute": "computing", "write": "writing", _O
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What one step did to one part (or to a whole run).
+    """What one step did for one part (or for a whole run), and what it used.
 
-    `read_s`, `compute_s`, `write_s` and `other_s` are what the step's driving thread was at, one thing at
-    a time: they add up to `seconds`. What other threads do meanwhile is in `cpu_s` and `gpu_s` alone.
+    `read_s`, `compute_s`, `write_s` and `other_s` are times of the step's main thread, which is in one phase
+    at a time: they add up to `seconds`. The work of other threads is in `cpu_s` and `gpu_s` only.
 
     Attributes:
         stage: the step's name.
-        records: records gone through.
+        records: records processed.
         seconds: wall time.
         read_s: of it, waiting for input (MongoDB, S3, the image servers).
-        compute_s: of it, working.
-        write_s: of it, waiting for output to be taken.
+        compute_s: of it, computing.
+        write_s: of it, waiting for output to be written.
         bytes: payload bytes moved: compressed parts, images, shards.
         s3_requests: requests to the object store by kind.
         cpu_s: CPU time of the process, user and system, all its threads.
@@ -97,12 +97,12 @@ class StageReport:
 
     @property
     def other_s(self) -> float:
-        """Of the wall time, what was neither reading nor computing nor writing."""
+        """The rest of the wall time: neither reading nor computing nor writing."""
         return self.seconds - self.read_s - self.compute_s - self.write_s
 
     @property
     def bottleneck(self) -> str:
-        """What most of the wall time went to, in words."""
+        """The phase that took most of the wall time, in words."""
         phases = {
             "read": self.read_s,
             "compute": self.compute_s,
@@ -125,10 +125,10 @@ class StageReport:
         return StageReport(**document)  # type: ignore[arg-type]
 
     def with_upload(self, requests: Mapping[str, int], size: int) -> "StageReport":
-        """The same with the upload of the step's result, which cannot be in the result itself.
+        """The same, with the upload of the step's result added, which the result itself cannot contain.
 
         Args:
-            requests: what the upload asked of the object store, by kind.
+            requests: the requests of the upload, by kind.
             size: bytes uploaded.
         """
         both = dict(Counter(self.s3_requests) + Counter(requests))
@@ -153,15 +153,15 @@ class StageReport:
 
 
 class Stopwatch:
-    """Measures a step with reading, computing and writing apart, and logs its closing line.
+    """Measures a step, with separate times for reading, computing and writing, and logs its closing line.
 
-    It belongs to the thread that drives the step: a phase within a phase counts as the inner one alone,
-    so that the phases add up. Start it before the step's first request.
+    Only the step's main thread uses it. A phase within a phase counts as the inner one only, so that the
+    phases add up. Create it before the step's first request.
 
     Args:
         stage: the step's name.
-        requests: the object store's running count of requests by kind, if it counts.
-        moved: its running count of bytes, `sent` and `received`, if it counts.
+        requests: the object store's running count of requests by kind.
+        moved: its running count of bytes, `sent` and `received`.
         clock: seconds, monotonic.
         cpu_clock: CPU seconds of the process.
     """
@@ -210,17 +210,17 @@ class Stopwatch:
             self._turn_to(former)
 
     def _turn_to(self, phase: str) -> str:
-        """Charge the time since the last turn to the phase that ends; returns that phase."""
+        """Add the time since the last call to the phase that ends; returns that phase."""
         now, former = self._clock(), self._phase
         self._spent[former] += now - self._since
         self._since, self._phase = now, phase
         return former
 
     def reads(self, source: Iterable[T]) -> Iterator[T]:
-        """Pass a source's items through, counting the waits for them as reading."""
+        """Pass a source's items through; the time spent waiting for them counts as reading."""
         items = iter(source)
         while True:
-            # Not `reading()`: this is done a million times.
+            # Not `reading()`, which is slower: this runs once a record.
             former = self._turn_to("read")
             try:
                 item = next(items, _END)
@@ -231,14 +231,14 @@ class Stopwatch:
             yield item
 
     def gpu_taken(self) -> None:
-        """From now on the step holds a CUDA device."""
+        """Count the time from now on as `gpu_s`: the step holds a CUDA device."""
         self._gpu_since = self._clock()
 
     def report(self, records: int, size: int = 0) -> StageReport:
-        """Stop, log the closing line, and say what was measured.
+        """Stop, log the closing line, and return the measurements.
 
         Args:
-            records: records gone through.
+            records: records processed.
             size: payload bytes moved.
         """
         self._turn_to(self._phase)
@@ -262,7 +262,7 @@ class Stopwatch:
 
 
 def _closing_line(report: StageReport) -> str:
-    other_s = abs(report.other_s)  # rounding may leave it a hair under zero
+    other_s = abs(report.other_s)  # rounding may leave it just below zero
     devices = f"cpu {report.cpu_s:.2f} s" + (f", gpu {report.gpu_s:.2f} s" if report.gpu_s else "")
     return (
         f"{report.stage}: {report.records} records in {report.seconds:.2f} s, {report.rate:.0f}/s "

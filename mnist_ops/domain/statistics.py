@@ -1,25 +1,25 @@
-"""The two statistics that decide about models: an interval of a share, and a test of paired answers."""
+"""Two statistics for comparing models: an interval for a share, and a test of paired results."""
 
 from math import sqrt
 from statistics import NormalDist
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a probability, after how often something happened.
+    """Wilson's interval for a probability, from the number of successes in a number of trials.
 
-    Unlike the textbook interval around the share, it stays within 0 and 1 and has a width even where
-    every trial succeeded. No trials say nothing: 0 to 1.
+    Unlike the normal approximation, it stays within 0 and 1, and it has a width even if every trial
+    succeeded. Without any trial it is 0 to 1.
 
     Args:
-        successes: how often it happened.
-        trials: out of how many independent trials.
-        confidence: how often such an interval holds the probability, over 0 and under 1.
+        successes: the number of successes.
+        trials: the number of independent trials.
+        confidence: the share of such intervals that contain the probability, over 0 and under 1.
 
     Returns:
         The lower and the upper end, 0 to 1.
 
     Raises:
-        ValueError: there are more successes than trials, a negative number, or no such confidence.
+        ValueError: more successes than trials, a negative number, or a confidence out of range.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
     if not 0 <= successes <= trials:
@@ -32,25 +32,25 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     share, spread = successes / trials, z * z / trials
     centre = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    # Rounding alone would leave the ends a hair off where the share is 0 or 1.
+    # Rounding would leave the ends just off 0 or 1 if the share is 0 or 1.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return low, high
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """McNemar's exact test: how likely disagreements this lopsided are between equally good classifiers.
+    """McNemar's exact test: how likely is this split of disagreements between two equally good classifiers.
 
-    Examples that both get right or both wrong say nothing about which is better; each of the others is
-    a toss of a fair coin if neither is. This is the two-sided p of those tosses, summed in whole numbers
-    and rounded once, so it is exact for any number of them.
+    Examples that both get right, or both wrong, do not show which one is better. If neither is, each of the
+    others is a toss of a fair coin. The result is the two-sided p of those tosses; it is summed in whole
+    numbers and rounded once, so it is exact for any number of them.
 
     Args:
-        b: how many examples the one alone got right.
-        c: how many the other alone got right.
+        b: the number of examples that only the first classifier got right.
+        c: the number of examples that only the second one got right.
 
     Returns:
-        The probability of a split at least this uneven, either way round; 1 where they never disagree.
+        The probability of a split at least this uneven, in either direction; 1 if they never disagree.
 
     Raises:
         ValueError: a number is negative.

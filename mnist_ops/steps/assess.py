@@ -1,4 +1,4 @@
-"""Assess: whether a generation's predictions may be published."""
+"""Assess: a generation's failures decide whether its predictions may be published."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ def assess(
     runs: RunStore,
     budget: FailureBudget | None = None,
 ) -> str:
-    """Hold the failures of all parts against the budget, before anything is published.
+    """Compare the failures of all parts with the failure budget, before anything is published.
 
     Args:
         manifest_uri: the snapshot's manifest.
         prediction_shards: the URIs of all its parts' prediction shards, in any order.
-        objects: where they lie.
+        objects: the store of manifest and shards.
         runs: knows whether somebody released the generation from being held.
-        budget: how many may fail.
+        budget: how many records may fail.
 
     Returns:
         The URI of the assessment.

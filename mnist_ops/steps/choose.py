@@ -1,4 +1,4 @@
-"""Choose: of the trials of a sweep, the one that validated best."""
+"""Choose: the best trial of a sweep, by the validation fold."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ class Trial:
     """One row of a sweep's table.
 
     Attributes:
-        training: its URI.
-        differences: the values, as JSON has them, of the fields in which the trials differ.
-        validation_accuracy: of the weights kept, share of the validation fold, 0 to 1.
-        validation_nll: of the weights kept, mean negative log-likelihood, nats.
-        best_epoch: from 1: that of the weights kept.
-        parameters: how many trainable numbers the network has.
+        training: the URI of the training.
+        differences: the JSON values of the fields in which the trials' configurations differ.
+        validation_accuracy: of the kept weights, the share of the validation fold that is right, 0 to 1.
+        validation_nll: of the kept weights, the mean negative log-likelihood in nats.
+        best_epoch: the epoch of the kept weights, from 1.
+        parameters: the number of trainable parameters.
     """
 
     training: str
@@ -47,12 +47,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A sweep's table, and what was chosen from it.
+    """A sweep's table of trials, and the winner.
 
     Attributes:
         dataset: the URI of the data set's manifest.
-        trials: in their order.
-        winner: the URI of the training that was chosen.
+        trials: the trials, in their order.
+        winner: the URI of the chosen training.
     """
 
     dataset: str
@@ -64,17 +64,17 @@ _CHOICE = TypeAdapter(Choice)
 
 
 def choose(training_uris: Sequence[str], *, objects: ObjectStore) -> str:
-    """Choose among trainings by their validation alone; no fold is read, and the test fold's measures less.
+    """Choose the best of several trainings by their validation metrics alone; no fold is read.
 
     Args:
-        training_uris: the trials, in their order; among equals the first wins.
-        objects: where everything lies.
+        training_uris: the trials, in their order; of equal ones the first wins.
+        objects: the store of the trainings.
 
     Returns:
         The URI of the sweep's table, with the winner.
 
     Raises:
-        Permanent: there is none, or they are of several data sets.
+        Permanent: there is no training, or they are of several data sets.
     """
     trainings = [read_training(objects, uri) for uri in training_uris]
     if not trainings:
@@ -121,7 +121,7 @@ def read_choice(objects: ObjectStore, uri: str) -> Choice:
     """Read a sweep's table, verified.
 
     Raises:
-        Damaged: it is none.
+        Damaged: it is not a sweep's table.
     """
     try:
         choice = _CHOICE.validate_python(get_json(objects, uri))

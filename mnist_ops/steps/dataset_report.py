@@ -1,4 +1,4 @@
-"""Dataset report: what people should know of a data set before they trust what was trained on it."""
+"""Dataset report: the classes, the quarantine and the likely label errors of a data set."""
 
 import logging
 from collections.abc import Sequence
@@ -39,19 +39,19 @@ class _Labelled:
 def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingConfig, device: str) -> str:
     """Count a data set's classes and quarantine, and rank the labels that are likely wrong.
 
-    Every usable example of every fold is judged by a classifier that was not trained on it.
+    Each usable example of any fold is classified by a network that was not trained on it.
 
     Args:
         dataset_uri: the data set's manifest.
-        objects: where everything lies.
-        config: of the classifiers that judge, such as `OUT_OF_FOLD_CONFIG`; they need not be good.
+        objects: the store of the data set.
+        config: of those networks, such as `OUT_OF_FOLD_CONFIG`; they need not be accurate.
         device: auto, cpu or cuda.
 
     Returns:
-        The URI of a JSON object: `dataset`; `examples`; `classes`, the examples by label and fold;
-        `quarantined`, by reason; `out_of_fold_accuracy` and `judges`, who judged; and `label_errors`,
-        the likeliest first, each with its record's id, URL and fold, the given and the suggested label,
-        the margin of their probabilities, and whether it is a confident one.
+        The URI of a JSON object: `dataset`; `examples`, their number; `classes`, the examples by label and
+        fold; `quarantined`, by reason; `out_of_fold_accuracy`; `classifiers`, the networks; `label_errors`,
+        the likeliest first, each with its record's id, URL and fold, the given and the suggested label, the
+        margin of their probabilities, and whether it is a confident one.
 
     Raises:
         Permanent: there are too few examples to train on.
@@ -62,7 +62,9 @@ def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingCo
     probabilities = out_of_fold_probabilities(labelled.examples, config, pick_device(device))
     errors = likely_label_errors(probabilities, labels)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    _log.info("%d of %d labels are likely wrong, by judges of %.4f", len(errors), len(labels), accuracy)
+    _log.info(
+        "%d of %d labels are likely wrong, out-of-fold accuracy %.4f", len(errors), len(labels), accuracy
+    )
     generation = read_manifest(objects, dataset.snapshot).generation
     return put_json(
         objects,
@@ -73,7 +75,7 @@ def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingCo
             "classes": _balance(labelled, dataset.labels),
             "quarantined": dict(dataset.quarantined),
             "out_of_fold_accuracy": accuracy,
-            "judges": {"folds": FOLDS, "config": config.model_dump(mode="json")},
+            "classifiers": {"folds": FOLDS, "config": config.model_dump(mode="json")},
             "label_errors": [_described(error, labelled, dataset.labels) for error in errors],
         },
     )

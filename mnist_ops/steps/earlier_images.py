@@ -1,4 +1,4 @@
-"""Images that earlier runs stored: a server is asked for them again only where they have changed."""
+"""Images that earlier runs stored: a server sends them again only if they have changed."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from mnist_ops.steps.artifacts.datasets import KnownImage
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES
 from mnist_ops.steps.artifacts.shards import open_shard
 
-_LONGEST_RUN = 512  # characters; a record may say anything of the run that predicted it
+_LONGEST_RUN = 512  # characters; other programs may have written any run key into a record
 
 
 class EarlierImage(NamedTuple):
-    """What an earlier run got for a URL.
+    """The image that an earlier run got for a URL.
 
     Attributes:
-        validators: what the server said of its version.
-        image: where its bytes lie.
+        validators: the server's validators for it.
+        image: the shard that holds it.
     """
 
     validators: Validators
@@ -31,14 +31,14 @@ class EarlierImage(NamedTuple):
 
 
 def earlier_images(objects: ObjectStore, heads: Iterable[RecordHead]) -> dict[str, EarlierImage]:
-    """What the runs that predicted these records got for their URLs, where it is still stored.
+    """The images of records that have a prediction, as far as the predicting runs' image shards still exist.
 
     Args:
-        objects: where image shards lie.
-        heads: records; those whose prediction is of another URL, or that have none, are passed over.
+        objects: the store of image shards.
+        heads: the records; those without a prediction, or with one for another URL, are ignored.
 
     Returns:
-        By URL; only images whose server said something of their version.
+        The images by URL; only those for which the server sent validators.
     """
     wanted: dict[Generation, set[str]] = {}
     for head in heads:
@@ -47,7 +47,7 @@ def earlier_images(objects: ObjectStore, heads: Iterable[RecordHead]) -> dict[st
             wanted.setdefault(generation, set()).add(head.image_url)
     found: dict[str, EarlierImage] = {}
     for generation, urls in wanted.items():
-        # Several attempts may have stored a part, all of them what a server once said.
+        # Several attempts may have stored a part. Each of their answers was right once.
         for key in list(objects.keys(shard_prefix("images", generation))):
             found |= _stored(objects, objects.uri(key), pa.array(urls, pa.string()))
     return found
@@ -79,5 +79,5 @@ def _stored(objects: ObjectStore, uri: str, urls: pa.Array) -> dict[str, Earlier
                         KnownImage(row["sha256"], row["image_uri"] or uri),
                     )
     except ObjectMissing:
-        return {}  # swept since it was listed
+        return {}  # deleted since it was listed
     return found

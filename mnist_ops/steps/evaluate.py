@@ -1,4 +1,4 @@
-"""Evaluate: a training, calibrated, and the champion, on the same folds."""
+"""Evaluate: a calibrated training and the champion are measured on the same folds."""
 
 import logging
 from collections.abc import Mapping
@@ -31,17 +31,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a challenger and the champion did on the same test fold.
+    """The results of a challenger and of the champion on the same test fold.
 
     Attributes:
         training: the URI of the challenger's training.
-        temperature: of the challenger, fitted on the validation fold.
-        challenger: its calibrated measures by fold: validation and test.
+        temperature: the challenger's, fitted on the validation fold.
+        challenger: its calibrated metrics by fold, validation and test.
         uncalibrated: the same at temperature 1.
-        champion: the bundle in production when this was measured; None where there was none.
-        champion_test: its measures on the same test fold, with its own temperature.
-        disagreements: the test digits that one of the two alone got right.
-        abstention: tells digits from other pictures, for the challenger; fitted on the validation fold.
+        champion: the bundle in production at the time; None if there was none.
+        champion_test: its metrics on the same test fold, with its own temperature.
+        disagreements: the test digits that only one of the two got right.
+        abstention: the challenger's rule for images that are not digits, fitted on the validation fold.
     """
 
     training: str
@@ -62,14 +62,13 @@ def evaluate(
 ) -> str:
     """Calibrate a training on the validation fold, and measure it and the champion on the test fold.
 
-    The test fold decides about nothing here: the temperature, and which pictures are no digits, come from
-    the validation fold.
+    Nothing is fitted on the test fold: the temperature and the abstention rule come from the validation fold.
 
     Args:
         training_uri: the training.
-        objects: where everything lies.
-        models: knows the champion.
-        model_name: whose champion.
+        objects: the store of trainings, data sets and bundles.
+        models: the registry, which knows the champion.
+        model_name: the model's name.
         load: loads a bundle from a folder, given its digest.
 
     Returns:
@@ -114,7 +113,13 @@ def _measured(
 def disagree(
     challenger: NDArray[np.floating], champion: NDArray[np.floating], labels: NDArray[np.integer]
 ) -> Disagreements:
-    """Count the examples that one of two classifiers alone got right, by their probabilities (N, C)."""
+    """Count the examples that only one of two classifiers got right.
+
+    Args:
+        challenger: its probabilities (N, classes).
+        champion: its probabilities (N, classes).
+        labels: the class indices (N,).
+    """
     mine, theirs = challenger.argmax(axis=1) == labels, champion.argmax(axis=1) == labels
     return Disagreements(
         challenger_only_right=int((mine & ~theirs).sum()), champion_only_right=int((theirs & ~mine).sum())
@@ -135,7 +140,7 @@ def _log_closing_line(comparison: Comparison) -> None:
 
 
 def _put(objects: ObjectStore, generation: Generation, comparison: Comparison) -> str:
-    """Write a comparison, the arrays of its abstention before it and beside it."""
+    """Write a comparison; the arrays of its abstention rule are an object of their own, written first."""
     arrays = comparison.abstention.to_bytes()
     beside = objects.put_bytes(
         artifact_key("trainings", generation, "abstention.npz", sha256_hex(arrays)), arrays
@@ -152,7 +157,7 @@ def read_evaluation(objects: ObjectStore, uri: str) -> Comparison:
     """Read an evaluation, verified.
 
     Raises:
-        Damaged: it is none.
+        Damaged: it is not an evaluation.
     """
     document = get_json(objects, uri)
     try:

@@ -1,4 +1,4 @@
-"""Snapshot: the selected records, as they are stored, into the object store."""
+"""Snapshot: the selected records are copied, as they are, into the object store."""
 
 import logging
 import sys
@@ -18,20 +18,20 @@ _log = logging.getLogger(__name__)
 RECORDS_PER_PART = 20_000
 # A part costs a run three mapped tasks (fetch, classify, publish), and a run stays under 200 of them.
 MAX_PARTS = 66
-# From here on parts grow, and double with every so many more.
+# The first 32 parts have one size; every 8 more parts are twice as large.
 _PARTS_OF_ONE_SIZE = 32
 _PARTS_A_DOUBLING = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """What to take, and for whom.
+    """Which snapshot to take.
 
     Attributes:
-        generation: whose snapshot it is.
-        selection: which records; the champion is filled in here.
-        attempt: a token of this attempt alone; its keys are no other attempt's.
-        model_name: whose champion classifies the records.
+        generation: the generation that it belongs to.
+        selection: which records it takes; the step fills in the champion.
+        attempt: a token that no other attempt has, so that their keys differ.
+        model_name: the name of the model that classifies the records.
         records_per_part: the size of the first parts; see `part_sizes`.
     """
 
@@ -52,19 +52,19 @@ def snapshot(
 ) -> str:
     """Take a generation's snapshot and commit it, once.
 
-    Parts go first, the manifest last, and one atomic set-once decides: an attempt that comes
-    second adopts the snapshot that stands. The champion is looked up once and pinned.
+    The parts are written first, the manifest last. The commit is one atomic operation that only the first
+    attempt wins; any other attempt adopts the committed snapshot. The champion is looked up once and pinned.
 
     Returns:
-        The URI of the manifest that stands for this generation.
+        The URI of the generation's committed manifest.
 
     Raises:
         Permanent: records wait, but no model was released yet.
     """
-    standing = runs.committed(request.generation)
-    if standing is not None:
-        _log.info("%s: its snapshot stands, %s", request.generation.id, standing)
-        return standing
+    committed = runs.committed(request.generation)
+    if committed is not None:
+        _log.info("%s: already has a snapshot, %s", request.generation.id, committed)
+        return committed
     for index in records.missing_indexes():
         _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
     champion = None if request.selection.labelled else models.champion(request.model_name)
@@ -72,7 +72,7 @@ def snapshot(
     watch = Stopwatch("snapshot", objects.requests, objects.moved)
     batches: Iterator[bytes] = watch.reads(records.raw_batches(selection))
     if champion is None and not selection.labelled:
-        batches = _refusing(batches, request.model_name)
+        batches = _refuse_records(batches, request.model_name)
     parts = []
     with watch.writing():
         written_parts = write_parts(
@@ -95,11 +95,11 @@ def snapshot(
 
 
 def part_sizes(records_per_part: int) -> Iterator[int]:
-    """How many records each part of a snapshot holds, in order, without end.
+    """The number of records in each part of a snapshot, in order, without end.
 
-    How many records there are is not known before they are read, so parts grow as they accumulate: the
-    first 32 have the given size, the next 8 twice as many, and so on; the last of `MAX_PARTS` takes all
-    that is left.
+    The number of records in the snapshot is not known before they are read. So the parts grow: the first 32
+    have the given size, the next 8 are twice as large, and so on. The last of `MAX_PARTS` takes all that is
+    left.
     """
     yield from [records_per_part] * _PARTS_OF_ONE_SIZE
     for number in range(MAX_PARTS - 1 - _PARTS_OF_ONE_SIZE):
@@ -108,8 +108,8 @@ def part_sizes(records_per_part: int) -> Iterator[int]:
         yield sys.maxsize
 
 
-def _refusing(batches: Iterable[bytes], model_name: str) -> Iterator[bytes]:
-    """Refuse the first record, before anything is written: there is no model to classify it with."""
+def _refuse_records(batches: Iterable[bytes], model_name: str) -> Iterator[bytes]:
+    """Raise Permanent at the first record, before anything is written: there is no model to classify it."""
     for batch in batches:
         if batch:
             raise Permanent(f"records wait, but no {model_name} was released yet: run train_lenet first")

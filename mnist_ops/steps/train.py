@@ -25,15 +25,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A finished training, as it lies in the object store.
+    """A finished training, as it is stored.
 
     Attributes:
-        uri: of its description.
-        dataset_uri: of the data set's manifest.
-        dataset: that data set.
-        generation: whose it is.
+        uri: the URI of its description.
+        dataset_uri: the URI of the data set's manifest.
+        dataset: the data set.
+        generation: the generation that it belongs to.
         model: the trained network.
-        device: what it was trained on: cpu or cuda.
+        device: cpu or cuda.
         checkpoints: the URIs of its checkpoints, one an epoch.
     """
 
@@ -55,17 +55,17 @@ def train(
     callback: TrainingCallback | None = None,
     folder: Path | None = None,
 ) -> str:
-    """Train a network on a data set's train fold, keeping the weights that validate best.
+    """Train a network on a data set's train fold, and keep the weights that are best on the validation fold.
 
-    Repeated after it was killed, it goes on from the last epoch that was done.
+    After it was killed, a repeated call continues from the last complete epoch.
 
     Args:
         dataset_uri: the data set's manifest.
-        objects: where everything lies.
+        objects: the store of data sets and trainings.
         config: the hyperparameters.
         device: auto, cpu or cuda.
         callback: called at every event of the training.
-        folder: on this disk, for checkpoints; None to keep them in the object store alone.
+        folder: a local folder for checkpoints; None to keep them in the object store only.
 
     Returns:
         The URI of the training's description.
@@ -87,21 +87,21 @@ def train(
         _log.info("training %s on %s with %d digits", config.network, chosen, len(examples))
         model = training.train(examples, held_out, config, chosen, callback, checkpoints)
     uri = _put(objects, generation, dataset_uri, model, str(chosen), checkpoints.uris())
-    checkpoints.leave_the_disk()
+    checkpoints.remove_local()
     watch.report(len(examples) * model.history[-1].epoch)
     return uri
 
 
 def at_epoch(training_uri: str, epoch: int, *, objects: ObjectStore) -> str:
-    """A training as if it had ended with the weights of another epoch.
+    """Describe a training with the weights of another epoch as its result.
 
     Args:
         training_uri: the training.
-        epoch: from 1.
-        objects: where everything lies.
+        epoch: the epoch, from 1.
+        objects: the store of trainings.
 
     Returns:
-        The URI of the description, for evaluation and release like any other.
+        The URI of the description, for evaluation and release as any other.
 
     Raises:
         Permanent: the training has no checkpoint of that epoch.
@@ -165,5 +165,5 @@ def read_training(objects: ObjectStore, uri: str) -> Training:
 
 
 def training_digest(training_uri: str) -> str:
-    """`sha256:<hex>` of a training's description, which names data set, config and weights."""
+    """`sha256:<hex>` of a training's description, which has the digests of its data set and weights."""
     return f"sha256:{digest_in_name(training_uri)}"

@@ -1,1 +1,1 @@
-"""How the steps' objects are laid out in the store: parts, shards, data sets, bundles, checkpoints."""
+"""The formats of the steps' objects in the store: parts, shards, data sets, bundles, checkpoints."""

@@ -1,4 +1,4 @@
-"""A training's checkpoints: on the disk of the machine that trains, and in the object store."""
+"""A training's checkpoints: in a local folder of the machine that trains, and in the object store."""
 
 import contextlib
 import logging
@@ -19,23 +19,24 @@ _log = logging.getLogger(__name__)
 
 
 def epoch_in_name(uri: str) -> int | None:
-    """The epoch that a checkpoint's URI or key names; None for what is no checkpoint."""
+    """The epoch in a checkpoint's URI or key; None if it is not the name of a checkpoint."""
     match = _NAME.match(uri.rpartition("/")[2])
     return int(match[1]) if match else None
 
 
 class StoredCheckpoints:
-    """The checkpoints of one training: of one config on one data set, in one generation.
+    """The checkpoints of one training, which is one configuration on one data set in one generation.
 
-    Each is written to the disk first and then to the object store, so that a training goes on after
-    losing either. Names carry the digest: a damaged one is passed over for the one before it.
+    Each is written to the local folder first and then to the object store, so that a training can continue
+    if one of the two is lost. The names have the digest in them: a damaged checkpoint is ignored, and the one
+    before it is used.
 
     Args:
         objects: the object store.
-        generation: whose training it is.
+        generation: the generation of the training.
         dataset_uri: the data set's manifest.
-        config: the training's.
-        folder: of all trainings on this disk; None to keep checkpoints in the object store alone.
+        config: the configuration of the training.
+        folder: the local folder of all trainings; None to keep checkpoints in the object store only.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class StoredCheckpoints:
         self._folder = None if folder is None else folder / self._prefix
 
     def uris(self) -> list[str]:
-        """Those in the object store, one an epoch, the first epoch first."""
+        """The URIs in the object store, one an epoch, in the order of the epochs."""
         stored = {}
         for key in sorted(self._objects.keys(f"{self._prefix}/")):
             if epoch := epoch_in_name(key):
@@ -60,44 +61,48 @@ class StoredCheckpoints:
         return [uri for _, uri in sorted(stored.items())]
 
     def newest(self) -> Checkpoint | None:
-        """The one of the latest epoch that is whole."""
+        """The checkpoint of the latest epoch that is not damaged; None if there is none."""
         stored = self._stored()
-        for name in sorted({*self._here(), *stored}, reverse=True):
+        for name in sorted({*self._local(), *stored}, reverse=True):
             try:
                 data = self._read(name)
                 checkpoint = checkpoint_of(data)
-                if name not in stored:  # it was killed before the upload
+                if name not in stored:  # the training was killed before the upload
                     self._objects.put_bytes(f"{self._prefix}/{name}", data)
                 return checkpoint  # noqa: TRY300 (nothing but reading and keeping it may fail)
             except Permanent as error:
-                _log.warning("passing over a checkpoint: %s", error)
+                _log.warning("ignoring a checkpoint: %s", error)
         return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint."""
+        """Store a checkpoint."""
         data = checkpoint.to_bytes()
         name = f"epoch-{checkpoint.epoch:06d}-{sha256_hex(data)}.safetensors"
         if self._folder is not None:
             try:
                 _write(self._folder / name, data)
             except OSError as error:
-                _log.warning("%s cannot be written (%s): the object store has it alone", name, error)
+                _log.warning(
+                    "%s cannot be written locally (%s); it is only in the object store",
+                    name,
+                    error,
+                )
         self._objects.put_bytes(f"{self._prefix}/{name}", data)
 
-    def leave_the_disk(self) -> None:
-        """Remove those on the disk: the training is done, and the object store has all."""
+    def remove_local(self) -> None:
+        """Remove the local files: the training is done, and the object store has all checkpoints."""
         if self._folder is not None:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self._folder)
 
-    def _here(self) -> set[str]:
-        """The names of those on the disk."""
+    def _local(self) -> set[str]:
+        """The names of the local files."""
         if self._folder is None:
             return set()
         return {path.name for path in self._folder.glob("epoch-*") if _NAME.match(path.name)}
 
     def _stored(self) -> set[str]:
-        """The names of those in the object store."""
+        """The names in the object store."""
         names = {key.rpartition("/")[2] for key in self._objects.keys(f"{self._prefix}/")}
         return {name for name in names if _NAME.match(name)}
 
@@ -108,14 +113,14 @@ class StoredCheckpoints:
                 data = path.read_bytes()
                 check_digest(str(path), sha256_hex(data), digest_in_name(name))
             except (OSError, Damaged) as error:
-                _log.warning("%s: taking the object store's", error)
+                _log.warning("%s; reading it from the object store", error)
             else:
                 return data
         return get_verified(self._objects, self._objects.uri(f"{self._prefix}/{name}"))
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_bytes(data)

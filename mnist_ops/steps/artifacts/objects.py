@@ -1,4 +1,4 @@
-"""Immutable objects named by their digest: write one, and read one back verified."""
+"""Immutable objects that are named by their digest: write one, and read one, verified."""
 
 import hashlib
 import json
@@ -31,8 +31,8 @@ def get_verified(objects: ObjectStore, uri: str) -> bytes:
     """Read a small digest-named object.
 
     Raises:
-        ObjectMissing: there is none.
-        Damaged: its bytes are not those its name promises.
+        ObjectMissing: it does not exist.
+        Damaged: its bytes do not match the digest in its name.
     """
     data = objects.get_bytes(uri)
     check_digest(uri, sha256_hex(data), digest_in_name(uri))
@@ -62,7 +62,7 @@ def open_parquet(path: Path, uri: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file that was read from a URI.
 
     Raises:
-        Damaged: it is none.
+        Damaged: it is not a Parquet file.
     """
     try:
         file = pq.ParquetFile(path)
@@ -73,10 +73,10 @@ def open_parquet(path: Path, uri: str) -> Iterator[pq.ParquetFile]:
 
 
 def check_digest(what: str, found: str, promised: str) -> None:
-    """Refuse bytes that are not those that were promised.
+    """Compare a digest with the expected one.
 
     Raises:
-        Damaged: with both digests.
+        Damaged: they differ; with both digests.
     """
     if found != promised:
         raise Damaged(f"{what}: its sha256 is {found}, promised was {promised}; restore the object")

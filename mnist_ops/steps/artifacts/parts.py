@@ -14,26 +14,24 @@ from mnist_ops.domain.manifest import Part
 from mnist_ops.domain.ports import ObjectStore, Upload
 from mnist_ops.steps.artifacts.objects import check_digest, file_digest
 
-# A BSON document begins with its own length, its smallest is empty.
+# A BSON document begins with its length, 4 bytes; the smallest one, which is empty, has 5 bytes.
 _LENGTH_BYTES = 4
 _SMALLEST_DOCUMENT = 5
-# Bytes that are unpacked at once; most documents are far smaller.
+# Bytes that are decompressed at once; most documents are far smaller.
 _CHUNK = 1 << 18
-# Level 4 keeps up with the database on one core; 6 shrinks records by some 4 % more for twice the time.
+# Level 4 keeps up with the database on one core; level 6 saves about 4 % more but takes twice the time.
 GZIP_LEVEL = 4
-
-
-# So many slices wait for the compressing thread: reading goes on meanwhile, memory is bounded.
+# Up to 3 slices wait for the compressing thread: reading continues meanwhile, and memory is bounded.
 _SLICES_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A part that is in the store.
+    """A stored part.
 
     Attributes:
-        uri: where it lies.
-        records: documents in it.
+        uri: its URI.
+        records: the number of documents.
         size: bytes, compressed.
         sha256: of the compressed bytes, hexadecimal.
         first: the first document.
@@ -53,11 +51,11 @@ class _Slice:
     """Documents of one batch that go into the same part.
 
     Attributes:
-        part: its number.
+        part: the part's number.
         data: concatenated BSON documents, at least one.
-        records: how many.
-        last: where the last one begins.
-        full: whether nothing more goes into the part.
+        records: the number of documents.
+        last: the position at which the last one begins.
+        full: whether the part is complete with it.
     """
 
     part: int
@@ -72,19 +70,19 @@ def write_parts(
 ) -> Iterator[WrittenPart]:
     """Cut batches of concatenated BSON documents into parts and store them, in order.
 
-    A thread of its own compresses, hashes and uploads what was read, while more is read. Whatever goes
-    wrong, also on the caller's side, no part is left half written.
+    Another thread compresses, hashes and uploads while more batches are read. After any error, the caller's
+    too, no incomplete part is left in the store.
 
     Args:
-        batches: as the database sent them; read a few ahead of what is written.
-        sizes: documents a part, endless; the last part may have fewer.
-        begin: begins the upload of a part, by its number.
+        batches: the batches as the database sent them; a few are read ahead.
+        sizes: the number of documents in each part, without end; the last part may have fewer.
+        begin: begins the upload of a part, given its number.
     """
     writer, pending = _Writer(begin), deque[Future[WrittenPart | None]]()
     with ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-parts") as thread:
         try:
-            for piece in _slices(batches, sizes):
-                pending.append(thread.submit(writer.write, piece))
+            for documents in _slices(batches, sizes):
+                pending.append(thread.submit(writer.write, documents))
                 if len(pending) > _SLICES_AHEAD and (written := pending.popleft().result()) is not None:
                     yield written
             pending.append(thread.submit(writer.finish))
@@ -98,7 +96,7 @@ def write_parts(
 
 
 def _slices(batches: Iterable[bytes], sizes: Iterable[int]) -> Iterator[_Slice]:
-    """Cut batches where parts end; only the documents' lengths are looked at."""
+    """Cut batches where parts end; reads only the documents' lengths."""
     limits = iter(sizes)
     number, room = 0, next(limits)
     for batch in batches:
@@ -113,7 +111,7 @@ def _slices(batches: Iterable[bytes], sizes: Iterable[int]) -> Iterator[_Slice]:
 
 
 def _walk(batch: bytes, start: int, limit: int) -> tuple[int, int, int]:
-    """Go over at most `limit` documents; returns how many, where the last begins and where it ends."""
+    """Skip up to `limit` documents; returns their number, where the last one begins, and where it ends."""
     records, last, end, length = 0, start, start, len(batch)
     while end < length and records < limit:
         last, end = end, _end_of_document(batch, end)
@@ -130,16 +128,16 @@ class _Writer:
         self._part: _OpenPart | None = None
         self._failed = False
 
-    def write(self, piece: _Slice) -> WrittenPart | None:
-        """Add documents to the open part, or open one; returns the part where it is full."""
+    def write(self, documents: _Slice) -> WrittenPart | None:
+        """Add documents to the open part, or open one; returns the part if it is complete."""
         if self._failed:
-            return None  # the error is on its way to the caller
+            return None  # the caller gets the error of the slice that failed
         try:
             if self._part is None:
-                self._upload = self._begin(piece.part)
-                self._part = _OpenPart(self._upload, piece)
-            self._part.add(piece)
-            return self.finish() if piece.full else None
+                self._upload = self._begin(documents.part)
+                self._part = _OpenPart(self._upload, documents)
+            self._part.add(documents)
+            return self.finish() if documents.full else None
         except BaseException:
             self._failed = True
             raise
@@ -153,13 +151,16 @@ class _Writer:
         return written
 
     def abort(self) -> None:
-        """Give up the open part, if there is one."""
+        """Abort the upload of the open part, if there is one."""
         if self._upload is not None:
             self._upload.abort()
 
 
 class _OpenPart:
-    """A part in the making: what gzip gives is hashed and uploaded."""
+    """An unfinished part: documents are compressed, hashed and uploaded.
+
+    It is the file object that gzip writes its output to.
+    """
 
     def __init__(self, upload: Upload, first: _Slice) -> None:
         self._upload = upload
@@ -170,11 +171,11 @@ class _OpenPart:
         # No name and no time in the header: the same documents give the same bytes.
         self._gzip = gzip.GzipFile("", "wb", GZIP_LEVEL, self, mtime=0)
 
-    def add(self, piece: _Slice) -> None:
+    def add(self, documents: _Slice) -> None:
         """Compress documents."""
-        self._gzip.write(piece.data)
-        self._records += piece.records
-        self._last = piece.data[piece.last :]
+        self._gzip.write(documents.data)
+        self._records += documents.records
+        self._last = documents.data[documents.last :]
 
     def write(self, data: bytes) -> int:
         """Take compressed bytes."""
@@ -184,17 +185,17 @@ class _OpenPart:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is kept back: gzip flushes what it writes to."""
+        """Nothing is buffered here; gzip calls this."""
 
     def finish(self) -> WrittenPart:
-        """Write the end and put the object there."""
+        """Write the end and complete the upload."""
         self._gzip.close()
         digest = self._sha256.hexdigest()
         return WrittenPart(self._upload.finish(), self._records, self._size, digest, self._first, self._last)
 
 
 def cut(batch: bytes) -> Iterator[bytes]:
-    """Cut concatenated BSON documents apart.
+    """Split concatenated BSON documents.
 
     Raises:
         Damaged: the bytes end within a document.
@@ -215,10 +216,10 @@ def _end_of_document(batch: bytes, start: int) -> int:
 
 
 def read_part(objects: ObjectStore, part: Part) -> Iterator[bytes]:
-    """The documents of a part, in order; the whole object is verified before the first.
+    """The documents of a part, in order; the object is verified before the first one is returned.
 
     Raises:
-        ObjectMissing, Damaged: the part is not what the manifest names.
+        ObjectMissing, Damaged: the object is missing, or differs from the digest in the manifest.
     """
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "part.bson.gz"

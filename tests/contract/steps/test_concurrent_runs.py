@@ -279,7 +279,7 @@ def test_an_older_run_that_wakes_late_changes_nothing(bench):
 # People and other programs at work meanwhile
 
 
-def test_what_happens_in_mid_run_stands(bench):
+def test_what_people_change_in_mid_run_is_kept(bench):
     """A human label, an edited URL and a deletion between snapshot and write are left as they are."""
     bench.insert(*_records(40))
     run = _run(bench)
@@ -413,7 +413,7 @@ def test_a_failure_whose_reply_was_lost_counts_one_attempt(secantus, mongo_port,
     assert {document["prediction_failure"]["attempts"] for document in secantus.store.documents()} == {1}
 
 
-def test_a_human_label_stands_also_when_the_reply_was_lost(secantus, mongo_port, database):
+def test_a_human_label_is_kept_also_if_the_reply_was_lost(secantus, mongo_port, database):
     """The label comes before the write whose reply is lost: reading back finds a conflict."""
     secantus.insert(*_records(20))
     with (

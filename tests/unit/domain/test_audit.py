@@ -166,7 +166,7 @@ def test_the_interval_of_a_simple_sample_is_the_exact_one() -> None:
         max_size=6,
     )
 )
-def test_the_best_guess_lies_within_its_interval(strata: list[AuditedStratum]) -> None:
+def test_the_best_guess_is_within_its_interval(strata: list[AuditedStratum]) -> None:
     """Whatever was found."""
     found = accuracy_of(strata)
     assert -1e-9 <= found.low <= found.accuracy <= found.high <= 1 + 1e-9

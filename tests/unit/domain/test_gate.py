@@ -1,4 +1,4 @@
-"""The gate: who is promoted, who is not, and the numbers that both are told."""
+"""The gate: which challengers are promoted, and the numbers in the reason."""
 
 from dataclasses import replace
 
@@ -23,13 +23,13 @@ GATES = st.builds(
 
 
 def decided(mine: int, theirs: int, ece: float = 0.003, gate: Gate = GATE) -> Decision:
-    """What the gate says where each alone is right that often, both being right on 9,000 more."""
+    """The decision if each alone is right on that many digits, and both on 9,000 more."""
     scores = [Score((9_000 + alone) / SAMPLES, SAMPLES, ece) for alone in (mine, theirs)]
     return decide(scores[0], scores[1], Disagreements(mine, theirs), gate)
 
 
 def first(accuracy: float, ece: float = 0.003, gate: Gate = GATE) -> Decision:
-    """What it says where there is no champion."""
+    """The decision without a champion."""
     return decide(Score(accuracy, SAMPLES, ece), None, None, gate)
 
 
@@ -46,7 +46,7 @@ def test_a_challenger_that_is_better_beyond_chance_is_promoted() -> None:
 
 
 def test_a_worse_challenger_is_refused_with_the_numbers() -> None:
-    """However sure the test is that the two differ."""
+    """However certain it is that the two differ."""
     decision = decided(12, 40)
     assert not decision.promote
     assert decision.why.startswith("refused, worse than the champion: accuracy 0.9012 ")
@@ -55,7 +55,7 @@ def test_a_worse_challenger_is_refused_with_the_numbers() -> None:
 
 @pytest.mark.parametrize("alone", [0, 1, 30])
 def test_a_tied_challenger_is_refused_with_the_numbers(alone: int) -> None:
-    """Whether they never disagree, or as often either way."""
+    """Whether they never disagree, or equally often in both directions."""
     decision = decided(alone, alone)
     assert (decision.promote, decision.p_value) == (False, 1.0)
     assert decision.why.startswith("refused, no better than the champion: ")
@@ -63,7 +63,7 @@ def test_a_tied_challenger_is_refused_with_the_numbers(alone: int) -> None:
 
 
 def test_a_challenger_ahead_by_chance_is_refused_with_the_numbers() -> None:
-    """More rights are not enough."""
+    """To be right more often is not enough."""
     decision = decided(20, 15)
     assert not decision.promote
     assert decision.why.startswith("refused, better than the champion by no more than chance: ")
@@ -87,8 +87,8 @@ def test_a_better_but_uncalibrated_challenger_is_refused_with_the_numbers(ece: f
     assert decision.why.endswith("over 0.02")
 
 
-def test_a_challenger_that_is_worse_and_uncalibrated_is_told_both() -> None:
-    """So that nobody mends one thing to meet the other."""
+def test_a_challenger_that_is_worse_and_uncalibrated_gets_both_reasons() -> None:
+    """So that nobody fixes one problem only to meet the other."""
     assert decided(1, 9, ece=0.3).why.startswith("refused, worse than the champion and uncalibrated: ")
 
 
@@ -133,7 +133,7 @@ def test_a_champion_that_was_measured_in_part_decides_nothing(
 
 
 @given(COUNTS, COUNTS, ECES, GATES)
-def test_nobody_with_fewer_rights_than_the_champion_is_promoted(
+def test_a_challenger_that_is_right_less_often_is_not_promoted(
     mine: int, theirs: int, ece: float, gate: Gate
 ) -> None:
     """Whatever the gate's settings are."""
@@ -152,7 +152,7 @@ def test_of_two_models_at_most_one_may_replace_the_other(
 
 
 @given(COUNTS, COUNTS, st.integers(0, 100), GATES)
-def test_more_rights_never_turn_a_promotion_into_a_refusal(
+def test_more_right_answers_never_turn_a_promotion_down(
     mine: int, theirs: int, more: int, gate: Gate
 ) -> None:
     """The gate is monotone in what each alone got right."""
@@ -162,7 +162,7 @@ def test_more_rights_never_turn_a_promotion_into_a_refusal(
 
 
 @given(COUNTS, COUNTS, ECES, ECES, GATES)
-def test_better_calibration_never_turns_a_promotion_into_a_refusal(
+def test_better_calibration_never_turns_a_promotion_down(
     mine: int, theirs: int, one: float, other: float, gate: Gate
 ) -> None:
     """With a champion and without."""

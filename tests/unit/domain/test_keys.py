@@ -88,7 +88,7 @@ def test_a_shards_name_tells_its_part_and_its_digest(kind: str, part: int) -> No
 
 
 def test_an_artifacts_name_tells_its_digest() -> None:
-    """The digest stands between stem and suffix."""
+    """The digest is between stem and suffix."""
     key = artifact_key("datasets", Generation("dag/run"), "rows.parquet", DIGEST)
     assert key == f"datasets/dag/run/0/rows-{DIGEST}.parquet"
     assert digest_in_name(key) == DIGEST

@@ -1,4 +1,4 @@
-"""The ledger's law of conservation, and the failure budget."""
+"""The ledger's counts, which must add up, and the failure budget."""
 
 import json
 from datetime import UTC, datetime
@@ -56,25 +56,25 @@ def test_a_ledger_balances_when_every_record_has_one_outcome(outcomes: dict[str,
 def test_a_ledger_that_does_not_add_up_says_so_with_its_numbers(outcomes: dict[str, int], off: int) -> None:
     """One record too many or too few is enough."""
     total = sum(outcomes.values())
-    complaint = ledger(total + off, outcomes).imbalance()
-    assert complaint is not None
-    assert str(total + off) in complaint
-    assert f"= {total}" in complaint
+    problem = ledger(total + off, outcomes).imbalance()
+    assert problem is not None
+    assert str(total + off) in problem
+    assert f"= {total}" in problem
 
 
 def test_a_missing_part_is_named() -> None:
     """Also where its records would not be missed in the sum."""
-    complaint = ledger(0, {}, missing_parts=[3, 5]).imbalance()
-    assert complaint is not None
-    assert "3, 5" in complaint
+    problem = ledger(0, {}, missing_parts=[3, 5]).imbalance()
+    assert problem is not None
+    assert "3, 5" in problem
 
 
 def test_lost_writes_are_counted_with_examples() -> None:
     """A write that the database does not show is a fault, even if the sum is right."""
-    complaint = ledger(9, {"predicted": 9}, lost_writes=['"a"'], lost_write_count=9).imbalance()
-    assert complaint is not None
-    assert "9 reported outcomes" in complaint
-    assert '"a"' in complaint
+    problem = ledger(9, {"predicted": 9}, lost_writes=['"a"'], lost_write_count=9).imbalance()
+    assert problem is not None
+    assert "9 reported outcomes" in problem
+    assert '"a"' in problem
 
 
 def test_an_empty_ledger_balances() -> None:
@@ -83,7 +83,7 @@ def test_an_empty_ledger_balances() -> None:
 
 
 def test_a_ledger_names_model_rates_and_requests() -> None:
-    """What people ask of a run stands in its one document."""
+    """One document answers the usual questions about a run."""
     stage = StageReport("fetch", records=30, seconds=2.0, bytes=500, s3_requests={"GetObject": 2})
     other = StageReport("publish", records=30, seconds=1.0, bytes=7, s3_requests={"GetObject": 1})
     document = ledger(30, {"predicted": 30}, stages={"fetch": stage, "publish": other}).document()

@@ -36,8 +36,8 @@ def test_what_may_pass_is_transient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PERMANENT))
-def test_what_lies_in_the_record_or_its_image_is_permanent(name: str) -> None:
-    """Another attempt at the same URL gives the same."""
+def test_a_fault_of_the_record_or_its_image_is_permanent(name: str) -> None:
+    """Another attempt at the same URL would give the same result."""
     assert not Reason(name).transient
 
 

@@ -1,4 +1,4 @@
-"""What is written into a record, and how what stands there is read."""
+"""The documents that are written into a record, and how stored ones are read."""
 
 from datetime import UTC, datetime
 

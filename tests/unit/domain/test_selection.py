@@ -127,13 +127,13 @@ def test_no_policy_leaves_the_window(reclassify: Reclassify) -> None:
         (replace(failed(reason=str(Reason.BAD_CREATED_AT)), created_at=None), False),
     ],
 )
-def test_a_failure_stands_until_it_is_due_or_the_record_is_mended(head: RecordHead, taken: bool) -> None:
-    """Permanent failures stand for their URL; transient ones until their time."""
+def test_a_failure_blocks_until_it_is_due_or_the_record_is_fixed(head: RecordHead, taken: bool) -> None:
+    """A permanent failure blocks until the URL changes; a transient one until its next attempt is due."""
     assert takes(EVERYTHING, head) is taken
 
 
-def test_a_failure_without_a_url_stands_while_there_is_none() -> None:
-    """A record whose URL is no string is quarantined once, not in every run."""
+def test_a_failure_without_a_url_blocks_while_there_is_none() -> None:
+    """A record whose URL is not a string is quarantined once, not in every run."""
     assert not takes(EVERYTHING, replace(failed(image_url=None), image_url=None))
 
 

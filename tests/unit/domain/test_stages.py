@@ -13,7 +13,7 @@ from mnist_ops.domain.stages import StageReport, Stopwatch
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -95,7 +95,7 @@ def test_reading_computing_and_writing_are_told_apart() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(PHASES), st.sampled_from(PHASES), seconds)))
 def test_the_phases_of_a_step_add_up_to_its_wall_time(steps: list[tuple[str, str, float]]) -> None:
-    """Also where one phase lies within another: then the inner one alone counts."""
+    """Also if one phase is within another: then only the inner one counts."""
     clock = Clock()
     watch = Stopwatch("fetch", clock=clock)
     for outer, inner, took in steps:

@@ -105,7 +105,7 @@ def test_an_empty_run_is_not_held(pipeline: Pipeline) -> None:
 
 
 def test_shards_of_another_snapshot_are_refused(pipeline: Pipeline) -> None:
-    """A run is not judged by another run's failures."""
+    """A run is not held for another run's failures."""
     fill(pipeline, 1, 0)
     mine, other = pipeline.snapshot("dag/mine"), pipeline.snapshot("dag/other")
     with pytest.raises(Permanent):

@@ -84,7 +84,7 @@ def test_a_real_training_can_be_the_one_trial(pipeline: Pipeline, trained: Train
 def test_a_data_set_whose_test_fold_cannot_be_read_still_chooses(
     pipeline: Pipeline, trained: Trained
 ) -> None:
-    """Nor can any other fold: all lie in one file, which is gone."""
+    """Nor can any other fold: all are in one file, which is gone."""
     uris = [another(pipeline, trained, accuracy) for accuracy in (0.8, 0.9)]
     dataset = read_dataset(pipeline.objects, trained.dataset)
     del pipeline.objects.objects[dataset.rows.removeprefix(pipeline.objects.uri(""))]

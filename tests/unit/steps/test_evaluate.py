@@ -136,7 +136,7 @@ def test_an_evaluation_is_repeated_to_the_byte(trained: Trained) -> None:
     assert trained.pipeline.copy().evaluate(trained.training) == trained.evaluation
 
 
-def test_the_arrays_of_the_abstention_lie_beside_the_evaluation(trained: Trained) -> None:
+def test_the_arrays_of_the_abstention_rule_are_stored_beside_the_evaluation(trained: Trained) -> None:
     """Named by their digest, and read back as they were fitted."""
     objects = trained.pipeline.objects
     beside = str(get_json(objects, trained.evaluation)["abstention"])

@@ -1,4 +1,4 @@
-"""Fetch: one row a record, in the part's order, whatever became of its image."""
+"""Fetch: one row a record, in the part's order, with an image or with a reason."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def test_an_image_comes_with_its_digest_size_status_and_time(pipeline: Pipeline)
     assert (row["url"], row["reason"]) == (url_of(1), None)
 
 
-def test_the_payload_stands_on_the_first_row_of_its_digest_only(pipeline: Pipeline) -> None:
+def test_only_the_first_row_of_a_digest_has_the_payload(pipeline: Pipeline) -> None:
     """Equal bytes behind different URLs are kept once."""
     for record_id, number in ((1, 0), (2, 1), (3, 0), (4, 0)):
         pipeline.add_digit(record_id, number)
@@ -61,7 +61,7 @@ def test_the_payload_stands_on_the_first_row_of_its_digest_only(pipeline: Pipeli
 def test_a_record_without_a_creation_date_is_rejected_without_asking_for_its_image(
     pipeline: Pipeline, created_at: object
 ) -> None:
-    """The reason names what to mend."""
+    """The reason names what to correct."""
     pipeline.add_digit(1, 0, created_at=created_at)
     (row,) = rows_of(pipeline)
     assert row["reason"] == "bad_created_at"
@@ -117,7 +117,7 @@ def test_a_shard_counts_its_failures_by_reason(pipeline: Pipeline) -> None:
         assert shard.header.records == 4
 
 
-def test_every_part_has_a_shard_of_its_own(pipeline: Pipeline) -> None:
+def test_every_part_has_its_own_shard(pipeline: Pipeline) -> None:
     """The parts of a snapshot are fetched in parallel."""
     for number in range(5):
         pipeline.add_digit(number, number)
@@ -228,7 +228,7 @@ def test_an_image_that_could_not_be_fetched_is_tried_again_by_the_next_data_set(
 
 
 def test_an_image_without_a_usable_label_is_reused_once_it_has_one(pipeline: Pipeline) -> None:
-    """Its bytes were sound; the label has been mended."""
+    """Its bytes were usable; the label has been corrected."""
     for number in range(2):
         pipeline.add_digit(number, number, label="seven")
     pipeline.add_digit(2, 2, label="ten")
@@ -294,7 +294,7 @@ def test_an_unchanged_image_is_a_reference_to_what_the_earlier_run_stored(pipeli
         assert png_of(number) in [other["payload"] for other in held]
 
 
-def test_a_changed_image_is_fetched_and_classified_anew(pipeline: Pipeline) -> None:
+def test_a_changed_image_is_fetched_and_classified_again(pipeline: Pipeline) -> None:
     """Other bytes behind the same URL: a new prediction, and the old one in the history."""
     predicted_once(pipeline)
     before = pipeline.records.document(0)["prediction"]

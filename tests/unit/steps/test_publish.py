@@ -131,8 +131,8 @@ def test_the_label_is_the_argmax_through_the_bundles_table(pipeline: Pipeline) -
 
 def test_a_record_says_whether_and_why_it_needs_review(pipeline: Pipeline, classifier: Classifier) -> None:
     """A clear digit does not; noise does, whatever it was taken for."""
-    verdicts = classifier.predict(sample_digits.load("test")[0][:100])
-    clear = (verdicts.probabilities.max(axis=1) >= 0.9) & ~verdicts.not_a_digit
+    predictions = classifier.predict(sample_digits.load("test")[0][:100])
+    clear = (predictions.probabilities.max(axis=1) >= 0.9) & ~predictions.not_a_digit
     pipeline.add_digit(1, int(clear.argmax()))
     pipeline.add(2)
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
@@ -181,7 +181,7 @@ def test_publishing_three_times_gives_the_same_database_and_outcomes(pipeline: P
 
 
 def test_a_whole_rerun_of_a_generation_changes_no_field(pipeline: Pipeline) -> None:
-    """From the snapshot on: it stands, and so does all that was made of it."""
+    """From the snapshot on: it is kept, and so is everything that was made from it."""
     for number in range(3):
         pipeline.add_digit(number, number)
     pipeline.add(3)
@@ -208,8 +208,8 @@ def test_an_outcome_shard_has_a_row_a_record_in_the_parts_order(pipeline: Pipeli
 
 
 @pytest.mark.parametrize("label", ["seven", 7, "no digit", ""])
-def test_a_human_label_set_in_mid_run_stands_alone(pipeline: Pipeline, label: object) -> None:
-    """The machine's word comes too late."""
+def test_a_human_label_set_in_mid_run_is_kept_without_a_prediction(pipeline: Pipeline, label: object) -> None:
+    """The prediction comes too late."""
     pipeline.add_digit(1, 0)
     pipeline.records.before_write = once(partial(edit, pipeline, 1, label=label))
     assert pipeline.ready_to_publish().outcome_of(named(1))["outcome"] == "conflict"
@@ -386,10 +386,10 @@ def test_a_success_takes_the_failure_away(pipeline: Pipeline) -> None:
 
 
 def test_an_edited_url_resets_the_attempts(pipeline: Pipeline) -> None:
-    """A mended record is tried at once, and as often as a new one."""
+    """A corrected record is tried at once, and as often as a new one."""
     pipeline.add(1)
     pipeline.run("dag/one")
-    url = url_of("mended")
+    url = url_of("corrected")
     edit(pipeline, 1, image_url=url)
     pipeline.images.images[url] = FetchFailure(url, Reason.TIMEOUT, "no answer")
     assert pipeline.run("dag/two").outcomes["retry_later"] == 1
@@ -398,7 +398,7 @@ def test_an_edited_url_resets_the_attempts(pipeline: Pipeline) -> None:
 
 
 def test_a_record_without_a_date_ends_once(pipeline: Pipeline) -> None:
-    """The next run does not take it, until the date is mended."""
+    """The next run does not take it until the date is corrected."""
     pipeline.add_digit(1, 0, created_at="yesterday")
     assert pipeline.run("dag/one").reasons == {"bad_created_at": 1}
     assert pipeline.run("dag/two").selected == 0
@@ -518,7 +518,7 @@ def test_a_refused_write_is_quarantined_and_the_others_are_written(pipeline: Pip
 def test_a_refused_record_carries_the_failure_and_is_not_selected_for_ever(
     pipeline: Pipeline,
 ) -> None:
-    """It is permanent until somebody mends the record."""
+    """It is permanent until somebody corrects the record."""
     pipeline.records = Refuses(1)
     pipeline.add_digit(1, 0)
     pipeline.run("dag/one")
@@ -558,7 +558,7 @@ def test_a_refused_write_is_the_same_when_published_again(pipeline: Pipeline) ->
     assert pipeline.records.documents() == database
 
 
-def test_a_deletion_and_a_refusal_in_one_bulk_are_told_apart(pipeline: Pipeline) -> None:
+def test_a_deletion_and_a_refused_write_in_one_bulk_have_their_own_outcomes(pipeline: Pipeline) -> None:
     """Positions in a bulk are not mixed up."""
     pipeline.records = Refuses(3)
     for number in range(1, 6):

@@ -219,7 +219,7 @@ def test_a_held_run_fails_and_says_how_to_release_it(pipeline: Pipeline) -> None
 
 
 def test_the_command_that_releases_a_hold_is_complete(pipeline: Pipeline) -> None:
-    """It can be copied as it stands: `--why` is not optional."""
+    """It can be copied as it is: `--why` is not optional."""
     for number in range(50):
         pipeline.add(number) if number else pipeline.add_digit(number, 0)
     ready, shards = published(pipeline)

@@ -1,7 +1,7 @@
 """A bundle that is not what was released is refused with its reason, and no record is written.
 
 Two kinds of attack: bytes changed in the object store, which the digests show; and forgeries whose every
-digest was computed anew, up to the one in the registry, which the formats and the golden samples show.
+digest was computed again, up to the one in the registry, which the formats and the golden samples show.
 """
 
 import io
@@ -28,7 +28,7 @@ class Bomb:
 
 
 def files_of(pipeline: Pipeline, bundle: BundleRef) -> Files:
-    """The bundle's files as they lie in the object store."""
+    """The bundle's files as they are in the object store."""
     return {name: pipeline.objects.get_bytes(f"{bundle.uri}/{name}") for name in (CARD, *FILES)}
 
 
@@ -159,7 +159,7 @@ def test_a_missing_file_is_refused(pipeline: Pipeline, champion: BundleRef, name
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_a_forgery_with_digests_of_its_own_is_refused(
+def test_a_forgery_with_matching_digests_is_refused(
     pipeline: Pipeline, champion: BundleRef, forgery: str
 ) -> None:
     """Where all digests agree, formats and golden samples do not."""

@@ -1,4 +1,4 @@
-"""The page about a model lies beside its bundle."""
+"""The report about a model is stored beside its bundle."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.pipeline_in_memory import MODEL, Pipeline, Trained
 
 
 def page_of(pipeline: Pipeline) -> str:
-    """The champion's page, as it lies in the store."""
+    """The champion's report, as it is stored."""
     champion = pipeline.models.champion(MODEL)
     assert champion is not None
     return pipeline.objects.get_bytes(f"{champion.uri}/report/index.html").decode()
@@ -38,7 +38,7 @@ def test_the_page_tells_the_evaluation(released: Pipeline, trained: Trained) -> 
 def test_a_model_evaluated_once_it_is_champion_is_not_its_own_rival(
     released: Pipeline, trained: Trained
 ) -> None:
-    """Its page is written anew, without a comparison that could only be a tie."""
+    """Its report is written again, without a comparison that could only be a tie."""
     pipeline = released.copy()
     pipeline.release(pipeline.evaluate(trained.training))
     assert "no other champion than this model" in page_of(pipeline)

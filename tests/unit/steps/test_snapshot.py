@@ -203,8 +203,8 @@ def test_a_retry_finds_and_reuses_the_snapshot(pipeline: Pipeline) -> None:
     assert keys(pipeline) == before
 
 
-def test_the_next_generation_selects_anew(pipeline: Pipeline) -> None:
-    """Clearing the snapshot task is a wish for that."""
+def test_the_next_generation_selects_again(pipeline: Pipeline) -> None:
+    """Clearing the snapshot task asks for that."""
     pipeline.add(1)
     first = pipeline.snapshot(generation=0)
     pipeline.add(2)
@@ -214,7 +214,7 @@ def test_the_next_generation_selects_anew(pipeline: Pipeline) -> None:
 
 
 def test_of_two_attempts_at_once_the_second_adopts_the_first(pipeline: Pipeline) -> None:
-    """Airflow may run a task twice, even at the same time: one snapshot stands."""
+    """Airflow may run a task twice, even at the same time: one snapshot is committed."""
     pipeline.records = records = WithRival()
     pipeline.add(1)
     winners: list[str] = []

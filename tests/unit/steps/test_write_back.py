@@ -42,7 +42,7 @@ class Watched(InMemoryRecords):
         return super().heads(ids)
 
     def forget(self) -> None:
-        """Count anew, and fail no more."""
+        """Count from zero again, and fail no more."""
         self.sent, self.looked_up, self.kills = [], [], None
 
 

@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(objects, caplog) -> No
     objects.objects[key] = b"half"
     with caplog.at_level(logging.WARNING):
         assert kept.newest().epoch == 1
-    assert "passing over a checkpoint" in caplog.text
+    assert "ignoring a checkpoint" in caplog.text
 
 
 def test_a_disk_that_cannot_be_written_costs_no_training(objects, tmp_path, caplog) -> None:
@@ -121,8 +121,8 @@ def test_a_finished_training_leaves_the_disk(objects, tmp_path) -> None:
     """The object store has all."""
     kept = _stored(objects, tmp_path)
     kept.save(_checkpoint(1))
-    kept.leave_the_disk()
-    kept.leave_the_disk()
+    kept.remove_local()
+    kept.remove_local()
     assert not list(tmp_path.rglob("epoch-*"))
     assert kept.newest().epoch == 1
 

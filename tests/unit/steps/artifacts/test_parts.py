@@ -36,7 +36,7 @@ class Store:
         parts: the bytes of what was finished.
         begun: the numbers of the uploads that were begun.
         aborted: the numbers of those that were given up.
-        fails: raised when more than so many bytes of a part are written.
+        fails: raised when more than that many bytes of a part are written.
     """
 
     parts: dict[int, bytes] = field(default_factory=dict)
@@ -252,7 +252,7 @@ def test_a_part_whose_documents_do_not_come_out_even_is_damaged(content: bytes) 
 
 
 def test_documents_larger_than_what_is_unpacked_at_once_are_read_whole() -> None:
-    """And those that lie across the border between two such pieces."""
+    """And those that cross the border between two such chunks."""
     documents = [bson.encode({"_id": number, "x": b"x" * (number * 77_777)}) for number in range(9)]
     assert list(read_part(*stored(gzip.compress(b"".join(documents), 1)))) == documents
 
