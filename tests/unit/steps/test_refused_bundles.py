@@ -104,7 +104,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str]] = {
     "another temperature": (lambda files: edited(files, temperature=7.0), "golden samples' probabilities"),
     "altered mean": (
         lambda files: with_constant(files, is_mean, lambda mean: mean + 0.01),
-        "golden samples' logits are off",
+        "golden samples' logits differ",
     ),
     "NaN logits": (
         lambda files: with_constant(files, is_last_bias, lambda bias: bias * np.nan),
@@ -112,11 +112,11 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str]] = {
     ),
     "NaN expected": (
         lambda files: with_array(files, "golden.npz", "logits", lambda logits: logits * np.nan),
-        "golden samples' logits are off",
+        "golden samples' logits differ",
     ),
     "altered abstention": (
         lambda files: with_array(files, "abstention.npz", "means", lambda means: means + np.float32(0.1)),
-        "golden samples' scores are off",
+        "golden samples' scores differ",
     ),
     "another threshold": (
         lambda files: with_array(files, "abstention.npz", "threshold", lambda _: 99.0),
