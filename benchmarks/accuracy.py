@@ -1,9 +1,9 @@
-"""Measure what the default configuration reaches on MNIST: `python -m benchmarks.accuracy`.
+"""Measure accuracy and calibration of the default configuration on MNIST: `python -m benchmarks.accuracy`.
 
 Trains the shipped configurations `default` (augmented) and `plain` (not augmented) with five seeds each,
 on nine tenths of the 60,000 training digits. The last tenth, chosen by a hash of the pixels, picks the epoch
-and fits the temperature; the 10,000 test digits are looked at once a model. Needs the folder of the full
-set in MNIST_OPS_DATA_DIR. Prints a table; with `--write` it also goes into docs/accuracy.md.
+and fits the temperature; each model is evaluated once on the 10,000 test digits. Needs the folder of the full
+set in MNIST_OPS_DATA_DIR. Prints a table; `--write` also writes it to docs/accuracy.md.
 """
 
 import argparse
@@ -43,12 +43,12 @@ class Trial:
 
     Attributes:
         config: the name of the shipped configuration.
-        seed: of the training.
-        epoch: kept, by validation.
+        seed: the seed of the training.
+        epoch: the epoch whose weights were kept, by validation.
         temperature: fitted on the validation fold.
-        before: at temperature 1.
-        after: at the fitted temperature.
-        seconds: of the training, on one core.
+        before: the evaluation at temperature 1.
+        after: the evaluation at the fitted temperature.
+        seconds: the duration of the training, on one core.
     """
 
     config: str
@@ -61,7 +61,7 @@ class Trial:
 
 
 def folds(folder: Path) -> tuple[Examples, Examples, Examples]:
-    """Training (nine tenths of the train split, by the pixels' hash), validation and test."""
+    """Return the train fold (nine tenths of the split, by a hash of the pixels), validation and test."""
     images, labels = sample_digits.load("train", folder)
     held_out = np.array([int(sha256_hex(image.tobytes()), 16) % 10 == 9 for image in images])
     return (
@@ -72,7 +72,7 @@ def folds(folder: Path) -> tuple[Examples, Examples, Examples]:
 
 
 def measure(folder: Path, name: str, seed: int) -> Trial:
-    """Train once, choose and calibrate on the validation fold, and look at the test split."""
+    """Train once, choose and calibrate on the validation fold, and evaluate on the test split."""
     training, validation, test = folds(folder)
     config = load_config(Path(name), [f"seed={seed}"])
     start = time.perf_counter()
@@ -85,7 +85,7 @@ def measure(folder: Path, name: str, seed: int) -> Trial:
 
 
 def trials(folder: Path, jobs: int) -> Iterator[Trial]:
-    """All of them, some at a time; each on one core, so that its weights do not depend on `jobs`."""
+    """Run all trials, `jobs` at a time; each on one core, so that its weights do not depend on `jobs`."""
     work = [(folder, name, seed) for name in CONFIGS for seed in range(SEEDS)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for trial in pool.map(measure, *zip(*work, strict=True)):
@@ -94,7 +94,7 @@ def trials(folder: Path, jobs: int) -> Iterator[Trial]:
 
 
 def row(trial: Trial) -> str:
-    """One line of the table."""
+    """Return the row of a trial."""
     before, after = trial.before, trial.after
     return (
         f"| {trial.config} | {trial.seed} | {trial.epoch} | {after.accuracy:.2%} | {before.nll:.4f} "
@@ -104,20 +104,20 @@ def row(trial: Trial) -> str:
 
 
 def report(done: Sequence[Trial]) -> str:
-    """The page: every seed, and the means."""
+    """Return the page: every trial, and the means by configuration."""
     lines = [
         "# Accuracy and calibration on MNIST",
         "",
         (
             f"Made by `make bench-accuracy` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
             f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; each "
-            "training on one core, some at a time."
+            "training on one core, several at a time."
         ),
         "",
         (
             "LeNet-5 on nine tenths of MNIST's 60,000 training digits. The last tenth, chosen by a hash of "
-            "the pixels, picks the epoch and fits the temperature. The 10,000 test digits were looked at "
-            "once a model. NLL in nats, ECE of 15 bins, each before and after the temperature T."
+            "the pixels, picks the epoch and fits the temperature. Each model was evaluated once on the "
+            "10,000 test digits. NLL in nats, ECE of 15 bins, each before and after the temperature T."
         ),
         "",
         "| configuration | seed | epoch | accuracy | NLL before | after | ECE before | after | T | s |",
@@ -132,7 +132,7 @@ def report(done: Sequence[Trial]) -> str:
 
 
 def summary(name: str, done: Sequence[Trial]) -> str:
-    """The means over the seeds of one configuration."""
+    """Return the row of a configuration: the means over its seeds."""
     accuracies = [trial.after.accuracy for trial in done]
     before, after = ([getattr(trial, when) for trial in done] for when in ("before", "after"))
     nlls, eces = (

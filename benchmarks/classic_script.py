@@ -1,6 +1,6 @@
-"""The classic way to train on MNIST, as tutorials show it: a loader, and transforms picture by picture.
+"""Train on MNIST as tutorials do: a DataLoader, and transforms image by image. For comparison only.
 
-For comparison only. Batch 64, Adadelta with a learning rate of 1, and 0.7 of it after every epoch. It trains
+Batch 64, Adadelta with a learning rate of 1, and 0.7 of it after every epoch. It trains
 either the network that such scripts usually have, 32 and 64 kernels with dropout on 28x28 pixels, or the
 LeNet-5 that `mnist-ops` trains, so that only the training code differs and not the model.
 """
@@ -19,11 +19,11 @@ from torchvision import transforms
 from mnist_ops.vision.models.architectures import build_network
 
 BATCH, GAMMA = 64, 0.7
-LOOKS = 10  # an epoch, at the test digits
+EVALUATIONS = 10  # of the test digits, per epoch
 
 
-class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """Digits that are pictures until they are asked for, as torchvision's MNIST gives them."""
+class Images(Dataset[tuple[torch.Tensor, int]]):
+    """Digits that are transformed one by one when they are read, as in torchvision's MNIST."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], side: int) -> None:
         self._images, self._labels = images, labels
@@ -60,21 +60,21 @@ def seconds_to(
     """Train until a test accuracy is reached; evaluating is not counted.
 
     Args:
-        accuracy: to reach, 0 to 1.
+        accuracy: the accuracy to reach, 0 to 1.
         training: images uint8 (N, 28, 28) and labels (N,).
-        test: the same of the test split.
+        test: the same for the test split.
         lenet5: train the project's LeNet-5 on 32x32 pixels instead of the usual network.
-        seed: of the first weights and the order.
-        max_epochs: when to give up.
+        seed: the seed of the initial weights and of the order.
+        max_epochs: epochs after which it stops.
 
     Returns:
-        Seconds of training (infinite where it was not reached), and at each look the seconds so far and
-        the accuracy.
+        Seconds of training (infinite if the accuracy was not reached), and the seconds and the accuracy at
+        each evaluation.
     """
     torch.manual_seed(seed)
     side = 32 if lenet5 else 28
-    loader = DataLoader(Pictures(*training, side), batch_size=BATCH, shuffle=True)
-    tests = DataLoader(Pictures(*test, side), batch_size=1000)
+    loader = DataLoader(Images(*training, side), batch_size=BATCH, shuffle=True)
+    tests = DataLoader(Images(*test, side), batch_size=1000)
     network = build_network("lenet5") if lenet5 else usual_network()
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=GAMMA)
@@ -87,7 +87,7 @@ def seconds_to(
             loss = functional.cross_entropy(network(pixels), labels)
             loss.backward()
             optimizer.step()
-            if step % (len(loader) // LOOKS) == 0:
+            if step % (len(loader) // EVALUATIONS) == 0:
                 seconds += time.perf_counter() - start
                 curve.append((seconds, _accuracy(network, tests)))
                 if curve[-1][1] >= accuracy:

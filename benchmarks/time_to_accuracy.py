@@ -1,10 +1,10 @@
 """Measure the time to 99.0 % on MNIST beside the classic script: `python -m benchmarks.time_to_accuracy`.
 
-All train on the same 60,000 digits, from loaded arrays, on the same cores, one after the other in rounds;
-the time is that of training until the test accuracy is first 99.0 %, without the time that looking takes.
-The project's way is the shipped configuration `fast`; the classic script runs with its usual
-network, and once more with our LeNet-5. Needs the folder of the full set in MNIST_OPS_DATA_DIR. Prints
-a table; with `--write` it also goes into docs/time-to-accuracy.md.
+All train on the same 60,000 digits, from arrays in memory, on the same cores, one after the other in rounds.
+The time is that of training until the test accuracy is first 99.0 %; evaluation is not counted. Ours is
+LeNet-5 with the shipped configuration `fast`. The classic script runs with its usual network, and once more
+with our LeNet-5. Needs the folder of the full set in MNIST_OPS_DATA_DIR. Prints a table; `--write` also
+writes it to docs/time-to-accuracy.md.
 """
 
 import argparse
@@ -33,20 +33,20 @@ ACCURACY = 0.99
 DOCUMENT = Path(__file__).parents[1] / "docs" / "time-to-accuracy.md"
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-# Seconds to the accuracy, CPU seconds in all, and the accuracy reached.
+# Seconds to the accuracy, CPU seconds with evaluation, and the accuracy reached.
 Timed = tuple[float, float, float]
 
 
 class Reached(Exception):
-    """The accuracy is reached: the training may end."""
+    """The accuracy is reached: ends the training."""
 
 
 class Clock(TrainingCallback):
-    """Looks at the test split after every validation, and stops for it.
+    """Evaluates the test split after every validation; the clock is stopped meanwhile.
 
     Attributes:
-        seconds: of training so far, without validating and looking.
-        curve: seconds and accuracy at each look.
+        seconds: of training so far, without evaluation.
+        curve: seconds and accuracy at each evaluation.
     """
 
     def __init__(self, test: Digits) -> None:
@@ -56,28 +56,28 @@ class Clock(TrainingCallback):
         self._since = time.perf_counter()
 
     def on_start(self, model: DigitClassifier, training: Examples, validation: Examples) -> None:
-        """Start counting."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
     @torch.inference_mode()
     def on_validation(self, metrics: EpochMetrics, model: DigitClassifier) -> None:
-        """Look, and count on afterwards."""
+        """Stop the clock, evaluate, and start the clock again."""
         self.seconds += time.perf_counter() - self._since
         model.eval()
-        answers = torch.cat([model(batch).argmax(1) for batch in self._images.split(1000)])
-        self.curve.append((self.seconds, float((answers == self._labels).double().mean())))
+        predictions = torch.cat([model(batch).argmax(1) for batch in self._images.split(1000)])
+        self.curve.append((self.seconds, float((predictions == self._labels).double().mean())))
         if self.curve[-1][1] >= ACCURACY:
             raise Reached
         self._since = time.perf_counter()
 
 
 def ours(training: Digits, test: Digits, seed: int) -> tuple[float, list[tuple[float, float]]]:
-    """Seconds to the accuracy with the configuration `fast`, and the curve."""
+    """Return the seconds to the accuracy with the configuration `fast`, and the curve."""
     config = load_config(Path("fast"), [f"seed={seed}", f"threads={os.cpu_count() or 1}"])
     steps = -(-len(training[0]) // config.batch_size)
-    config = config.model_copy(update={"validate_every": steps // classic_script.LOOKS})
+    config = config.model_copy(update={"validate_every": steps // classic_script.EVALUATIONS})
     clock = Clock(test)
-    # One digit to validate on: the accuracy is looked at elsewhere, and this one costs next to nothing.
+    # One digit as validation fold: the callback evaluates, and this validation costs almost nothing.
     one = Examples(training[0][:1], training[1][:1])
     try:
         train(Examples(*training), one, config, pick_device("cpu"), clock)
@@ -86,27 +86,27 @@ def ours(training: Digits, test: Digits, seed: int) -> tuple[float, list[tuple[f
     return float("inf"), clock.curve
 
 
-def timed(way: Callable[[], tuple[float, list[tuple[float, float]]]]) -> Timed:
-    """Seconds to the accuracy, CPU seconds in all, and the accuracy reached."""
+def timed(training: Callable[[], tuple[float, list[tuple[float, float]]]]) -> Timed:
+    """Run a training; return its times and the accuracy reached."""
     start = time.process_time()
-    seconds, curve = way()
+    seconds, curve = training()
     return seconds, time.process_time() - start, curve[-1][1]
 
 
 def report(rounds: list[tuple[Timed, Timed, Timed]]) -> str:
-    """The table as Markdown, of rounds of ours, the classic script, and the same with our network."""
+    """Return the page of rounds of ours, the classic script, and the classic script with our network."""
     lines = [
         "# Time to 99.0 % on MNIST",
         "",
         (
             f"Made by `python -m benchmarks.time_to_accuracy` on {datetime.now(UTC):%Y-%m-%d}: "
             f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-            f"torch {torch.__version__}. All 60,000 training digits, from loaded arrays; seconds "
-            "of training until the accuracy on the 10,000 test digits is 99.0 %, looked at ten times an "
-            "epoch; looking is not counted. Ours is LeNet-5 with the configuration `fast`. The classic "
-            "script reads picture by picture through a DataLoader (batch 64, Adadelta, 0.7 of the learning "
-            "rate after every epoch) and trains its usual network, 32 and 64 kernels "
-            "with dropout; in the last column it trains our LeNet-5 instead, so that only the code differs."
+            f"torch {torch.__version__}. All 60,000 training digits, from arrays in memory; seconds "
+            "of training until the accuracy on the 10,000 test digits is 99.0 %, evaluated ten times per "
+            "epoch; evaluation is not counted. Ours is LeNet-5 with the configuration `fast`. The classic "
+            "script reads one image at a time through a DataLoader (batch 64, Adadelta, 0.7 of the learning "
+            "rate after every epoch) and trains its usual network, 32 and 64 kernels with dropout. In the "
+            "last column it trains our LeNet-5 instead, so that only the training code differs."
         ),
         "",
         "| round | ours | classic script | ratio | classic script, our network | ratio |",
@@ -125,9 +125,9 @@ def report(rounds: list[tuple[Timed, Timed, Timed]]) -> str:
     lines += [
         "",
         (
-            f"Median ratios: {ratios[0]:.1f} in time and {ratios[1]:.1f} in CPU time (looking included) "
-            f"against the classic script, {ratios[2]:.1f} and {ratios[3]:.1f} against the same with our "
-            "network."
+            f"Median ratios: {ratios[0]:.1f} in time and {ratios[1]:.1f} in CPU time (evaluation included) "
+            f"against the classic script, {ratios[2]:.1f} and {ratios[3]:.1f} against the same script with "
+            "our network."
         ),
         "",
     ]

@@ -1,4 +1,4 @@
-"""Make a bundle of a trained network. Needs torch; loading a bundle does not (see bundle.py)."""
+"""Export a trained network as a bundle: this needs torch, loading a bundle (inference/bundle.py) does not."""
 
 import hashlib
 import importlib.metadata
@@ -42,9 +42,9 @@ from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 
-OPSET = 20  # every ONNX Runtime since 1.17 runs it
-PARITY = 1e-5  # how far the probabilities of torch and ONNX Runtime may differ
-_GOLDEN_HARD, _GOLDEN_SPREAD = 12, 20  # the least confident, and some from all over
+OPSET = 20  # supported since ONNX Runtime 1.17
+PARITY = 1e-5  # largest difference between probabilities of torch and ONNX Runtime
+_GOLDEN_HARD, _GOLDEN_SPREAD = 12, 20  # golden samples: the least confident, and some evenly spaced
 _ENVIRONMENT = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "safetensors")
 
 
@@ -53,11 +53,11 @@ class Provenance:
     """Where a model comes from.
 
     Attributes:
-        dataset_digest: of the data set it was trained on.
-        training_digest: of the training: data set, config and weights.
-        abstention: what tells digits from other pictures, fitted on its folds.
+        dataset_digest: the digest of its data set.
+        training_digest: the digest of its training: data set, config and weights.
+        abstention: the test for images that are not digits, fitted on the data set's folds.
         labels: the label table of the data set.
-        temperature: the logits are divided by it before the softmax; 1 until calibrated.
+        temperature: divides the logits before the softmax; 1 without calibration.
     """
 
     dataset_digest: str
@@ -79,9 +79,9 @@ def write_bundle(
     Args:
         folder: a folder that is empty or does not exist.
         trained: the network.
-        golden_images: uint8 (N, 28, 28), N at least 20: digits of the validation fold, of which some
-            become golden samples.
-        metrics: the evaluation of each fold, by its name.
+        golden_images: uint8 (N, 28, 28), N at least 20: digits of the validation fold; some of them become
+            golden samples.
+        metrics: the evaluation by the name of the fold.
         provenance: where the model comes from.
 
     Raises:
@@ -90,7 +90,7 @@ def write_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise Permanent(f"{folder}: a bundle is written into an empty folder")
+        raise Permanent(f"{folder}: the folder is not empty; a bundle needs an empty one")
     network = network_from(trained.config.network, trained.weights, trained.config.kernel_sizes)
     golden = _golden(trained, golden_images, provenance)
     model = export_onnx(DigitClassifier(network).eval())
@@ -127,7 +127,7 @@ def write_bundle(
 
 
 def export_onnx(model: DigitClassifier) -> bytes:
-    """A network with its preprocessing as ONNX: images uint8 (N, 28, 28) to logits float32 (N, 10)."""
+    """Export a network with its preprocessing to ONNX: images uint8 (N, 28, 28) to logits float32 (N, 10)."""
     sample = torch.zeros((2, SIDE, SIDE), dtype=torch.uint8)
     with _silent_exporter():
         program = torch.onnx.export(
@@ -150,17 +150,17 @@ def export_onnx(model: DigitClassifier) -> bytes:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they name the source folder, so that no two machines would agree."""
+    """Remove the exporter's metadata: it has the path of the source, so the bytes would differ by machine."""
     graph = model.graph
-    notes = (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for part in notes:
+    parts = (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in parts:
         del part.metadata_props[:]
         part.doc_string = ""
 
 
 @contextmanager
 def _silent_exporter() -> Iterator[None]:
-    """The exporter warns and logs about its own insides, to everybody."""
+    """Silence warnings and logs of the exporter about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -173,7 +173,7 @@ def _silent_exporter() -> Iterator[None]:
 
 
 def _golden(trained: TrainedModel, candidates: NDArray[np.uint8], provenance: Provenance) -> Golden:
-    """The least confident candidates, which a small change moves most, and some from all over."""
+    """Choose the least confident candidates, which small changes affect most, and evenly spaced ones."""
     require_digits(candidates)
     if len(candidates) < MIN_GOLDEN:
         raise Permanent(f"{len(candidates)} golden images; a bundle needs at least {MIN_GOLDEN}")
@@ -194,9 +194,9 @@ def _golden(trained: TrainedModel, candidates: NDArray[np.uint8], provenance: Pr
 
 def _require_parity(model: bytes, golden: Golden, temperature: float) -> None:
     probabilities = softmax(onnx_forward(model)(golden.images), temperature)
-    off = float(np.abs(probabilities - golden.probabilities).max())
-    if not off <= PARITY:
-        raise Permanent(f"ONNX Runtime and torch differ by {off:.2g} on the golden samples")
+    difference = float(np.abs(probabilities - golden.probabilities).max())
+    if not difference <= PARITY:  # also refuses NaN
+        raise Permanent(f"ONNX Runtime and torch differ by {difference:.2g} on the golden samples")
 
 
 def _environment() -> dict[str, str]:

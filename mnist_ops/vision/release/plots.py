@@ -1,4 +1,4 @@
-"""Plots of a model, as matplotlib figures and PNG bytes; none of matplotlib's global state is touched."""
+"""Plots of a model as matplotlib figures and PNG bytes, without matplotlib's global state."""
 
 import io
 import math
@@ -26,19 +26,19 @@ _HITS = LinearSegmentedColormap.from_list("hits", ["#ffffff", "#93b4f5"])
 _MISSES = LinearSegmentedColormap.from_list("misses", ["#ffffff", "#f08c5a"])
 _SMALLEST = float(np.finfo(np.float64).tiny)
 _DPI = 144
-_LONGEST = 9  # characters of a label that fit under a picture or beside a row
+_LONGEST = 9  # characters of a label that fit above an image or beside a row
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """An example on which the classifier lost much.
+    """An example with a high loss.
 
     Attributes:
-        index: of the example in its fold.
-        given: its label.
-        predicted: the likeliest class.
-        probability: of the label.
-        loss: negative log-likelihood of the label, nats.
+        index: the index of the example in its fold.
+        given: the class of its label.
+        predicted: the most probable class.
+        probability: the probability of the label, 0 to 1.
+        loss: the negative log-likelihood of the label, in nats.
     """
 
     index: int
@@ -51,15 +51,15 @@ class Mistake:
 def worst_mistakes(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], count: int = WORST
 ) -> list[Mistake]:
-    """The examples with the highest loss, highest first; not all of them need be classified wrongly.
+    """Return the examples with the highest loss, highest first; some may be classified correctly.
 
     Args:
         probabilities: float (N, C).
         labels: integers (N,).
-        count: at most so many.
+        count: how many at most.
 
     Raises:
-        Permanent: as `require_labelled`.
+        Permanent: see `require_labelled`.
     """
     require_labelled(probabilities, labels)
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -77,10 +77,10 @@ def worst_mistakes(
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG: the same bytes for the same figure and matplotlib."""
+    """Render a figure as PNG: the same bytes for the same figure and version of matplotlib."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a label in a script that the font lacks
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font lacks a character of a label
         FigureCanvasAgg(figure).print_png(  # type: ignore[no-untyped-call]
             buffer, metadata={"Software": None}
         )
@@ -88,21 +88,21 @@ def png(figure: Figure) -> bytes:
 
 
 def learning_curves(model: TrainedModel) -> Figure:
-    """The loss on the training fold, and accuracy and NLL on the validation fold, by epoch.
+    """Plot the loss on the training fold, and accuracy and NLL on the validation fold, by epoch.
 
-    The x axis counts steps where there was more than one validation an epoch.
+    The x axis counts steps if there was more than one validation per epoch.
     """
     history = model.history
     by_epoch = len({metrics.epoch for metrics in history}) == len(history)
-    along = [metrics.epoch if by_epoch else metrics.step for metrics in history]
+    x = [metrics.epoch if by_epoch else metrics.step for metrics in history]
     best = model.best.epoch if by_epoch else model.best.step
     figure, (losses, accuracies) = _panels(2, (9.6, 3.4))
     _titled(losses, "Loss", "epoch" if by_epoch else "step", "nats")
-    losses.plot(along, [m.train_loss for m in history], "o-", color=_ORANGE, label="training", ms=4)
-    losses.plot(along, [m.validation_nll for m in history], "o-", color=_BLUE, label="validation", ms=4)
+    losses.plot(x, [m.train_loss for m in history], "o-", color=_ORANGE, label="training", ms=4)
+    losses.plot(x, [m.validation_nll for m in history], "o-", color=_BLUE, label="validation", ms=4)
     losses.set_ylim(bottom=0)
     _titled(accuracies, "Validation accuracy", "epoch" if by_epoch else "step", "share")
-    accuracies.plot(along, [m.validation_accuracy for m in history], "o-", color=_BLUE, ms=4)
+    accuracies.plot(x, [m.validation_accuracy for m in history], "o-", color=_BLUE, ms=4)
     for axes in (losses, accuracies):
         axes.axvline(best, color=_PALE, linestyle=":", linewidth=1.2, label="kept")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -111,7 +111,7 @@ def learning_curves(model: TrainedModel) -> Figure:
 
 
 def confusion_matrix(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
-    """How often each class (row) was taken for each other (column)."""
+    """Plot how often each class (row) was predicted as each class (column)."""
     counts = np.array(evaluation.confusion)
     hits = np.eye(len(counts), dtype=bool)
     figure, (axes,) = _panels(1, (5.4, 5.0))
@@ -131,23 +131,23 @@ def confusion_matrix(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
 
 
 def reliability_diagram(before: Reliability, after: Reliability) -> Figure:
-    """Accuracy against confidence, bin by bin, before and after the temperature, over how many they are."""
+    """Plot accuracy against confidence by bin, before and after temperature scaling, above the bin sizes."""
     figure = _figure((5.4, 5.2))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _titled(axes, "", "", "accuracy")
     _titled(counts, "", "confidence", "examples")
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="confidence = accuracy")
     width = 0.42 / len(before.counts)
     for bins, color, name, shift in (
         (before, _ORANGE, "before", -width / 2),
         (after, _BLUE, "after temperature", width / 2),
     ):
         label = f"{name}, ECE {bins.error:.4f}"
-        sure, right = _filled(bins.confidence), _filled(bins.accuracy)
-        # The more examples, the larger the dot: what few of them say is mostly chance.
+        confidence, accuracy = _filled(bins.confidence), _filled(bins.accuracy)
+        # The size of a dot shows its number of examples: the accuracy of few examples is mostly chance.
         sizes = [8 + 14 * math.log10(count) for count in bins.counts if count]
-        axes.plot(sure, right, color=color, linewidth=1, alpha=0.45)
-        axes.scatter(sure, right, s=sizes, color=color, label=label, zorder=3, clip_on=False)
+        axes.plot(confidence, accuracy, color=color, linewidth=1, alpha=0.45)
+        axes.scatter(confidence, accuracy, s=sizes, color=color, label=label, zorder=3, clip_on=False)
         middles = (np.array(bins.edges[:-1]) + np.array(bins.edges[1:])) / 2
         counts.bar(middles + shift, bins.counts, width=width, color=color)
     axes.set_xlim(0, 1)
@@ -160,7 +160,7 @@ def reliability_diagram(before: Reliability, after: Reliability) -> Figure:
 
 
 def worst_examples(examples: Examples, mistakes: Sequence[Mistake], labels: Sequence[str]) -> Figure:
-    """The pictures of the worst mistakes, each with its label, and what it was taken for."""
+    """Draw the images of the worst mistakes, each with its label and its prediction."""
     columns = 8
     rows = max(-(-len(mistakes) // columns), 1)
     figure = _figure((9.6, 1.62 * rows))
@@ -169,10 +169,10 @@ def worst_examples(examples: Examples, mistakes: Sequence[Mistake], labels: Sequ
         cell.axis("off")
     for cell, mistake in zip(cells, mistakes, strict=False):
         cell.imshow(examples.images[mistake.index], cmap="gray_r", vmin=0, vmax=255)
-        right = mistake.given == mistake.predicted
+        correct = mistake.given == mistake.predicted
         given, predicted = _short(labels[mistake.given]), _short(labels[mistake.predicted])
-        text = f"{given}\nbut unsure" if right else f"{given}\ntaken for {predicted}"
-        color = _INK if right else "#b44d12"
+        text = f"{given}\nbut unsure" if correct else f"{given}\ntaken for {predicted}"
+        color = _INK if correct else "#b44d12"
         cell.set_title(text, fontsize=8.5, color=color, pad=3, parse_math=False)
     return figure
 

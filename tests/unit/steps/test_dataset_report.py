@@ -19,7 +19,7 @@ def id_of(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def pipeline(loader: Loader) -> Pipeline:
-    """600 labelled digits, of which six are labelled as the next digit, and one as nothing known."""
+    """600 labelled digits, six of them with the label of the next digit; one more with an unknown label."""
     pipeline = Pipeline(load=loader)
     for number in range(RECORDS):
         url = url_of(number)
@@ -34,19 +34,19 @@ def pipeline(loader: Loader) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def dataset(pipeline: Pipeline) -> str:
-    """Their data set."""
+    """The data set of these records."""
     return pipeline.dataset()
 
 
 @pytest.fixture(scope="module")
 def report(pipeline: Pipeline, dataset: str) -> dict[str, object]:
-    """The report of it."""
+    """The report of that data set."""
     uri = dataset_report(dataset, objects=pipeline.objects, config=OUT_OF_FOLD_CONFIG, device="cpu")
     return get_json(pipeline.objects, uri)
 
 
 def test_the_classes_are_counted_by_fold(pipeline: Pipeline, dataset: str, report: dict[str, object]) -> None:
-    """The sums are those of the data set's manifest."""
+    """The sums equal those in the data set's manifest."""
     described = read_dataset(pipeline.objects, dataset)
     assert report["dataset"] == dataset
     assert {name: sum(folds.values()) for name, folds in report["classes"].items()} == dict(described.classes)
@@ -54,8 +54,8 @@ def test_the_classes_are_counted_by_fold(pipeline: Pipeline, dataset: str, repor
         assert sum(folds[fold] for folds in report["classes"].values()) == count
 
 
-def test_the_quarantined_are_counted_by_reason(report: dict[str, object]) -> None:
-    """The label that the table does not know."""
+def test_quarantined_records_are_counted_by_reason(report: dict[str, object]) -> None:
+    """One has a label that is not in the table."""
     assert report["quarantined"] == {"unknown_label": 1}
     assert report["examples"] == RECORDS
 
@@ -69,8 +69,8 @@ def test_planted_label_errors_are_listed_first_with_their_records(report: dict[s
     assert all(error["url"] == url_of(number) for number, error in planted.items())
 
 
-def test_an_error_says_what_was_given_and_in_which_fold(report: dict[str, object]) -> None:
-    """In words, so that a person can go and look."""
+def test_an_error_has_both_labels_and_its_fold(report: dict[str, object]) -> None:
+    """With the names of the labels, so that a person can check it."""
     first = report["label_errors"][0]
     assert {first["given"], first["suggested"]} <= set(DIGITS.names)
     assert first["given"] != first["suggested"]
@@ -78,8 +78,8 @@ def test_an_error_says_what_was_given_and_in_which_fold(report: dict[str, object
     assert 0 < first["margin"] <= 1
 
 
-def test_a_report_is_repeated_to_the_byte(pipeline: Pipeline, dataset: str) -> None:
-    """Its name is its digest."""
+def test_a_repeated_report_is_the_same_object(pipeline: Pipeline, dataset: str) -> None:
+    """Its key has its digest."""
     config = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": 1})
     once, twice = (
         dataset_report(dataset, objects=pipeline.objects, config=config, device="cpu") for _ in range(2)

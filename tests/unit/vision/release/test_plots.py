@@ -1,4 +1,4 @@
-"""The plots show what was measured, point for point."""
+"""The plots show the measured values, point by point."""
 
 import io
 
@@ -22,12 +22,12 @@ LABELS = np.random.default_rng(1).integers(0, 10, 200)
 
 
 def model(*history: EpochMetrics, best: int = 1) -> TrainedModel:
-    """A training with that history."""
+    """Return a trained model with that history."""
     return TrainedModel(TrainingConfig(), b"", history, best)
 
 
 def texts(figure: Figure) -> list[str]:
-    """Everything that is written into a figure's axes."""
+    """Return all texts and titles in a figure's axes."""
     return [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title)]
 
 
@@ -38,7 +38,7 @@ def history() -> tuple[EpochMetrics, ...]:
 
 
 def test_the_learning_curves_equal_the_history(history: tuple[EpochMetrics, ...]) -> None:
-    """The plot is the log."""
+    """Each point is a validation."""
     losses, accuracies = plots.learning_curves(model(*history, best=20)).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in losses.lines}
     assert drawn["training"] == [[m.epoch, m.train_loss] for m in history]
@@ -46,14 +46,14 @@ def test_the_learning_curves_equal_the_history(history: tuple[EpochMetrics, ...]
     assert accuracies.lines[0].get_xydata().tolist() == [[m.epoch, m.validation_accuracy] for m in history]
 
 
-def test_the_epoch_that_was_kept_is_marked(history: tuple[EpochMetrics, ...]) -> None:
+def test_the_epoch_whose_weights_were_kept_is_marked(history: tuple[EpochMetrics, ...]) -> None:
     """On both plots."""
     for axes in plots.learning_curves(model(*history, best=20)).axes:
         assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "kept"] == [2]
 
 
 def test_several_validations_an_epoch_are_drawn_by_step() -> None:
-    """Two points over one epoch would hide each other."""
+    """Two points at the same epoch would overlap."""
     history = [EpochMetrics(1, 5, 2.0, 0.5, 1.0), EpochMetrics(1, 10, 1.0, 0.6, 0.9)]
     losses, _ = plots.learning_curves(model(*history, best=10)).axes
     assert losses.lines[0].get_xdata().tolist() == [5, 10]
@@ -61,7 +61,7 @@ def test_several_validations_an_epoch_are_drawn_by_step() -> None:
 
 
 def test_the_confusion_matrix_writes_every_count() -> None:
-    """A dot is none."""
+    """A dot means zero."""
     evaluation = evaluate(PROBABILITIES, LABELS)
     written = [text for text in texts(plots.confusion_matrix(evaluation, NAMES)) if text]
     assert [0 if text == "·" else int(text) for text in written] == [
@@ -70,13 +70,13 @@ def test_the_confusion_matrix_writes_every_count() -> None:
 
 
 def test_a_matrix_without_mistakes_can_be_drawn() -> None:
-    """There is nothing to scale the colours of mistakes by."""
+    """The colour scale of mistakes has no values then."""
     figure = plots.confusion_matrix(evaluate(np.eye(10), np.arange(10)), NAMES)
     assert plots.png(figure).startswith(b"\x89PNG")
 
 
 def test_the_reliability_diagram_shows_the_bins_before_and_after() -> None:
-    """Dots above, their examples as bars below."""
+    """Dots above, counts as bars below."""
     before, after = reliability(PROBABILITIES, LABELS), reliability(PROBABILITIES**0.5, LABELS)
     axes, counts = plots.reliability_diagram(before, after).axes
     for bins, dots in zip((before, after), axes.collections, strict=True):
@@ -98,8 +98,8 @@ def test_the_worst_mistakes_are_those_with_the_highest_loss() -> None:
     assert [mistake.predicted for mistake in worst] == [PROBABILITIES[m.index].argmax() for m in worst]
 
 
-def test_a_worst_example_says_its_label_and_what_it_was_taken_for() -> None:
-    """Over its own picture."""
+def test_a_worst_example_has_its_label_and_its_prediction() -> None:
+    """Above its own image."""
     images, labels = (array[:200] for array in load("test"))
     mistakes = [plots.Mistake(7, 9, 4, 0.01, 4.6), plots.Mistake(3, 0, 0, 0.4, 0.9)]
     figure = plots.worst_examples(Examples(images, labels), mistakes, NAMES)
@@ -109,7 +109,7 @@ def test_a_worst_example_says_its_label_and_what_it_was_taken_for() -> None:
 
 @pytest.mark.parametrize("label", ["$x^{", "七", "<script>", "\\frac", "a" * 64])
 def test_any_label_can_be_drawn(label: str) -> None:
-    """It is no formula, no markup, and need not be in the font."""
+    """It is not read as a formula or as markup, and the font may lack its characters."""
     names = (label, *NAMES[1:])
     images, labels = (array[:10] for array in load("test"))
     mistakes = [plots.Mistake(0, 0, 1, 0.1, 2.3)]
@@ -121,14 +121,14 @@ def test_any_label_can_be_drawn(label: str) -> None:
 
 
 def test_the_same_figure_gives_the_same_png(history: tuple[EpochMetrics, ...]) -> None:
-    """So that a repeated release writes the same bytes."""
+    """A repeated release writes the same bytes."""
     first, second = (plots.png(plots.learning_curves(model(*history, best=20))) for _ in range(2))
     assert first == second
     assert Image.open(io.BytesIO(first)).width > 1000
 
 
-def test_drawing_leaves_no_figure_behind(history: tuple[EpochMetrics, ...]) -> None:
-    """Figures belong to nobody but their caller: pyplot, which would keep them, knows of none."""
+def test_drawing_registers_no_figure_with_pyplot(history: tuple[EpochMetrics, ...]) -> None:
+    """Pyplot would keep every figure in memory."""
     figure = plots.learning_curves(model(*history, best=20))
     plots.png(figure)
     assert isinstance(figure.canvas, FigureCanvasAgg)

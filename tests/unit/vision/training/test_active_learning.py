@@ -1,4 +1,4 @@
-"""What people should label next, and that the hold-out folds are drawn by lot alone."""
+"""Choosing the images to label next; images of the hold-out folds are chosen at random only."""
 
 import hashlib
 
@@ -28,12 +28,12 @@ from mnist_ops.vision.training.trainer import train
 
 
 def sha(number: int) -> str:
-    """The digest of some image."""
+    """Return the digest of an image."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
 def certain(count: int) -> NDArray[np.float32]:
-    """Probabilities (count, 10) of a model that doubts nothing."""
+    """Return probabilities (count, 10) of a model that is certain of every image."""
     probabilities = np.full((count, 10), 1e-4, np.float32)
     probabilities[np.arange(count), np.arange(count) % 10] = 1 - 9e-4
     return probabilities
@@ -51,10 +51,10 @@ FOR_TRAINING = [index for index, image in enumerate(SHAS) if fold_of(image) is F
     share=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_no_image_crosses(
+def test_no_image_is_picked_for_the_purpose_of_another_fold(
     numbers: list[int], labelled: set[str], count: int, share: float, seed: int
 ) -> None:
-    """Whatever the candidates: each image once, none labelled before, and each for its fold's purpose."""
+    """Each image is picked once, none is labelled already, and each has its fold's purpose."""
     random = np.random.default_rng(seed)
     candidates = Candidates([sha(number) for number in numbers], random.dirichlet(np.ones(10), len(numbers)))
     choice = choose_for_labelling(candidates, count, random, labelled=labelled, holdout_share=share)
@@ -67,8 +67,8 @@ def test_no_image_crosses(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
-def test_doubt_never_chooses_from_the_hold_out(share: float) -> None:
-    """Where only hold-out images are in doubt, none of them is picked for it."""
+def test_uncertainty_never_chooses_from_the_hold_out(share: float) -> None:
+    """Also if only hold-out images are uncertain."""
     probabilities = certain(len(SHAS))
     probabilities[HELD_OUT] = 0.1
     choice = choose_for_labelling(
@@ -78,8 +78,8 @@ def test_doubt_never_chooses_from_the_hold_out(share: float) -> None:
     assert {pick.index for pick in choice.of(Purpose.TRAIN)} <= set(FOR_TRAINING)
 
 
-def test_the_lots_are_the_same_whatever_the_model_says() -> None:
-    """The hold-out picks depend on the images and the seed alone."""
+def test_the_hold_out_picks_do_not_depend_on_the_model() -> None:
+    """They depend on the images and the seed only."""
     drawn = set()
     for seed in range(5):
         probabilities = np.random.default_rng(seed).dirichlet(np.ones(10), len(SHAS))
@@ -91,8 +91,8 @@ def test_the_lots_are_the_same_whatever_the_model_says() -> None:
     assert len(drawn) == 1
 
 
-def test_what_the_model_says_of_the_hold_out_chooses_nothing() -> None:
-    """Nor do hold-out images push others out of the choice for training."""
+def test_predictions_for_the_hold_out_choose_nothing() -> None:
+    """They do not change the picks for training either."""
     probabilities = np.random.default_rng(3).dirichlet(np.ones(10), len(SHAS))
     other = probabilities.copy()
     other[HELD_OUT] = 0.1
@@ -103,8 +103,8 @@ def test_what_the_model_says_of_the_hold_out_chooses_nothing() -> None:
     assert first == second
 
 
-def test_every_hold_out_image_is_drawn_as_often_as_any_other() -> None:
-    """In 1,500 choices, though one of them is in doubt and the others are not."""
+def test_every_hold_out_image_is_equally_likely() -> None:
+    """In 1,500 choices, though the model is uncertain of one of them."""
     probabilities = certain(len(SHAS))
     probabilities[HELD_OUT[0]] = 0.1
     candidates = Candidates(SHAS, probabilities)
@@ -117,8 +117,8 @@ def test_every_hold_out_image_is_drawn_as_often_as_any_other() -> None:
     assert np.abs(drawn[HELD_OUT] - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_the_hold_out_does_not_fill_in_for_training() -> None:
-    """Too few candidates of one purpose give fewer picks, not others."""
+def test_the_hold_out_does_not_replace_picks_for_training() -> None:
+    """Too few candidates for one purpose give fewer picks."""
     only = [SHAS[index] for index in HELD_OUT]
     choice = choose_for_labelling(Candidates(only, certain(len(only))), 50, np.random.default_rng(0))
     assert len(choice.picks) == 10
@@ -127,23 +127,23 @@ def test_the_hold_out_does_not_fill_in_for_training() -> None:
 
 @pytest.mark.parametrize("index", [HELD_OUT[0], FOR_TRAINING[0]])
 def test_a_pick_for_the_wrong_purpose_cannot_be_made(index: int) -> None:
-    """The guard stands where picks are made, not only where they are chosen."""
+    """`Pick` itself checks the purpose."""
     wrong = Purpose.TRAIN if index in HELD_OUT else Purpose.HOLDOUT
     with pytest.raises(ValueError, match=f"cannot be labelled for {wrong.value}"):
         Pick(index, SHAS[index], wrong)
 
 
-def test_the_doubtful_are_chosen_before_the_certain() -> None:
-    """Among 200, the ten that the model cannot tell."""
+def test_uncertain_images_are_chosen_before_certain_ones() -> None:
+    """The ten uncertain ones among 200."""
     probabilities = certain(200)
-    doubtful = np.arange(7, 200, 20)
-    probabilities[doubtful] = np.random.default_rng(0).dirichlet(np.full(10, 5.0), len(doubtful))
+    uncertain = np.arange(7, 200, 20)
+    probabilities[uncertain] = np.random.default_rng(0).dirichlet(np.full(10, 5.0), len(uncertain))
     chosen = most_useful(probabilities, 10, np.random.default_rng(0))
-    assert len(set(chosen.tolist()) & set(doubtful.tolist())) >= 9
+    assert len(set(chosen.tolist()) & set(uncertain.tolist())) >= 9
 
 
-def test_the_same_doubt_is_not_asked_for_twice() -> None:
-    """Three groups of equal pictures give one pick each."""
+def test_equal_images_are_not_picked_twice() -> None:
+    """Three groups of equal images give one pick each."""
     probabilities = np.zeros((300, 10))
     for group in range(3):
         probabilities[group::3, [2 * group, 2 * group + 1]] = (0.55, 0.45)
@@ -151,21 +151,21 @@ def test_the_same_doubt_is_not_asked_for_twice() -> None:
     assert sorted(chosen % 3) == [0, 1, 2]
 
 
-def test_embeddings_tell_apart_what_probabilities_do_not() -> None:
-    """Equal doubts about different pictures are different questions."""
+def test_embeddings_distinguish_images_with_equal_probabilities() -> None:
+    """Images with different embeddings are picked."""
     embeddings = np.repeat(np.eye(4), 50, axis=0)
     chosen = most_useful(np.full((200, 10), 0.1), 4, np.random.default_rng(0), embeddings)
     assert sorted(chosen // 50) == [0, 1, 2, 3]
 
 
-def test_pictures_that_are_all_the_same_to_the_model_are_chosen_once_each() -> None:
-    """Nothing is farther than anything else; still no index comes twice."""
+def test_images_that_the_model_cannot_tell_apart_are_picked_once_each() -> None:
+    """All distances are 0; still no index occurs twice."""
     chosen = most_useful(np.full((20, 10), 0.1), 15, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 15
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "embeddings", "says"),
+    ("probabilities", "embeddings", "message"),
     [
         (np.ones((3, 9)), None, r"probabilities must be \(2, 10\)"),
         (np.full((2, 10), np.nan), None, "not finite"),
@@ -173,16 +173,16 @@ def test_pictures_that_are_all_the_same_to_the_model_are_chosen_once_each() -> N
         (np.full((2, 10), 0.1), np.full((2, 5), np.inf), "not finite"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(
-    probabilities: NDArray[np.float64], embeddings: NDArray[np.float64] | None, says: str
+def test_arrays_of_another_shape_or_not_finite_are_refused(
+    probabilities: NDArray[np.float64], embeddings: NDArray[np.float64] | None, message: str
 ) -> None:
-    """At the door."""
-    with pytest.raises(Permanent, match=says):
+    """When the candidates are made."""
+    with pytest.raises(Permanent, match=message):
         Candidates(SHAS[:2], probabilities, embeddings)
 
 
 def test_an_impossible_share_is_refused() -> None:
-    """It is no percentage."""
+    """It is a share, not a percentage."""
     with pytest.raises(ValueError, match="between 0 and 1"):
         choose_for_labelling(Candidates(SHAS, certain(400)), 5, np.random.default_rng(0), holdout_share=20)
 
@@ -197,8 +197,8 @@ class _Labelling:
         self.validation = Examples(images[9_000:9_200], labels[9_000:9_200])
         self.seed = seed
 
-    def learned(self, labelled: NDArray[np.intp]) -> tuple[float, NDArray[np.float32]]:
-        """Accuracy on the sample's test digits, and the probabilities of all pictures."""
+    def train(self, labelled: NDArray[np.intp]) -> tuple[float, NDArray[np.float32]]:
+        """Train; return the accuracy on the sample's test digits and the probabilities of all images."""
         plain = dict.fromkeys(("rotate", "shear", "zoom", "shift", "elastic"), 0.0)
         config = TrainingConfig(epochs=8, batch_size=16, averaging=0.9, seed=self.seed, **plain)
         examples = Examples(self.images[labelled], self.labels[labelled])
@@ -209,14 +209,14 @@ class _Labelling:
         return accuracy, softmax(forward(self.images), 1.0)
 
     def accuracy(self, *, actively: bool) -> float:
-        """Of the model that three rounds of forty more labels gave."""
+        """Return the accuracy after three rounds of forty labels each."""
         random = np.random.default_rng(self.seed)
         training = np.array([i for i, image in enumerate(self.shas) if purpose_of(image) is Purpose.TRAIN])
         labelled = random.permutation(training)[:40]
         for _ in range(3):
             left = np.setdiff1d(training, labelled)
             if actively:
-                candidates = Candidates(self.shas, self.learned(labelled)[1])
+                candidates = Candidates(self.shas, self.train(labelled)[1])
                 known = {self.shas[index] for index in labelled}
                 picks = choose_for_labelling(candidates, 50, random, labelled=known).of(Purpose.TRAIN)
                 new = np.array([pick.index for pick in picks])
@@ -224,11 +224,11 @@ class _Labelling:
                 new = random.permutation(left)[:40]
             assert len(new) == 40
             labelled = np.concatenate([labelled, new])
-        return self.learned(labelled)[0]
+        return self.train(labelled)[0]
 
 
 def test_active_learning_beats_random_at_equal_labels() -> None:
-    """With 160 labels of 2,400 pictures, over three seeds; measured: five to ten points."""
+    """With 160 labels of 2,400 images and three seeds; the measured gain is five to ten points."""
     gains = []
     for seed in range(3):
         labelling = _Labelling(seed)

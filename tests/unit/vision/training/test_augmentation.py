@@ -1,4 +1,4 @@
-"""Random changes to digits while training."""
+"""Random augmentation of digits."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def _plain(examples: Examples) -> torch.Tensor:
     return DigitClassifier(build_network("lenet5")).prepare(torch.tensor(examples.images[:200]))
 
 
-def test_without_any_amount_digits_are_only_resized(training: Examples) -> None:
-    """Augmented and validated digits differ by nothing but the changes."""
+def test_without_augmentation_digits_are_only_resized(training: Examples) -> None:
+    """The same preprocessing applies to training and validation."""
     torch.testing.assert_close(_augmented(training), _plain(training), atol=2e-4, rtol=0)
     assert not augments(TrainingConfig(**NONE))
 
@@ -32,30 +32,30 @@ def test_without_any_amount_digits_are_only_resized(training: Examples) -> None:
     "change", [{"rotate": 10}, {"shear": 0.2}, {"zoom": 0.2}, {"shift": 2}, {"elastic": 1}]
 )
 def test_each_change_moves_ink_and_keeps_the_digit(training: Examples, change: dict[str, float]) -> None:
-    """The digit is somewhere else, and there is as much of it."""
+    """The pixels differ, and the amount of ink is the same."""
     changed, plain = _augmented(training, **change), _plain(training)
     assert augments(TrainingConfig(**(NONE | change)))
     assert changed.shape == plain.shape
     moved = (changed - plain).abs().mean(dim=(1, 2, 3))
     assert (moved > 0.005).float().mean() > 0.95
-    # In standard deviations; a zoom adds to one digit what it takes from another.
+    # In standard deviations, over the batch: a zoom adds ink to some digits and removes it from others.
     assert (changed - plain).mean().abs() < 0.05
 
 
-def test_digits_of_a_batch_are_changed_each_in_its_own_way(training: Examples) -> None:
-    """Not all by one draw."""
+def test_each_digit_of_a_batch_is_changed_differently(training: Examples) -> None:
+    """Each has its own random numbers."""
     one = Examples(training.images[:1].repeat(10, axis=0), training.labels[:1].repeat(10))
     assert len(torch.unique(_augmented(one, shift=2).flatten(1), dim=0)) == 10
 
 
 def test_the_same_seed_gives_the_same_changes(training: Examples) -> None:
-    """And another seed gives others."""
+    """Another seed gives other changes."""
     amounts = {"rotate": 8.0, "elastic": 0.7}
     assert torch.equal(_augmented(training, 1, **amounts), _augmented(training, 1, **amounts))
     assert not torch.equal(_augmented(training, 1, **amounts), _augmented(training, 2, **amounts))
 
 
-def test_a_shift_moves_by_its_pixels_at_most(training: Examples) -> None:
+def test_a_shift_moves_a_digit_by_at_most_its_pixels(training: Examples) -> None:
     """The centre of ink moves by up to the shift, in pixels of 28."""
 
     def centres(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Likely label errors: confident learning, on planted mistakes."""
+"""Likely label errors: confident learning on planted errors."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ QUICK = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": 1})
 
 
 def flipped(labels: NDArray[np.uint8], share: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Labels of which a share is wrong, and which they are."""
+    """Return labels with a share of them flipped, and the indices of these."""
     generator = np.random.default_rng(7)
     rows = generator.choice(len(labels), round(share * len(labels)), replace=False)
     wrong = labels.copy()
@@ -49,14 +49,14 @@ def test_a_confident_contradiction_is_listed_with_both_labels_and_the_margin() -
 
 
 def test_the_widest_margin_comes_first() -> None:
-    """Among those that are confident."""
+    """Among confident errors."""
     probabilities = np.array([[0.9, 0.1]] * 8 + [[0.1, 0.9]] * 8 + [[0.93, 0.07], [0.98, 0.02]])
     labels = np.array([0] * 8 + [1] * 10)
     assert [error.index for error in likely_label_errors(probabilities, labels)] == [17, 16]
 
 
-def test_a_mere_doubt_comes_after_every_confident_error() -> None:
-    """However wide the margin, where the other class is less sure of it than of its own examples."""
+def test_an_error_below_the_threshold_comes_after_every_confident_one() -> None:
+    """Also with a wider margin."""
     probabilities = np.array([[0.95, 0.05]] * 20 + [[0.3, 0.7]] * 20 + [[0.9, 0.1], [0.2, 0.8]])
     labels = np.array([0] * 20 + [1] * 21 + [0])
     first, second = likely_label_errors(probabilities, labels)
@@ -64,20 +64,20 @@ def test_a_mere_doubt_comes_after_every_confident_error() -> None:
     assert second.margin > first.margin
 
 
-def test_an_example_of_the_class_it_most_likely_is_has_no_error() -> None:
-    """Be it ever so doubtful."""
+def test_an_example_labelled_with_its_most_probable_class_is_not_listed() -> None:
+    """Also if the margin is small."""
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.45, 0.55]])
     assert likely_label_errors(probabilities, np.array([0, 0, 1, 1])) == []
 
 
-def test_a_class_that_nobody_labelled_is_never_suggested() -> None:
-    """Nothing is known of its examples."""
+def test_a_class_without_labels_is_never_suggested() -> None:
+    """It has no examples to compare with."""
     probabilities = np.array([[0.1, 0.0, 0.9], [0.6, 0.1, 0.3], [0.1, 0.6, 0.3]])
     assert likely_label_errors(probabilities, np.array([0, 0, 1])) == []
 
 
 def test_the_order_of_the_examples_does_not_matter() -> None:
-    """The parts, and the order of training in them, come from the pixels."""
+    """The pixels decide the folds and the order of training."""
     images, labels = (array[:300] for array in load("train"))
     shuffled = np.random.default_rng(1).permutation(300)
     straight = out_of_fold_probabilities(Examples(images, labels), QUICK, CPU, folds=2)
@@ -87,7 +87,7 @@ def test_the_order_of_the_examples_does_not_matter() -> None:
 
 @pytest.mark.parametrize(("count", "folds"), [(3, 2), (0, 4), (300, 1)])
 def test_too_few_examples_or_folds_are_refused(count: int, folds: int) -> None:
-    """A part must leave something to train on and to choose by."""
+    """Each fold needs other examples for training and for validation."""
     images, labels = load("train")
     with pytest.raises(Permanent):
         out_of_fold_probabilities(Examples(images[:count], labels[:count]), QUICK, CPU, folds=folds)
