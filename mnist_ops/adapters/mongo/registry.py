@@ -204,7 +204,7 @@ class MongoModels:
     def history(self, name: str) -> Sequence[ChampionChange]:
         """Every change of the champion, newest first."""
         alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
-        changes = cast("Sequence[Document]", alias.get("history", [])) if alias else []
+        changes = cast("Sequence[Document]", alias["history"]) if alias else []
         return [_change(name, document) for document in changes]
 
     def _move_alias(self, change: ChampionChange, condition: Document) -> bool:

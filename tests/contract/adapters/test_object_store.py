@@ -31,14 +31,14 @@ def _file(folder: Path, size: int) -> Path:
 
 @pytest.mark.parametrize("size", [0, 1, 70_000])
 def test_bytes_come_back_as_they_were_put(objects, size):
-    """Whatever the bytes, `get_bytes` of the URI that `put_bytes` returned gives them back."""
+    """`get_bytes` of the URI that `put_bytes` returned gives the same bytes."""
     data = random.Random(size).randbytes(size)
     assert objects.get_bytes(objects.put_bytes("some/key.bin", data)) == data
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * MEBIBYTE, 33 * MEBIBYTE + 7])
 def test_a_file_of_any_size_comes_back_as_it_was_put(objects, tmp_path, size):
-    """Also one that goes in several pieces."""
+    """Also one that goes up in several parts."""
     path, back = _file(tmp_path, size), tmp_path / "back"
     uri = objects.put_file("parts/part.bson.gz", path)
     objects.get_file(uri, back)
@@ -48,7 +48,7 @@ def test_a_file_of_any_size_comes_back_as_it_was_put(objects, tmp_path, size):
 @pytest.mark.parametrize("size", [0, 1, 16 * MEBIBYTE, 50 * MEBIBYTE + 7])
 @pytest.mark.parametrize("step", [700_001, 40 * MEBIBYTE])
 def test_an_upload_of_any_size_comes_back_as_it_was_written(objects, size, step):
-    """In however small or large pieces the bytes came, and nothing is there before it is finished."""
+    """With small and large pieces; and there is no object before the upload is finished."""
     data = random.Random(size).randbytes(size)
     upload = objects.upload("parts/part.bson.gz")
     for start in range(0, size, step):
@@ -60,14 +60,14 @@ def test_an_upload_of_any_size_comes_back_as_it_was_written(objects, size, step)
     assert objects.get_bytes(uri) == data
 
 
-def _uploads_under_way(store: S3Objects) -> list[str]:
+def _unfinished_uploads(store: S3Objects) -> list[str]:
     listed = store._client.list_multipart_uploads(Bucket="mnist-ops")
     return [each["Key"] for each in listed.get("Uploads", []) if each["Key"].startswith(store._prefix)]
 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_small_upload_is_one_request(s3_clients, server):
-    """What fits into a piece needs no multipart upload."""
+    """Bytes that fit into one part need no multipart upload."""
     store = S3Objects(s3_clients(server), "mnist-ops", f"contract/small-{server}")
     store.ensure_bucket()
     before = dict(store.requests)
@@ -80,37 +80,37 @@ def test_a_small_upload_is_one_request(s3_clients, server):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_an_upload_that_is_given_up_leaves_nothing(s3_clients, server):
-    """Neither an object nor pieces, which a store would keep and charge for."""
+def test_an_upload_that_is_aborted_leaves_nothing(s3_clients, server):
+    """Neither an object nor parts, which a store would keep and charge for."""
     store = S3Objects(s3_clients(server), "mnist-ops", f"contract/aborted-{server}")
     store.ensure_bucket()
     upload = store.upload("large")
     upload.write(b"x" * (40 * MEBIBYTE))
-    assert _uploads_under_way(store) == ["contract/aborted-" + server + "/large"]
+    assert _unfinished_uploads(store) == ["contract/aborted-" + server + "/large"]
     upload.abort()
     upload.abort()
-    assert (_uploads_under_way(store), list(store.keys(""))) == ([], [])
+    assert (_unfinished_uploads(store), list(store.keys(""))) == ([], [])
 
 
-def test_a_piece_that_fails_fails_the_upload(s3_clients):
-    """Its error comes with a later write or at the end, as one of ours; giving up leaves nothing."""
+def test_a_part_that_fails_fails_the_upload(s3_clients):
+    """Its error is raised by a later write or by `finish`, as one of ours; an abort then leaves nothing."""
     client = s3_clients("moto", config=Config(retries={"mode": "standard", "total_max_attempts": 1}))
     store = S3Objects(client, "mnist-ops", "contract/failing")
     store.ensure_bucket()
 
-    def lose(**_: object) -> None:
+    def lose_connection(**_: object) -> None:
         raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://127.0.0.1")
 
-    client.meta.events.register("before-send.s3.UploadPart", lose)
+    client.meta.events.register("before-send.s3.UploadPart", lose_connection)
     upload = store.upload("large")
     with pytest.raises(Transient):
         upload.write(b"x" * (5 * 16 * MEBIBYTE))
     upload.abort()
-    assert (_uploads_under_way(store), list(store.keys(""))) == ([], [])
+    assert (_unfinished_uploads(store), list(store.keys(""))) == ([], [])
 
 
 def test_bytes_and_files_are_the_same_objects(objects, tmp_path):
-    """What was put as a file can be read as bytes, and the other way round."""
+    """An object from a file can be read as bytes, and the other way round."""
     path, back = _file(tmp_path, 1_000), tmp_path / "back"
     assert objects.get_bytes(objects.put_file("a", path)) == path.read_bytes()
     objects.get_file(objects.put_bytes("b", b"bytes"), back)
@@ -118,7 +118,7 @@ def test_bytes_and_files_are_the_same_objects(objects, tmp_path):
 
 
 def test_the_uri_of_a_key_is_known_before_it_is_written(objects, tmp_path):
-    """`uri` gives what `put_bytes` and `put_file` return."""
+    """`uri` returns the same as `put_bytes` and `put_file`."""
     expected = [objects.uri("a/b"), objects.uri("a/c")]
     assert [objects.put_bytes("a/b", b"1"), objects.put_file("a/c", _file(tmp_path, 3))] == expected
 
@@ -131,7 +131,7 @@ def test_putting_the_same_object_again_changes_nothing(objects):
 
 
 def test_a_file_is_replaced_by_the_object_it_receives(objects, tmp_path):
-    """Nothing of a longer file that was there before is left."""
+    """Also where the former file was longer."""
     back = _file(tmp_path, 1_000)
     objects.get_file(objects.put_bytes("a", b"short"), back)
     assert back.read_bytes() == b"short"
@@ -148,7 +148,7 @@ RUN_IDS = [
 
 @pytest.mark.parametrize("run_id", RUN_IDS)
 def test_keys_of_runs_with_any_id_are_kept_apart_and_literal(objects, tmp_path, run_id):
-    """Percent signs, dots and whatever else a run's key holds come back in listings as they were put."""
+    """Listings return percent signs, dots and every other character of a run's key unchanged."""
     key = part_key(Generation(run_key("classify_records", run_id)), "attempt", 0)
     uri = objects.put_file(key, _file(tmp_path, 10))
     assert list(objects.keys("")) == [key]
@@ -160,7 +160,7 @@ def test_keys_of_runs_with_any_id_are_kept_apart_and_literal(objects, tmp_path, 
 
 
 def test_a_key_may_be_the_folder_of_another(objects):
-    """`a/b` and `a/b/c` stand side by side, and both can be read and listed."""
+    """`a/b` and `a/b/c` may both exist, and both can be read and listed."""
     objects.put_bytes("a/b/c", b"inner")
     objects.put_bytes("a/b", b"outer")
     objects.put_bytes("a/b/d", b"other")
@@ -173,7 +173,7 @@ def test_a_key_may_be_the_folder_of_another(objects):
 
 
 def test_keys_are_listed_by_prefix(objects):
-    """A prefix is a prefix of characters, not of folders; no key matches a prefix of nothing there."""
+    """A prefix is one of characters, not of folders; an unknown one lists no keys."""
     for key in ("runs/1/a", "runs/1/b", "runs/10/a", "run", "other/runs/1"):
         objects.put_bytes(key, b"")
     assert set(objects.keys("")) == {"runs/1/a", "runs/1/b", "runs/10/a", "run", "other/runs/1"}
@@ -199,7 +199,7 @@ def test_a_listing_goes_on_beyond_its_first_page(s3_clients):
 
 
 def test_two_prefixes_of_a_bucket_do_not_see_each_other(s3_clients):
-    """The prefix is put before every key and taken off in listings; URIs are absolute."""
+    """The prefix is added to every key and removed in listings; URIs are absolute."""
     one, other = (S3Objects(s3_clients("moto"), "mnist-ops", f"contract/{name}") for name in ("one", "other"))
     one.ensure_bucket()
     uri = one.put_bytes("a", b"1")
@@ -209,8 +209,8 @@ def test_two_prefixes_of_a_bucket_do_not_see_each_other(s3_clients):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_bucket_is_made_once(s3_clients, server):
-    """`ensure_bucket` makes it where it is missing, and is safe to repeat."""
+def test_a_bucket_is_created_once(s3_clients, server):
+    """`ensure_bucket` creates it where it is missing, and is safe to repeat."""
     store = S3Objects(s3_clients(server), f"made-{server}")
     store.ensure_bucket()
     store.ensure_bucket()
@@ -239,15 +239,15 @@ def test_requests_are_counted(objects, tmp_path):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_piece_of_a_large_file_is_a_request(s3_clients, server, tmp_path):
-    """33 MiB go in three pieces, with a request before and one after."""
-    store = S3Objects(s3_clients(server), "mnist-ops", f"contract/pieces-{server}")
+def test_every_part_of_a_large_file_is_a_request(s3_clients, server, tmp_path):
+    """33 MiB go up in three parts, with one request before them and one after."""
+    store = S3Objects(s3_clients(server), "mnist-ops", f"contract/parts-{server}")
     store.ensure_bucket()
     before = dict(store.requests)
     store.put_file("large", _file(tmp_path, 33 * MEBIBYTE))
     made = {kind: count - before.get(kind, 0) for kind, count in store.requests.items()}
-    pieces = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
-    assert {kind: made.get(kind) for kind in pieces} == dict(zip(pieces, (1, 3, 1), strict=True))
+    operations = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+    assert {kind: made.get(kind) for kind in operations} == dict(zip(operations, (1, 3, 1), strict=True))
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -272,7 +272,7 @@ def test_requests_of_many_threads_are_all_counted(objects):
 
 
 def test_a_missing_object_is_named(objects, tmp_path):
-    """Reading what is not there raises ObjectMissing with its URI, and leaves no file behind."""
+    """Reading a missing object raises ObjectMissing with its URI, and leaves no file behind."""
     uri = objects.uri("nowhere/a.json")
     with pytest.raises(ObjectMissing, match=r"nowhere/a\.json"):
         objects.get_bytes(uri)
@@ -282,9 +282,9 @@ def test_a_missing_object_is_named(objects, tmp_path):
 
 
 def test_a_missing_object_is_missing_beside_others_with_its_prefix(objects):
-    """A folder is no object, and neither is the beginning of a name."""
+    """A folder is no object, and neither is the beginning of a key."""
     objects.put_bytes("a/bc", b"1")
-    # Not asked for "a/", which SeaweedFS gives as an empty object: no key of ours ends in a slash.
+    # Without "a/", which SeaweedFS returns as an empty object: no key of ours ends in a slash.
     for key in ("a", "a/b"):
         with pytest.raises(ObjectMissing):
             objects.get_bytes(objects.uri(key))
@@ -294,7 +294,7 @@ def test_a_missing_object_is_missing_beside_others_with_its_prefix(objects):
     "uri", ["", "a/b", "/etc/passwd", "s3://", "s3://bucket", "s3://bucket/", "http://h/k"]
 )
 def test_a_uri_of_something_else_is_refused(objects, tmp_path, uri):
-    """What is no object's URI is a permanent error, whatever reads it."""
+    """Reading any other URI is a permanent error."""
     with pytest.raises(Permanent):
         objects.get_bytes(uri)
     with pytest.raises(Permanent):
@@ -302,7 +302,7 @@ def test_a_uri_of_something_else_is_refused(objects, tmp_path, uri):
 
 
 def test_a_uri_of_s3_is_a_bucket_and_a_key():
-    """The key is everything after the bucket, percent signs and all."""
+    """The key is everything after the bucket, percent signs included."""
     assert split_uri("s3://mnist-ops/a/b%3Ac+d.json") == ("mnist-ops", "a/b%3Ac+d.json")
 
 
@@ -344,11 +344,11 @@ def test_an_unknown_access_key_is_permanent(s3_clients, tmp_path, call):
 @pytest.mark.parametrize(
     ("server", "call"),
     [("moto", call) for call in CALLS]
-    # SeaweedFS makes a bucket when its owner puts something there.
+    # SeaweedFS creates a bucket when its owner puts an object there.
     + [("seaweedfs", call) for call in CALLS if not call.startswith(("put", "upload"))],
 )
 def test_a_missing_bucket_is_permanent(s3_clients, tmp_path, call, server):
-    """No retry makes it appear."""
+    """A retry would not help."""
     with pytest.raises(Permanent):
         CALLS[call](S3Objects(s3_clients(server), "no-such-bucket"), tmp_path)
 
@@ -363,7 +363,7 @@ def test_a_bucket_with_an_impossible_name_is_permanent(s3_clients, server, tmp_p
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_server_that_does_not_answer_is_transient(s3_clients, tmp_path, call):
-    """Nobody listens there now; somebody may later."""
+    """It may answer later."""
     config = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=1)
     client = s3_clients("moto", endpoint_url="http://127.0.0.1:9", config=config)
     with pytest.raises(Transient):
@@ -378,7 +378,7 @@ def _error_classes(root: type[BaseException]) -> list[type[BaseException]]:
 
 
 def _made(kind: type[BaseException]) -> BaseException:
-    """An error of a class whose constructor may want anything."""
+    """Make an error of a class, whatever arguments its constructor needs."""
     if issubclass(kind, ClientError):
         return kind({"Error": {"Code": "Oops", "Message": "lost"}}, "GetObject")
     error = kind.__new__(kind, "lost")
@@ -390,8 +390,8 @@ LIBRARY_ERRORS = [
     *_error_classes(botocore.exceptions.BotoCoreError),
     ClientError,
     *_error_classes(boto3.exceptions.Boto3Error),
-    # What a transfer of a file raises and boto3 lets through: an object that changed in mid-download, an
-    # answer of another range than asked for.
+    # Errors of a file's transfer that boto3 does not wrap: an object that changed during its download, and an
+    # answer with another range than the requested one.
     s3transfer.exceptions.S3DownloadFailedError,
     s3transfer.exceptions.S3ValidationError,
 ]
@@ -417,7 +417,7 @@ def test_every_error_of_the_client_library_becomes_one_of_ours(kind):
     ids=lambda kind: kind.__name__,
 )
 def test_a_wrong_setting_is_permanent(kind):
-    """What a person must mend is not tried again and again."""
+    """A person must fix it, so a retry would not help."""
     with pytest.raises(Permanent), translating("s3://bucket/key"):
         raise _made(kind)
 
@@ -472,7 +472,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer[0]} {answer[1]}")
 def test_an_answer_of_the_server_is_split_by_what_the_caller_does(answer):
-    """Missing, refused for good, or to be tried again."""
+    """Missing, permanent, or transient."""
     status, code = answer
     response = {
         "Error": {"Code": code, "Message": "no"},
@@ -488,7 +488,7 @@ def test_an_answer_of_the_server_is_split_by_what_the_caller_does(answer):
 
 
 def test_an_upload_that_failed_is_split_by_its_cause():
-    """boto3 wraps the server's answer to an upload; it is split like any other."""
+    """boto3 wraps the server's answer to an upload; it is translated like any other."""
     failed = boto3.exceptions.S3UploadFailedError("Failed to upload")
     failed.__context__ = ClientError({"Error": {"Code": "SlowDown", "Message": "later"}}, "PutObject")
     with pytest.raises(Transient), translating("s3://bucket/key"):

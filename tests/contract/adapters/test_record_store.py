@@ -260,7 +260,7 @@ _moments = st.none() | st.sampled_from(
 )
 @settings(max_examples=25)
 def test_any_selection_of_any_records_follows_the_rule(mongo, records, moments, reclassify, at, champion):
-    """Whatever the records and the selection, SecantusDB returns what `takes` takes."""
+    """For any records and any selection, SecantusDB returns the records that `takes` takes."""
     since, until = moments
     if since and until and since >= until:
         since, until = (until, since) if until < since else (since, None)
@@ -274,7 +274,7 @@ def test_any_selection_of_any_records_follows_the_rule(mongo, records, moments, 
     assert sorted(d["kinds"] for d in _documents(store, selection)) == sorted(expected)
 
 
-# Values that a query sees into, though the rule reads them as "wrong type": arrays, and numbers in disguise.
+# Values that a query looks into, though the rule reads them as "wrong type": arrays, and numbers in disguise.
 ODDITIES = {
     "an array of dates in the window": {"created_at": [SINCE + MOMENT]},
     "an array of dates after the window": {"created_at": [AT]},
@@ -301,19 +301,19 @@ ODDITIES = {
 
 @pytest.mark.parametrize("oddity", ODDITIES)
 def test_a_selection_reads_an_odd_record_as_the_rule_reads_it(bench, oddity):
-    """A value of a wrong type in one field is read alike by the query and by the rule, in all selections."""
+    """Query and rule agree on a value of a wrong type in one field, in all selections."""
     document = _waiting(1, **ODDITIES[oddity])
     bench.insert(document)
     head = _head(bench.store, document)
-    verdicts = {
+    decisions = {
         name: (takes(selection, head), len(_documents(bench.store, selection)) == 1)
         for name, selection in SELECTIONS.items()
     }
-    assert {name: verdict for name, verdict in verdicts.items() if verdict[0] != verdict[1]} == {}
+    assert {name: (rule, query) for name, (rule, query) in decisions.items() if rule != query} == {}
 
 
-def test_fields_may_have_other_names_and_stand_in_subdocuments(make_bench, writer):
-    """With dotted paths for URL, creation time and label, selecting and writing work all the same."""
+def test_fields_may_have_other_names_and_be_in_subdocuments(make_bench, writer):
+    """Selecting and writing also work with dotted paths for URL, creation time and label."""
     fields = FieldNames(
         "image.url", "meta.created", "human.label", "machine", "machine_history", "machine_error"
     )
@@ -351,13 +351,13 @@ def test_a_limit_takes_the_oldest(bench, reclassify):
     ids=repr,
 )
 def test_a_limit_takes_records_without_a_usable_creation_time_first(bench, created_at):
-    """What has no creation time is as old as can be, so that a limit cannot keep it waiting for ever."""
+    """A record without a creation time counts as the oldest, so that a limit cannot make it wait for ever."""
     bench.insert(_waiting("dated", created_at=SINCE), _waiting("odd", created_at=created_at))
     assert [d["_id"] for d in _documents(bench.store, Selection(AT, limit=1))] == ["odd"]
 
 
 def test_a_limit_counts_what_is_taken_only(bench):
-    """Records that the rule passes over do not use a limit up."""
+    """Records that the rule does not take do not count towards the limit."""
     bench.insert(
         *(_waiting(n, created_at=SINCE, label="one") for n in range(5)),
         *(
@@ -385,8 +385,8 @@ def test_an_empty_collection_gives_nothing(bench):
     assert bench.store.missing_indexes()
 
 
-def test_batches_hold_more_records_than_one_answer_of_the_server(secantus):
-    """6,000 records come in several batches, each once."""
+def test_records_come_in_several_batches(secantus):
+    """6,000 records come in more than one batch, each record once."""
     secantus.insert(*(_waiting(number) for number in range(6_000)))
     batches = list(secantus.store.raw_batches(Selection(AT)))
     ids = [document["_id"] for batch in batches for document in bson.decode_all(batch)]
@@ -425,7 +425,7 @@ def test_indexes_are_missing_until_they_are_made(bench):
 
 
 def test_an_index_of_the_users_own_with_the_same_keys_is_as_good(secantus):
-    """It is not missing, and asking for the indexes does not fail because it has another name."""
+    """It is not missing, and `ensure_indexes` does not fail because it has another name."""
     keys = [("label", 1), ("prediction.model.digest", 1), ("created_at", 1)]
     secantus.collection.create_index(keys, name="mine")
     assert list(secantus.store.missing_indexes()) == []
@@ -433,8 +433,8 @@ def test_an_index_of_the_users_own_with_the_same_keys_is_as_good(secantus):
     assert list(secantus.store.missing_indexes()) == []
 
 
-def test_indexes_of_any_kind_may_stand_beside_ours(secantus):
-    """A collection with a geographic index is looked through like any other; its order is no number."""
+def test_other_indexes_of_any_kind_may_exist(secantus):
+    """Also a geographic index, whose direction is no number."""
     secantus.collection.create_index([("place", "2dsphere")])
     assert list(secantus.store.missing_indexes()) == ["mnist_ops_selection"]
 
@@ -473,13 +473,13 @@ IDS = {
 
 @pytest.mark.parametrize("name", IDS)
 def test_an_id_of_any_type_goes_there_and_back_as_json(name):
-    """`id_of` gives back what `id_json` was given: the same BSON bytes."""
+    """`id_of` returns the value that `id_json` was given, with the same BSON bytes."""
     there_and_back = id_of(id_json(IDS[name]))
     assert bson.encode({"_id": there_and_back}) == bson.encode({"_id": IDS[name]})
 
 
 def test_records_with_ids_of_any_type_are_found_and_written(bench, writer):
-    """Whatever type an id has, `heads` finds its record under its JSON and `apply` writes to it alone."""
+    """With an id of any type, `heads` finds its record under its JSON and `apply` writes only to it."""
     bench.insert(*(_waiting(record_id, name=name) for name, record_id in IDS.items()))
     heads = bench.store.heads([id_json(record_id) for record_id in IDS.values()])
     assert set(heads) == {id_json(record_id) for record_id in IDS.values()}
@@ -492,8 +492,8 @@ def test_records_with_ids_of_any_type_are_found_and_written(bench, writer):
     assert all(bench.document(record_id)["name"] == name for name, record_id in IDS.items())
 
 
-def test_heads_are_of_now_and_leave_out_what_is_gone(bench):
-    """250 ids, one of them deleted and one never there: the others come with what they hold now."""
+def test_heads_are_current_and_leave_out_deleted_records(bench):
+    """250 ids, one of them deleted and one unknown: the others come with their current values."""
     bench.insert(*(_waiting(number) for number in range(250)))
     bench.delete(100)
     bench.edit(101, label="one", image_url=7)
@@ -503,8 +503,8 @@ def test_heads_are_of_now_and_leave_out_what_is_gone(bench):
     assert bench.store.heads([]) == {}
 
 
-def test_a_head_of_now_is_the_head_of_the_whole_document(bench, table):
-    """Looked up or read out of a snapshot, a record has the same head."""
+def test_a_head_that_is_looked_up_is_the_head_of_the_whole_document(bench, table):
+    """A record has the same head, whether it is looked up or read from a snapshot."""
     chosen = table[::7]
     bench.insert(*chosen)
     heads = bench.store.heads([id_json(document["_id"]) for document in chosen])
@@ -551,7 +551,7 @@ def test_former_predictions_are_kept_newest_first_and_at_most_five(bench, writer
 
 
 def test_a_former_prediction_is_kept_as_it_was(bench, writer):
-    """Also one that somebody else wrote, with values of any type, goes onto the history unchanged."""
+    """Also one of another writer, with values of any type, goes to the history unchanged."""
     former = _prediction(OTHER) | {
         "extra": [Int64(1), Decimal128("1.50"), {"$weird": "$name"}],
         "z": 1,
@@ -563,8 +563,8 @@ def test_a_former_prediction_is_kept_as_it_was(bench, writer):
     assert bson.encode(kept) == bson.encode(former)
 
 
-def test_a_history_that_is_no_list_is_left_alone(bench, writer):
-    """The write of that record is refused, so that nothing of the user's is lost; the others are written."""
+def test_a_history_that_is_no_list_is_not_changed(bench, writer):
+    """The write of that record is refused, so that no data of the user is lost; the others are written."""
     bench.insert(
         _waiting(1, prediction=_prediction(OTHER), prediction_history="see the file"),
         _waiting(2, prediction=_prediction(OTHER)),
@@ -605,7 +605,7 @@ def test_a_record_that_changed_since_its_snapshot_is_not_written(bench, writer, 
 
 
 def test_a_failure_is_not_written_over_a_newer_failure(bench, writer):
-    """A failure counts on from the one it was snapshotted with; a newer one stands."""
+    """A failure continues the count of the snapshotted one; a newer one is kept."""
     bench.insert(_waiting(1, prediction_failure=_failure("timeout", AT)))
     (head,) = _heads(bench, 1)
     bench.edit(1, prediction_failure=_failure("timeout", AT) | {"run": "other"})
@@ -668,7 +668,7 @@ def test_a_deleted_record_stays_deleted(bench, writer):
 
 
 def test_no_changes_are_no_writes(bench):
-    """An empty batch is answered without asking anybody."""
+    """An empty batch sends no request."""
     report = bench.store.apply([])
     assert (report.matched, dict(report.refused)) == (0, {})
 
@@ -703,7 +703,7 @@ def test_documents_that_the_database_refuses_are_reported_by_position(secantus, 
 
 
 def test_a_server_that_does_not_answer_is_transient():
-    """Reading may work later; of a write nobody knows whether it happened."""
+    """A read may succeed later; the outcome of a write is unknown."""
     with MongoClient("127.0.0.1", 9, serverSelectionTimeoutMS=100) as client:
         store = MongoRecords(client["contract"]["records"], FieldNames())
         for call in (
@@ -719,7 +719,7 @@ def test_a_server_that_does_not_answer_is_transient():
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_a_write_to_a_server_that_went_away_is_of_unknown_outcome(bench, mongo_port, writer, retry):
+def test_a_write_to_a_server_that_stopped_has_an_unknown_outcome(bench, mongo_port, writer, retry):
     """The server stops between the snapshot and the write."""
     bench.insert(_waiting(1))
     change = writer().predict(*_heads(bench, 1))
@@ -741,7 +741,7 @@ def test_a_write_to_a_server_that_went_away_is_of_unknown_outcome(bench, mongo_p
 
 
 def test_a_cursor_that_breaks_is_transient(secantus, mongo_port):
-    """The connection is lost between two batches: the snapshot can be taken anew."""
+    """The connection is lost between two batches: the snapshot can be taken again."""
     secantus.insert(*(_waiting(number) for number in range(5_100)))
     with (
         lossy_proxy(mongo_port) as proxy,
@@ -763,7 +763,7 @@ def _error_classes(root: type[BaseException]) -> list[type[BaseException]]:
 
 
 def _made(kind: type[BaseException]) -> BaseException:
-    """An error of a class whose constructor may want anything."""
+    """Make an error of a class, whatever arguments its constructor needs."""
     for arguments in [("lost",), ("lost", {}), ("lost", 1, {}), ({},), ({}, True)]:
         try:
             return kind(*arguments)
@@ -811,8 +811,8 @@ def test_every_error_of_the_client_library_becomes_one_of_ours(kind):
     ],
     ids=lambda error: f"{type(error).__name__} {getattr(error, 'code', '') or ''}".strip(),
 )
-def test_what_may_work_later_is_transient(error):
-    """A server that is away, busy, or asks to retry is tried again."""
+def test_an_error_that_may_pass_is_transient(error):
+    """The server is down, busy, or asks for a retry."""
 
     def fail() -> None:
         raise error
@@ -833,7 +833,7 @@ def test_what_may_work_later_is_transient(error):
     ],
     ids=lambda error: f"{type(error).__name__} {getattr(error, 'code', '') or ''}".strip(),
 )
-def test_what_cannot_work_later_is_permanent(error):
+def test_an_error_that_cannot_pass_is_permanent(error):
     """Wrong credentials, names and options fail at once."""
 
     def fail() -> None:
@@ -854,13 +854,13 @@ def test_a_change_that_is_too_large_is_refused_alone(secantus, writer):
 
 @pytest.mark.parametrize("damage", [b"", b"\x05\0\0\0", b"\x0c\0\0\0\x02a\0\xff\xff\xff\x7f\0"], ids=repr)
 def test_bytes_that_are_no_document_are_an_error_of_ours(bench, damage):
-    """`head` of damaged bytes says so in our words."""
+    """`head` of damaged bytes raises one of our errors."""
     with pytest.raises(MnistOpsError):
         bench.store.head(damage)
 
 
-def test_consecutive_batches_do_not_depend_on_each_other(bench, writer):
-    """A batch that matches nothing in part leaves the next one as it is."""
+def test_consecutive_batches_are_independent(bench, writer):
+    """A batch of which some records do not match has no effect on the next one."""
     bench.insert(*(_waiting(number) for number in range(4)))
     heads = _heads(bench, 0, 1, 2, 3)
     for one, other in itertools.pairwise(heads):
@@ -869,8 +869,8 @@ def test_consecutive_batches_do_not_depend_on_each_other(bench, writer):
     assert labelled == [0, 1, 2]
 
 
-def test_a_url_too_long_to_be_written_back_counts_as_none(bench):
-    """A record with megabytes for a URL ends once as a failure, and does not hold up its part."""
+def test_a_url_too_long_to_be_written_back_counts_as_absent(bench):
+    """A record with a URL of megabytes ends once as a failure, and does not fail its part."""
     bench.insert(_waiting(1, image_url="http://images.example/" + "x" * 9_000_000))
     selection = Selection(AT)
     [document] = _documents(bench.store, selection)

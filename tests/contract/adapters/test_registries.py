@@ -39,7 +39,7 @@ BACK = Promotion(AT + timedelta(hours=2), "edsger", "it reads sevens as ones")
 
 
 def _at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls at the same moment, each in a thread; returns what they returned."""
+    """Make calls at the same moment, each in a thread; return their results."""
     barrier = threading.Barrier(len(calls))
     results: dict[int, T] = {}
     errors: list[BaseException] = []
@@ -62,7 +62,7 @@ def _at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 class _Once(monitoring.CommandListener):
-    """Somebody else, who comes in between: as soon as a client's first command of a name is answered."""
+    """Calls a function once, as soon as a client's first command of a name has been answered."""
 
     def __init__(self, command: str, call: Callable[[], object]) -> None:
         self.answer: object = None
@@ -86,7 +86,7 @@ class _Once(monitoring.CommandListener):
 
 
 def test_a_generation_is_committed_once(runs):
-    """The first manifest stands; who comes later is told which one."""
+    """The first manifest is kept; a later commit returns it."""
     assert runs.committed(ONE) is None
     assert runs.commit(ONE, "s3://b/first", AT) == "s3://b/first"
     assert runs.commit(ONE, "s3://b/second", AT) == "s3://b/first"
@@ -94,7 +94,7 @@ def test_a_generation_is_committed_once(runs):
 
 
 def test_generations_are_committed_apart(runs):
-    """The next generation of a run, and another run, have commits of their own."""
+    """The next generation of a run, and another run, each have their own commit."""
     others = [
         Generation(ONE.run, 1),
         Generation("classify_records/one%2F0", 0),
@@ -108,15 +108,17 @@ def test_generations_are_committed_apart(runs):
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_of_many_attempts_at_once_one_commits(runs):
-    """Sixteen attempts commit at the same moment: all are told the same winner, and it stands."""
+    """Sixteen attempts commit at the same moment: all get the same manifest, which is the committed one."""
     for number in range(5):
         generation = Generation("classify_records/raced", number)
-        told = _at_once([lambda n=n, g=generation: runs.commit(g, f"s3://b/{n}", AT) for n in range(THREADS)])
-        assert set(told) == {runs.committed(generation)}
+        results = _at_once(
+            [lambda n=n, g=generation: runs.commit(g, f"s3://b/{n}", AT) for n in range(THREADS)]
+        )
+        assert set(results) == {runs.committed(generation)}
 
 
 def test_a_hold_is_released_by_name(runs):
-    """Who released it is kept; until then nobody did."""
+    """The name is kept; before the release there is none."""
     runs.commit(ONE, "s3://b/one", AT)
     assert runs.hold_released_by(ONE) is None
     runs.release_hold(ONE, "ada", "the server is known to be down", AT)
@@ -170,7 +172,7 @@ def test_a_ledger_is_kept_whole(runs):
 
 
 def test_a_ledger_replaces_the_one_before(runs):
-    """Of the same generation only; the next generation's stands beside it."""
+    """Of the same generation only; the next generation's ledger is another one."""
     runs.put_ledger(_ledger(ONE, predicted=1))
     runs.put_ledger(_ledger(ONE, predicted=2))
     runs.put_ledger(_ledger(Generation(ONE.run, 1), minutes=1))
@@ -203,8 +205,8 @@ def test_ledgers_are_listed_by_prefix_oldest_first(runs):
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_a_ledger_drawn_up_twice_at_once_is_kept_once(runs):
-    """Two attempts at `reconcile` may overlap: neither fails, and one ledger stands."""
+def test_a_ledger_written_twice_at_once_is_kept_once(runs):
+    """Two attempts at `reconcile` may overlap: neither fails, and there is one ledger."""
     for number in range(5):
         generation = Generation("classify_records/raced", number)
         _at_once([lambda g=generation: runs.put_ledger(_ledger(g)) for _ in range(THREADS)])
@@ -235,7 +237,7 @@ def test_versions_count_up_from_one_within_a_name(models):
 
 
 def test_a_training_keeps_its_version(models):
-    """A repeated release asks again and gets the same number, whatever came in between."""
+    """A repeated release gets the same number, also after other reservations."""
     first = models.reserve("lenet5", "s3://t/1")
     models.reserve("lenet5", "s3://t/2")
     _released(models, "s3://t/1")
@@ -251,15 +253,15 @@ def test_trainings_that_reserve_at_once_get_different_versions(models):
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_a_training_that_reserves_twice_at_once_gets_one_version(models):
-    """Attempts of one release overlap: they share a number, whichever other trainings reserve meanwhile."""
+    """Overlapping attempts of one release share a number, also while other trainings reserve."""
     trainings = [f"s3://t/{number % 4}" for number in range(THREADS)]
     for turn in range(3):
         versions = _at_once([lambda t=t, turn=turn: models.reserve(f"lenet{turn}", t) for t in trainings])
         assert len(set(zip(trainings, versions, strict=True))) == 4
 
 
-def test_a_reservation_between_look_and_take_does_not_split_a_training(database, mongo_port):
-    """An attempt that looked before another attempt reserved, and takes after it, gets the other's number."""
+def test_a_reservation_between_read_and_insert_gives_a_training_no_second_number(database, mongo_port):
+    """An attempt that reads before another attempt reserves, and inserts after, gets the other's number."""
     other = _Once("find", lambda: MongoModels(database).reserve("lenet5", "s3://t/1"))
     with MongoClient("127.0.0.1", mongo_port, event_listeners=[other]) as client:
         version = MongoModels(client[database.name]).reserve("lenet5", "s3://t/1")
@@ -267,7 +269,7 @@ def test_a_reservation_between_look_and_take_does_not_split_a_training(database,
 
 
 def test_a_model_is_registered_once(models):
-    """The first registration of a version stands, and a second one is told so."""
+    """The first registration of a version is kept; a second one returns it."""
     first = _released(models, "s3://t/1")
     second = RegisteredModel(
         _bundle(1, digest="sha256:2"), "s3://t/1", {"accuracy": 0.5}, AT + timedelta(days=1)
@@ -305,9 +307,9 @@ def test_models_are_listed_by_name_oldest_first(models):
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_attempts_that_register_at_once_agree(models):
-    """Sixteen attempts register the same version with different bundles: one stands, all are told which."""
+    """Sixteen attempts register the same version with different bundles: one is kept, and all return it."""
     version = models.reserve("lenet5", "s3://t/1")
-    told = _at_once(
+    results = _at_once(
         [
             lambda n=n: models.register(
                 RegisteredModel(_bundle(version, digest=f"sha256:{n}"), "s3://t/1", {"accuracy": n / 100}, AT)
@@ -315,15 +317,15 @@ def test_attempts_that_register_at_once_agree(models):
             for n in range(THREADS)
         ]
     )
-    assert [model == told[0] for model in told] == [True] * THREADS
-    assert list(models.models("lenet5")) == [told[0]]
+    assert [model == results[0] for model in results] == [True] * THREADS
+    assert list(models.models("lenet5")) == [results[0]]
 
 
 # The champion
 
 
 def test_the_first_champion_is_promoted_where_there_was_none(models):
-    """Until then there is none."""
+    """Before the promotion there is none."""
     assert models.champion("lenet5") is None
     assert models.promote(_bundle(1), None, FIRST)
     assert models.champion("lenet5") == _bundle(1)
@@ -340,14 +342,14 @@ def test_a_champion_is_replaced_only_if_it_is_the_expected_one(models):
 
 
 def test_a_champion_that_is_not_there_is_not_replaced(models):
-    """Expecting one where there is none is a lost race, too."""
+    """Expecting a champion where there is none also counts as a lost race."""
     assert not models.promote(_bundle(2), _bundle(1), FIRST)
     assert models.champion("lenet5") is None
 
 
 @pytest.mark.parametrize("expected", [None, _bundle(1), _bundle(2), _bundle(3)])
 def test_promoting_the_champion_again_succeeds(models, expected):
-    """Whatever was expected: a retry, whose first attempt went through, finds its wish fulfilled."""
+    """With any expected champion: the first attempt of a retry may have succeeded."""
     models.promote(_bundle(1), None, FIRST)
     models.promote(_bundle(2), _bundle(1), FIRST)
     assert models.promote(_bundle(2), expected, FIRST)
@@ -355,7 +357,7 @@ def test_promoting_the_champion_again_succeeds(models, expected):
 
 
 def test_an_earlier_champion_can_come_back(models):
-    """A promotion takes any bundle, and is noted as one."""
+    """A former champion is promoted like any other bundle."""
     models.promote(_bundle(1), None, FIRST)
     models.promote(_bundle(2), _bundle(1), FIRST)
     assert models.promote(_bundle(1), _bundle(2), FIRST)
@@ -365,7 +367,7 @@ def test_an_earlier_champion_can_come_back(models):
 @pytest.mark.parametrize("before", [None, _bundle(99)], ids=["the first champion", "the next champion"])
 @pytest.mark.usefixtures("hasty_threads")
 def test_of_many_promotions_at_once_one_wins(models, before):
-    """Sixteen challengers beat the same champion: one is promoted, and the others know they were not."""
+    """Sixteen challengers beat the same champion: one is promoted, and the others return False."""
     if before is not None:
         models.promote(before, None, FIRST)
     won = _at_once([lambda n=n: models.promote(_bundle(n), before, FIRST) for n in range(1, THREADS + 1)])
@@ -375,7 +377,7 @@ def test_of_many_promotions_at_once_one_wins(models, before):
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_many_promotions_of_one_bundle_at_once_all_succeed(models):
-    """Attempts of one release overlap: each finds the bundle in production."""
+    """Overlapping attempts of one release each find the bundle in production."""
     assert _at_once([lambda: models.promote(_bundle(1), None, FIRST)] * THREADS) == [True] * THREADS
 
 
@@ -386,7 +388,7 @@ def _promote(models, *versions: int) -> None:
 
 
 def _changes(models) -> list[tuple[str, int, int | None]]:
-    """What the history says, newest first: action, champion, former."""
+    """The history, newest first: action, champion, former champion."""
     return [
         (str(change.action), change.bundle.version, change.former.version if change.former else None)
         for change in models.history("lenet5")
@@ -407,7 +409,7 @@ def test_every_change_is_kept_with_who_when_and_why(models):
     assert list(models.history("nobody")) == []
 
 
-def test_what_changed_nothing_is_not_in_the_history(models):
+def test_a_promotion_that_changed_nothing_is_not_in_the_history(models):
     """Neither promotions that were refused nor those of the champion itself."""
     _promote(models, 1, 2)
     models.promote(_bundle(2), _bundle(2), SECOND)
@@ -418,21 +420,21 @@ def test_what_changed_nothing_is_not_in_the_history(models):
 
 
 def test_a_rollback_restores_the_former_champion(models):
-    """The one before the present one's promotion."""
+    """The champion before the last promotion."""
     _promote(models, 1, 2)
     assert models.rollback("lenet5", BACK) == _bundle(1)
     assert models.champion("lenet5") == _bundle(1)
 
 
 def test_a_second_rollback_goes_further_back(models):
-    """It does not swing between the last two."""
+    """It does not alternate between the last two."""
     _promote(models, 1, 2, 3)
     assert [models.rollback("lenet5", by) for by in (BACK, SECOND)] == [_bundle(2), _bundle(1)]
     assert _changes(models)[:2] == [("rollback", 1, 2), ("rollback", 2, 3)]
 
 
-def test_a_rollback_after_a_rollback_and_a_promotion_skips_what_was_taken_back(models):
-    """Version 2 was taken out of production; nothing brings it back by itself."""
+def test_a_rollback_after_a_rollback_and_a_promotion_skips_what_was_rolled_back(models):
+    """Version 2 was rolled back, so no later rollback restores it."""
     _promote(models, 1, 2)
     models.rollback("lenet5", BACK)
     _promote(models, 3)
@@ -449,7 +451,7 @@ def test_where_there_is_no_former_champion_nothing_is_rolled_back(models, versio
 
 
 def test_a_rollback_goes_no_further_back_than_the_first_champion(models):
-    """However often it is asked for."""
+    """Also when it is repeated."""
     _promote(models, 1, 2)
     models.rollback("lenet5", BACK)
     with pytest.raises(Permanent, match="no former champion"):
@@ -457,15 +459,15 @@ def test_a_rollback_goes_no_further_back_than_the_first_champion(models):
     assert models.champion("lenet5") == _bundle(1)
 
 
-def test_a_rollback_that_is_made_again_goes_back_once(models):
-    """A retry is known by who, when and why."""
+def test_a_rollback_that_is_repeated_goes_back_once(models):
+    """A retry is recognised by who, when and why."""
     _promote(models, 1, 2, 3)
     assert [models.rollback("lenet5", BACK) for _ in range(3)] == [_bundle(2)] * 3
     assert models.champion("lenet5") == _bundle(2)
 
 
 def test_a_rolled_back_bundle_can_be_promoted_again(models):
-    """By somebody who means it; the next rollback then undoes that."""
+    """The next rollback then undoes that promotion."""
     _promote(models, 1, 2)
     models.rollback("lenet5", BACK)
     _promote(models, 2)
@@ -473,7 +475,7 @@ def test_a_rolled_back_bundle_can_be_promoted_again(models):
 
 
 def _rolled_back(models, promotion: Promotion) -> BundleRef | None:
-    """Roll back; None where somebody else was quicker."""
+    """Roll back; None where another change came first."""
     try:
         return models.rollback("lenet5", promotion)
     except Transient:
@@ -482,7 +484,7 @@ def _rolled_back(models, promotion: Promotion) -> BundleRef | None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_rollbacks_and_promotions_at_once_each_follow_the_one_before(models):
-    """Whoever succeeds is in the history, and changed the champion that the entry before it left."""
+    """Each successful change is in the history, and starts from the champion of the entry before it."""
     _promote(models, 1, 2)
     calls = [
         *(lambda n=n: models.promote(_bundle(n), _bundle(2), SECOND) for n in range(3, THREADS + 1)),
@@ -497,18 +499,18 @@ def test_rollbacks_and_promotions_at_once_each_follow_the_one_before(models):
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_of_many_rollbacks_at_once_each_that_succeeds_goes_back_by_one(models):
-    """None goes back twice, and the losers are told that they lost."""
+    """None goes back twice, and the others fail."""
     _promote(models, *range(1, THREADS + 1))
     people = [Promotion(AT, f"person {number}", "why not") for number in range(THREADS - 2)]
-    told = _at_once([lambda by=by: _rolled_back(models, by) for by in people])
-    won = sorted(bundle.version for bundle in told if bundle is not None)
+    results = _at_once([lambda by=by: _rolled_back(models, by) for by in people])
+    won = sorted(bundle.version for bundle in results if bundle is not None)
     assert won == list(range(THREADS - len(won), THREADS))
     assert len(won) >= 1
     assert models.champion("lenet5") == _bundle(won[0])
 
 
-def test_a_promotion_after_a_rollback_has_looked_wins_alone(database, mongo_port):
-    """The rollback meant another champion: it changes nothing and says so."""
+def test_a_promotion_after_a_rollback_has_read_the_history_wins_alone(database, mongo_port):
+    """The rollback expected another champion: it changes nothing and fails."""
     _promote(MongoModels(database), 1, 2)
     other = _Once("find", lambda: MongoModels(database).promote(_bundle(3), _bundle(2), SECOND))
     with MongoClient("127.0.0.1", mongo_port, event_listeners=[other]) as client, pytest.raises(Transient):
@@ -521,24 +523,12 @@ def test_a_promotion_after_a_rollback_has_looked_wins_alone(database, mongo_port
     ]
 
 
-def test_a_promotion_out_of_a_champion_that_was_rolled_back_is_lost(models):
-    """It was compared with a champion that is one no more."""
+def test_a_promotion_that_expects_a_rolled_back_champion_fails(models):
+    """It was compared with a bundle that is no longer champion."""
     _promote(models, 1, 2)
     models.rollback("lenet5", BACK)
     assert not models.promote(_bundle(3), _bundle(2), SECOND)
     assert models.champion("lenet5") == _bundle(1)
-
-
-def test_a_champion_from_before_there_was_a_history_is_kept_in_it(database):
-    """Its alias has no history yet: the next promotion begins one, and its rollback restores it."""
-    models = MongoModels(database)
-    models.promote(_bundle(1), None, FIRST)
-    database[MODELS].update_one({"alias": "champion"}, {"$unset": {"history": ""}})
-    with pytest.raises(Permanent, match="no former champion"):
-        models.rollback("lenet5", BACK)
-    models.promote(_bundle(2), _bundle(1), SECOND)
-    assert models.rollback("lenet5", BACK) == _bundle(1)
-    assert _changes(models) == [("rollback", 1, 2), ("promotion", 2, 1)]
 
 
 # The gate's decisions
@@ -547,37 +537,37 @@ REFUSED = Decision(promote=False, why="refused: 3 against 3", p_value=1.0)
 PASSED = Decision(promote=True, why="better: 30 against 3", p_value=1e-6, compared_with=_bundle(7))
 
 
-def _judged(models, decision: Decision | None) -> RegisteredModel:
+def _registered(models, decision: Decision | None) -> RegisteredModel:
     return models.register(
         RegisteredModel(_bundle(models.reserve("lenet5", "s3://t/1")), "s3://t/1", {"a": 1.0}, AT, decision)
     )
 
 
 @pytest.mark.parametrize("decision", [None, REFUSED, PASSED], ids=["none", "refused", "passed"])
-def test_what_the_gate_said_is_kept_with_the_model(models, decision):
-    """Its numbers and all, however often it is registered."""
-    assert _judged(models, decision).decision == decision
-    assert _judged(models, decision).decision == decision
+def test_the_decision_of_the_gate_is_kept_with_the_model(models, decision):
+    """With its numbers, also when the model is registered again."""
+    assert _registered(models, decision).decision == decision
+    assert _registered(models, decision).decision == decision
     (model,) = models.models("lenet5")
     assert model.decision == decision
 
 
 def test_the_champion_of_a_decision_is_kept_as_a_reference(database):
-    """As the alias keeps it: version, digest and URI, of the same name."""
-    _judged(MongoModels(database), PASSED)
+    """Version, digest and URI, as in the alias; the name is the model's own."""
+    _registered(MongoModels(database), PASSED)
     decision = database[MODELS].find_one({"version": 1})["decision"]
     champion = _bundle(7)
     assert decision["compared_with"] == {"version": 7, "uri": champion.uri, "digest": champion.digest}
 
 
 def test_a_later_decision_replaces_the_earlier_one_and_nothing_else(models):
-    """A registration without one leaves it."""
-    first = _judged(models, REFUSED)
+    """A registration without a decision keeps it."""
+    first = _registered(models, REFUSED)
     later = models.register(
         RegisteredModel(_bundle(1, digest="sha256:x"), "s3://t/1", {}, AT + timedelta(days=1), PASSED)
     )
     assert later == dataclasses.replace(first, decision=PASSED)
-    assert _judged(models, None) == later
+    assert _registered(models, None) == later
     assert list(models.models("lenet5")) == [later]
 
 
@@ -585,7 +575,7 @@ def test_a_later_decision_replaces_the_earlier_one_and_nothing_else(models):
 
 
 def test_the_newest_data_set_is_the_one_built_last(datasets):
-    """In the order of their times, not of their being recorded."""
+    """By their times, not by the order in which they were recorded."""
     assert datasets.newest_dataset() is None
     datasets.put_dataset("s3://b/old", AT)
     datasets.put_dataset("s3://b/new", AT + timedelta(hours=1))
@@ -610,11 +600,11 @@ def test_a_data_set_recorded_many_times_at_once_is_no_error(datasets):
     assert datasets.newest_dataset() == "s3://b/one"
 
 
-# What goes wrong
+# Errors
 
 
-def test_each_registry_has_a_collection_of_its_own_name(database):
-    """`mnist_ops_…`, so that nothing of the user's is touched."""
+def test_each_registry_has_its_own_collection(database):
+    """Named `mnist_ops_…`, so that no collection of the user is touched."""
     MongoRuns(database).commit(ONE, "s3://b/one", AT)
     MongoRuns(database).put_ledger(_ledger(ONE))
     MongoModels(database).reserve("lenet5", "s3://t/1")
@@ -645,7 +635,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_server_that_does_not_answer_is_transient(call):
-    """Every call says so in our words."""
+    """Every call raises one of our errors."""
     with (
         MongoClient("127.0.0.1", 9, serverSelectionTimeoutMS=50) as client,
         pytest.raises(Transient),
@@ -665,7 +655,7 @@ LOST = {
 @pytest.mark.parametrize("retry", [True, False], ids=["driver retries", "we retry"])
 @pytest.mark.parametrize("call", LOST)
 def test_a_call_whose_reply_was_lost_can_be_made_again(database, mongo_port, call, retry):
-    """The write went through and nobody was told: made again, by the driver or by us, it has one effect."""
+    """The write succeeded but its reply was lost: repeated by the driver or by us, it has one effect."""
     command, expected = LOST[call]
     with (
         lossy_proxy(mongo_port) as proxy,
@@ -683,8 +673,8 @@ def test_a_call_whose_reply_was_lost_can_be_made_again(database, mongo_port, cal
         assert CALLS[call](client[database.name]) == expected
 
 
-def test_a_promotion_whose_reply_was_lost_is_found_fulfilled(database, mongo_port):
-    """The alias moved once; the attempt that asks again is told yes."""
+def test_a_promotion_whose_reply_was_lost_succeeds_when_repeated(database, mongo_port):
+    """The alias was moved once; the repeated attempt returns True."""
     MongoModels(database).promote(_bundle(1), None, FIRST)
     with (
         lossy_proxy(mongo_port) as proxy,
@@ -698,7 +688,7 @@ def test_a_promotion_whose_reply_was_lost_is_found_fulfilled(database, mongo_por
 
 
 def test_a_rollback_whose_reply_was_lost_goes_back_once(database, mongo_port):
-    """The alias moved; the same rollback asked for again finds it done."""
+    """The alias was moved; the repeated rollback finds it done."""
     _promote(MongoModels(database), 1, 2, 3)
     with (
         lossy_proxy(mongo_port) as proxy,
