@@ -8,7 +8,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import session
 
 ROOT = Path(__file__).parents[1]
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="mnist-ops-airflow-"))
@@ -33,6 +36,28 @@ settings.register_profile("ci", deadline=None, suppress_health_check=_SLOW, dera
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
-def pytest_unconfigure() -> None:
-    """Take the Airflow home away; not at exit, since forked children exit too."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all processes of the session share, in the process that starts the others."""
+    if not _is_worker(config):
+        session.make_folder()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what this process has made; not at exit, since forked children exit too."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+    if not _is_worker(config):
+        _stop_servers()
+        session.remove_folder()
+
+
+def _stop_servers() -> None:
+    """Stop the servers that all processes share; they are there if a process has left anything."""
+    if any(session.folder().iterdir()):
+        from tests.support.servers import stop_servers  # noqa: PLC0415 (most sessions need no client of S3)
+
+        stop_servers()
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether pytest-xdist has started this process."""
+    return hasattr(config, "workerinput")

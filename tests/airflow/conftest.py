@@ -1,39 +1,32 @@
 """Airflow with its metadata in SQLite, and the real servers that its tasks work on.
 
-SecantusDB, SeaweedFS and the image server are started once a session by the embedded stack's own functions,
-on free ports of 127.0.0.1. Airflow's home and its folders come from `tests/conftest.py`. The connections
-hold secrets that are really used, so that a test can look for them wherever they must not be.
+The servers are the session's (`tests/support/servers.py`); each process has a database, a bucket and a folder
+of images of its own. Airflow's home and its folders come from `tests/conftest.py`. The connections hold
+secrets that are really used, so that a test can look for them wherever they must not be.
 """
 
 import json
 import os
 import secrets
-import socket
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from PIL import Image
 from pymongo import MongoClient
 
-from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
-from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.records import FieldNames
-from mnist_ops.local import sample_digits, stack
+from mnist_ops.local import sample_digits
 from mnist_ops.local.demo_records import EXPECTED_FAILURES
-from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import S3_INTERNAL_PORTS, Ports
 
 # What tasks log is looked at; Airflow reads this when it is first imported.
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
@@ -49,6 +42,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from tests.support.environment import environment
+from tests.support.servers import running_servers, s3_client
 
 with warnings.catch_warnings():
     # Airflow's API server imports it, and it warns of the client that Airflow brings along: once, here.
@@ -79,45 +73,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # The servers
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports, below those that the kernel gives to clients."""
-    while True:
-        first = 10_000 + secrets.randbelow(20_000)
-        if all(_is_free(first + offset) for offset in range(count)):
-            return first
-
-
 @dataclass(frozen=True)
 class Deployment:
     """Where the pipeline of these tests works.
 
     Attributes:
-        stack: the servers.
+        name: of the database and of the bucket.
         mongo: a client of SecantusDB.
         s3: a client of SeaweedFS.
-        images: the folder that the image server serves.
+        images: a folder that the image server serves.
+        images_url: its address.
         secrets: what must never be seen: the password of MongoDB and the secret key of S3.
     """
 
-    stack: stack.Stack
+    name: str
     mongo: Any
     s3: Any
     images: Path
+    images_url: str
     secrets: tuple[str, ...] = field(repr=False)
 
     @property
     def database(self) -> Any:
         """The records' database, with the pipeline's own collections."""
-        return self.mongo["mnist"]
+        return self.mongo[self.name]
 
     @contextmanager
     def collection(self, name: str, *records: Mapping[str, object], **settings: str) -> Iterator[Any]:
@@ -132,13 +111,13 @@ class Deployment:
 
     def object_keys(self, prefix: str = "") -> set[str]:
         """The keys of all objects below a prefix."""
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.bucket, Prefix=prefix)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return {entry["Key"] for page in pages for entry in page.get("Contents", ())}
 
     def read(self, uri_or_key: str) -> bytes:
         """The bytes of an object."""
-        key = uri_or_key.removeprefix(f"s3://{self.stack.bucket}/")
-        return self.s3.get_object(Bucket=self.stack.bucket, Key=key)["Body"].read()
+        key = uri_or_key.removeprefix(f"s3://{self.name}/")
+        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
 
     def labelled(self, count: int) -> list[dict[str, object]]:
         """Human-labelled records of the first digits."""
@@ -159,61 +138,48 @@ class Deployment:
         for url, reason in EXPECTED_FAILURES.items():
             for copy in range(copies):
                 record = self._record(f"failing-{copy}-{reason}", "")
-                records.append(
-                    record | {"image_url": url.format(images=self.stack.images_url) if url else None}
-                )
+                records.append(record | {"image_url": url.format(images=self.images_url) if url else None})
         return records
 
     def _record(self, record_id: str, path: str) -> dict[str, object]:
         created_at = datetime.now(UTC) - timedelta(days=1)
-        return {"_id": record_id, "created_at": created_at, "image_url": f"{self.stack.images_url}/{path}"}
+        return {"_id": record_id, "created_at": created_at, "image_url": f"{self.images_url}/{path}"}
 
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory) -> Iterator[Deployment]:
-    """The servers, what they serve, and the environment that leads Airflow's tasks to them."""
-    layout = Layout(tmp_path_factory.mktemp("stack"))
-    _write_images(layout.images)
-    ports = Ports(
-        mongo=_free_ports(1),
-        s3=_free_ports(1),
-        s3_internal=_free_ports(S3_INTERNAL_PORTS),
-        images=_free_ports(1),
-    )
-    try:
-        running = stack.up(layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3", "images"))
-        password = f"canary-{secrets.token_hex(16)}"
-        mongo_connection = dict(running.connections["mongo_default"]) | {
-            "login": MONGO_USER,
-            "password": password,
-        }
-        aws: Mapping[str, Any] = running.connections["aws_default"]
-        client = boto3.client(
-            "s3",
-            endpoint_url=aws["extra"]["endpoint_url"],
-            aws_access_key_id=aws["login"],
-            aws_secret_access_key=aws["password"],
-            region_name="us-east-1",
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}).merge(CLIENT_CONFIG),
-        )
-        with (
-            MongoClient("127.0.0.1", ports.mongo) as mongo,
-            environment(
-                AIRFLOW_CONN_MONGO_DEFAULT=json.dumps(mongo_connection),
-                AIRFLOW_CONN_AWS_DEFAULT=json.dumps(aws),
-                MNIST_OPS_ALLOWED_HOSTS=f"127.0.0.1:{ports.images}",
-                # A few hundred digits and two epochs make no good model, and need not.
-                MNIST_OPS_MINIMUM_ACCURACY="0.1",
-                MNIST_OPS_GATE_MAXIMUM_ECE="1",
-                MNIST_OPS_TRAINING_DIR=str(tmp_path_factory.mktemp("training")),
-                MNIST_OPS_THREADS="1",
-            ),
-        ):
-            mongo["mnist"].command("createUser", MONGO_USER, pwd=password, roles=["readWrite"])
-            yield Deployment(running, mongo, client, layout.images, (password, aws["password"]))
-        client.close()
-    finally:
-        stack.down(layout)
+    """A deployment of this process's own, and the environment that leads Airflow's tasks to it."""
+    running, layout = running_servers()
+    name = f"airflow-{secrets.token_hex(4)}"
+    images = layout.images / name
+    _write_images(images)
+    password = f"canary-{secrets.token_hex(16)}"
+    aws: Mapping[str, Any] = running.connections["aws_default"]
+    mongo_connection = dict(running.connections["mongo_default"]) | {
+        "login": MONGO_USER,
+        "password": password,
+        "schema": name,
+    }
+    with (
+        MongoClient("127.0.0.1", running.ports.mongo) as mongo,
+        closing(s3_client(aws)) as s3,
+        environment(
+            AIRFLOW_CONN_MONGO_DEFAULT=json.dumps(mongo_connection),
+            AIRFLOW_CONN_AWS_DEFAULT=json.dumps(aws),
+            MNIST_OPS_MONGO_DATABASE=name,
+            MNIST_OPS_S3_BUCKET=name,
+            MNIST_OPS_ALLOWED_HOSTS=f"127.0.0.1:{running.ports.images}",
+            # A few hundred digits and two epochs make no good model, and need not.
+            MNIST_OPS_MINIMUM_ACCURACY="0.1",
+            MNIST_OPS_GATE_MAXIMUM_ECE="1",
+            MNIST_OPS_TRAINING_DIR=str(tmp_path_factory.mktemp("training")),
+            MNIST_OPS_THREADS="1",
+        ),
+    ):
+        s3.create_bucket(Bucket=name)
+        mongo[name].command("createUser", MONGO_USER, pwd=password, roles=["readWrite"])
+        images_url = f"{running.images_url}/{name}"
+        yield Deployment(name, mongo, s3, images, images_url, (password, aws["password"]))
 
 
 def _write_images(folder: Path) -> None:

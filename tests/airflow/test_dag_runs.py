@@ -132,7 +132,9 @@ def test_train_lenet_releases_the_first_champion(deployment, trained) -> None:
 
 def test_train_lenet_leaves_a_whole_bundle(deployment, trained) -> None:
     """All that inference needs."""
-    prefix = trained.xcoms["release", "return_value"]["bundle"]["uri"].removeprefix("s3://mnist-ops/")
+    prefix = trained.xcoms["release", "return_value"]["bundle"]["uri"].removeprefix(
+        f"s3://{deployment.name}/"
+    )
     names = {key.removeprefix(f"{prefix}/") for key in deployment.object_keys(prefix)}
     assert names >= {"card.json", "golden.npz", "model.onnx", "weights.safetensors"}
 
@@ -596,11 +598,11 @@ def test_the_secrets_are_the_ones_that_are_used(deployment) -> None:
     given = json.loads(os.environ["AIRFLOW_CONN_MONGO_DEFAULT"])
     with (
         MongoClient(
-            "127.0.0.1", given["port"], username=given["login"], password="wrong", authSource="mnist"
+            "127.0.0.1", given["port"], username=given["login"], password="wrong", authSource=deployment.name
         ) as client,
         pytest.raises(OperationFailure),
     ):
-        client["mnist"].command("ping")
+        client[deployment.name].command("ping")
     assert given["password"] in deployment.secrets
 
 

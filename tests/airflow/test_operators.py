@@ -151,7 +151,7 @@ def released(deployment, execute) -> Released:
 
 def uri_in(deployment, folder: str, name: str) -> Any:
     """Matches the URI of a digest-named object in a folder of the bucket."""
-    return re.compile(rf"s3://{deployment.stack.bucket}/{folder}/.*/{name.replace('*', '[0-9a-f]{64}')}")
+    return re.compile(rf"s3://{deployment.name}/{folder}/.*/{name.replace('*', '[0-9a-f]{64}')}")
 
 
 def test_a_labelled_snapshot_takes_all_labelled_records(deployment, released) -> None:
@@ -214,7 +214,9 @@ def test_releasing_returns_the_bundle_and_the_gate_result(deployment, released) 
     assert released.release.state == "success"
     assert (released.release.value["promote"], released.release.value["promoted"]) == (True, False)
     assert "good enough as the first champion: accuracy" in released.release.value["why"]
-    assert deployment.object_keys(released.release.value["bundle"]["uri"].removeprefix("s3://mnist-ops/"))
+    assert deployment.object_keys(
+        released.release.value["bundle"]["uri"].removeprefix(f"s3://{deployment.name}/")
+    )
 
 
 def test_releasing_again_changes_nothing(execute, released) -> None:
@@ -246,9 +248,9 @@ def test_operators_work_in_the_database_they_were_given(deployment, released) ->
 # Trainings that fail
 
 
-def test_a_training_that_cannot_succeed_fails_the_task_at_once(execute) -> None:
+def test_a_training_that_cannot_succeed_fails_the_task_at_once(deployment, execute) -> None:
     """The process says so by its exit code."""
-    missing = f"s3://mnist-ops/datasets/run/0/dataset-{'0' * 64}.json"
+    missing = f"s3://{deployment.name}/datasets/run/0/dataset-{'0' * 64}.json"
     done = execute(TrainModelOperator, dataset=missing)
     assert done.operator._process.returncode == 3
     assert isinstance(done.error, AirflowFailException)
@@ -380,7 +382,7 @@ def steps(deployment, execute, released) -> Steps:
 
 def key_of(deployment, run_id: str, folder: str, dag_id: str) -> str:
     """Where the objects of a run lie."""
-    return f"s3://{deployment.stack.bucket}/{folder}/{dag_id}/{quote(run_id, safe='')}/"
+    return f"s3://{deployment.name}/{folder}/{dag_id}/{quote(run_id, safe='')}/"
 
 
 def test_a_snapshot_returns_its_parts_to_expand_over(steps) -> None:
@@ -393,7 +395,7 @@ def test_a_snapshot_lies_under_the_key_of_its_run(deployment, steps) -> None:
     done = steps.snapshot
     folder = key_of(deployment, done.run_id, "snapshots", done.operator.dag_id)
     assert steps.manifest.startswith(folder)
-    assert steps.manifest.removeprefix(f"s3://{deployment.stack.bucket}/") in deployment.object_keys()
+    assert steps.manifest.removeprefix(f"s3://{deployment.name}/") in deployment.object_keys()
 
 
 def test_a_snapshot_pins_the_champion(deployment, steps, released) -> None:
@@ -404,13 +406,13 @@ def test_a_snapshot_pins_the_champion(deployment, steps, released) -> None:
 
 def test_fetching_returns_an_image_shard(deployment, steps) -> None:
     """Its name says the part and the digest."""
-    assert f"s3://{deployment.stack.bucket}/images/" in steps.fetch.value
+    assert f"s3://{deployment.name}/images/" in steps.fetch.value
     assert "/part-00000-" in steps.fetch.value
 
 
 def test_classifying_returns_a_prediction_shard(deployment, steps) -> None:
     """Its name says the part and the digest."""
-    assert f"s3://{deployment.stack.bucket}/predictions/" in steps.classify.value
+    assert f"s3://{deployment.name}/predictions/" in steps.classify.value
     assert "/part-00000-" in steps.classify.value
 
 
@@ -427,7 +429,7 @@ def test_assessing_counts_records_and_failures(deployment, steps) -> None:
 
 def test_publishing_returns_an_outcome_shard(deployment, steps) -> None:
     """Its name says the part and the digest."""
-    assert f"s3://{deployment.stack.bucket}/outcomes/" in steps.publish.value
+    assert f"s3://{deployment.name}/outcomes/" in steps.publish.value
     assert "/part-00000-" in steps.publish.value
 
 
@@ -482,15 +484,16 @@ def test_a_permanent_error_fails_the_task_at_once(execute) -> None:
     assert isinstance(done.error, AirflowFailException)
 
 
-def test_a_failed_task_says_what_was_wrong(execute) -> None:
+def test_a_failed_task_says_what_was_wrong(deployment, execute) -> None:
     """The words are the library's own."""
-    done = execute(ClassifyImagesOperator, images="s3://mnist-ops/images/none.parquet")
-    assert "s3://mnist-ops/images/none.parquet" in str(done.error)
+    missing = f"s3://{deployment.name}/images/none.parquet"
+    done = execute(ClassifyImagesOperator, images=missing)
+    assert missing in str(done.error)
 
 
-def test_a_missing_object_fails_the_task_at_once(execute) -> None:
+def test_a_missing_object_fails_the_task_at_once(deployment, execute) -> None:
     """No retry brings it back."""
-    missing = f"s3://mnist-ops/images/run/0/part-00000-{'0' * 64}.parquet"
+    missing = f"s3://{deployment.name}/images/run/0/part-00000-{'0' * 64}.parquet"
     done = execute(ClassifyImagesOperator, images=missing)
     assert isinstance(done.error, AirflowFailException)
     assert missing in str(done.error)

@@ -1,22 +1,18 @@
-"""The real parts behind the ports, started once a session, and one bench of each implementation.
+"""The real parts behind the ports, and one bench of each implementation.
 
-SecantusDB and SeaweedFS are started by the embedded stack's own functions, moto in a thread; all on free
-ports of 127.0.0.1, in temporary folders.
+SecantusDB and SeaweedFS are the session's (`tests/support/servers.py`); moto runs in a thread of its own.
 """
 
 import itertools
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import bson
 import pytest
-from botocore.config import Config
 from bson.raw_bson import RawBSONDocument
 from moto.server import ThreadedMotoServer
 from pymongo import MongoClient
@@ -27,19 +23,16 @@ from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
-from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
-from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import DatasetRegistry, ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, FieldNames, Prediction, PredictionFailure, RecordHead
 from mnist_ops.domain.review import ReviewReason
-from mnist_ops.local import stack
-from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import S3_INTERNAL_PORTS, Ports
+from mnist_ops.local.stack import Stack
+from tests.support.servers import running_servers, s3_client
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -50,33 +43,11 @@ _FIRST = BundleRef("lenet5", 1, "memory://objects/models/lenet5/1", "sha256:" + 
 # The servers
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports, below those that the kernel gives to clients."""
-    while True:
-        first = 10_000 + secrets.randbelow(20_000)
-        if all(_is_free(first + offset) for offset in range(count)):
-            return first
-
-
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory) -> Iterator[stack.Stack]:
+def embedded() -> Stack:
     """SecantusDB and SeaweedFS, as the embedded stack starts them."""
-    layout = Layout(tmp_path_factory.mktemp("stack"))
-    first = _free_ports(2 + S3_INTERNAL_PORTS)
-    ports = Ports(mongo=first, s3=first + 1, s3_internal=first + 2)
-    try:
-        yield stack.up(layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3"))
-    finally:
-        stack.down(layout)
+    running, _ = running_servers()
+    return running
 
 
 @pytest.fixture(scope="session")
@@ -114,24 +85,9 @@ def s3_clients(request) -> Callable[..., Any]:
 
     def connect(server: str, **options: object) -> Any:
         if server == "moto":
-            given = {"endpoint_url": request.getfixturevalue("moto"), "key": "test", "secret": "test"}
-        else:
-            aws = request.getfixturevalue("embedded").connections["aws_default"]
-            given = {
-                "endpoint_url": aws["extra"]["endpoint_url"],
-                "key": aws["login"],
-                "secret": aws["password"],
-            }
-        given |= options
-        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}).merge(CLIENT_CONFIG)
-        return boto3.client(
-            "s3",
-            endpoint_url=given["endpoint_url"],
-            aws_access_key_id=given["key"],
-            aws_secret_access_key=given["secret"],
-            region_name="us-east-1",
-            config=config.merge(given["config"]) if "config" in given else config,
-        )
+            extra = {"endpoint_url": request.getfixturevalue("moto")}
+            return s3_client({"login": "test", "password": "test", "extra": extra}, **options)
+        return s3_client(request.getfixturevalue("embedded").connections["aws_default"], **options)
 
     return connect
 

@@ -1,7 +1,5 @@
 """The whole embedded stack with a real Airflow, started once a session on free ports."""
 
-import secrets
-import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,11 +12,12 @@ from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.local import stack
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
+from mnist_ops.local.ports import HOST, Ports
 from tests.conftest import ROOT
 from tests.e2e.deployment import Deployment
 from tests.e2e.task_failures import TaskFailures
 from tests.e2e.website import Website, midnight_before
+from tests.support.servers import free_ports_of_a_stack
 
 # What the whole course takes on a busy machine; it must not meet midnight, when the schedules are due.
 LONGEST_COURSE = timedelta(minutes=10)
@@ -29,25 +28,7 @@ FAILURES = pytest.StashKey[TaskFailures]()
 @pytest.fixture(scope="session")
 def ports() -> Ports:
     """Free ports, one after the other."""
-    first = _free_ports(S3_INTERNAL_PORTS + 4)
-    return Ports(mongo=first, s3=first + 1, images=first + 2, airflow=first + 3, s3_internal=first + 4)
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports, below those that the kernel gives to clients."""
-    while True:
-        first = 10_000 + secrets.randbelow(20_000)
-        if all(_is_free(first + offset) for offset in range(count)):
-            return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+    return free_ports_of_a_stack()
 
 
 @pytest.fixture(scope="session")
