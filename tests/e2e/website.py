@@ -104,15 +104,6 @@ class Website:
         """A record of today that arrives when all others are done."""
         return self._waiting(LAST, 1_002, self.midnight)
 
-    def truth(self, record: Record) -> str:
-        """What the image of a good record shows."""
-        split, number = Path(str(record["image_url"])).with_suffix("").parts[-2:]
-        return DIGITS.name(int(sample_digits.load(split)[1][int(number)]))
-
-    def lose_image(self, record: Record) -> None:
-        """From now on there is nothing at a record's URL."""
-        (self.folder / str(record["image_url"]).removeprefix(f"{self.url}/")).unlink()
-
     def _waiting(self, name: str, number: int, created_at: datetime) -> Record:
         whole = created_at.replace(microsecond=created_at.microsecond // 1000 * 1000)
         return {"_id": name, "image_url": self._image("test", number), "created_at": whole}
