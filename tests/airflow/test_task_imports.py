@@ -1,4 +1,4 @@
-"""What each task of classify_records imports: in a process of its own, on the real servers.
+"""What each task of classify_records imports, in a process of its own, on the real servers.
 
 A task costs its imports, in every run and for every part.
 """
@@ -17,20 +17,45 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "torchvision", "onnxruntime", "PIL", "matplotlib", "tensorboard")
 COLLECTION = "imports"
 
-# One operator, executed as a task would; what it left in sys.modules, and what it returned and pushed.
-TASK = """
-import datetime, json, sys, types
+# The operators of a run, each executed in a child of one process, as the scheduler forks its tasks: what it
+# left in sys.modules, and what it returned and pushed.
+TASKS = """
+import datetime, json, os, sys, types
 from mnist_airflow import operators
-answer, name, arguments, heavy = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4:]
-pushed, now = {}, datetime.datetime.now(datetime.UTC)
+answer, heavy = sys.argv[1], sys.argv[2:]
+now = datetime.datetime.now(datetime.UTC)
 run = types.SimpleNamespace(
     dag_id="classify_records", run_id="imports", clear_number=0, conf={}, run_type="manual", run_after=now,
     data_interval_start=None, data_interval_end=None, logical_date=None)
-ti = types.SimpleNamespace(try_number=1, xcom_push=pushed.__setitem__)
-context = {"dag_run": run, "ti": ti, "dag": types.SimpleNamespace(params={})}
-value = getattr(operators, name)(task_id="task", **arguments).execute(context)
-found = [module for module in heavy if module in sys.modules]
-json.dump({"value": value, "pushed": pushed, "heavy": found}, open(answer, "w"))
+
+def task(name, arguments):
+    pushed = {}
+    ti = types.SimpleNamespace(try_number=1, xcom_push=pushed.__setitem__)
+    context = {"dag_run": run, "ti": ti, "dag": types.SimpleNamespace(params={})}
+    value = getattr(operators, name)(task_id="task", **arguments).execute(context)
+    found = [module for module in heavy if module in sys.modules]
+    json.dump({"value": value, "pushed": pushed, "heavy": found}, open(answer, "w"))
+
+executed = {}
+def execute(name, **arguments):
+    child = os.fork()
+    if not child:
+        task(name, arguments)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{name} failed")
+    executed[name] = json.load(open(answer))
+    return executed[name]["value"]
+
+assert not [module for module in heavy if module in sys.modules]
+(part,) = execute("SnapshotRecordsOperator")
+manifest = executed["SnapshotRecordsOperator"]["pushed"]["manifest"]
+predictions = execute("ClassifyImagesOperator", images=execute("FetchImagesOperator", part=part))
+execute("AssessRunOperator", manifest=manifest, predictions=[predictions])
+assessment = executed["AssessRunOperator"]["pushed"]["assessment"]
+outcomes = execute("PublishPredictionsOperator", predictions=predictions, assessment=assessment)
+execute("ReconcileRunOperator", manifest=manifest, outcomes=[outcomes])
+json.dump(executed, open(answer, "w"))
 """
 
 
@@ -54,22 +79,9 @@ def executed(trained, deployment, tmp_path_factory) -> Mapping[str, Mapping[str,
     """All tasks of a run over three records, one after the other; what each returned and imported."""
     assert trained.state == "success"
     answer = tmp_path_factory.mktemp("imports") / "answer.json"
-    found: dict[str, Any] = {}
-
-    def execute(operator: str, **arguments: object) -> Any:
-        in_a_fresh_process(TASK, str(answer), operator, json.dumps(arguments), *HEAVY)
-        found[operator] = json.loads(answer.read_text())
-        return found[operator]["value"]
-
     with deployment.collection(COLLECTION, *deployment.waiting(3)):
-        (part,) = execute("SnapshotRecordsOperator")
-        manifest = found["SnapshotRecordsOperator"]["pushed"]["manifest"]
-        predictions = execute("ClassifyImagesOperator", images=execute("FetchImagesOperator", part=part))
-        execute("AssessRunOperator", manifest=manifest, predictions=[predictions])
-        assessment = found["AssessRunOperator"]["pushed"]["assessment"]
-        outcomes = execute("PublishPredictionsOperator", predictions=predictions, assessment=assessment)
-        execute("ReconcileRunOperator", manifest=manifest, outcomes=[outcomes])
-    return found
+        in_a_fresh_process(TASKS, str(answer), *HEAVY)
+    return json.loads(answer.read_text())
 
 
 def test_the_tasks_did_their_work(executed) -> None:
@@ -148,27 +160,30 @@ sys.exit(f"not preloaded: {sorted(ours)}" if ours else 0)
     in_a_fresh_process(script, AIRFLOW_HOME=str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("command", "executor", "loaded"),
-    [
+def test_only_a_scheduler_whose_tasks_are_its_children_preloads(tmp_path) -> None:
+    """The plugin's listener is told that a part of Airflow starts; here each is a child of one process."""
+    script = """
+import json, os, sys
+from airflow.listeners.listener import get_listener_manager
+wrong = []
+for command, executor, loaded in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        sys.argv[:] = ["airflow", command]
+        os.environ["AIRFLOW__CORE__EXECUTOR"] = executor
+        get_listener_manager().hook.on_starting(component=None)
+        os._exit(("mnist_ops.wiring" in sys.modules) != loaded)
+    if os.waitpid(child, 0)[1]:
+        wrong.append((command, executor))
+sys.exit(f"wrong: {wrong}" if wrong else 0)
+"""
+    parts = [
         ("scheduler", "LocalExecutor", True),
         ("scheduler", "CeleryExecutor", False),
         ("triggerer", "LocalExecutor", False),
         ("dag-processor", "LocalExecutor", False),
-    ],
-)
-def test_only_a_scheduler_whose_tasks_are_its_children_preloads(tmp_path, command, executor, loaded) -> None:
-    """The plugin's listener is told that a part of Airflow starts."""
-    script = """
-import sys
-sys.argv[:] = ["airflow", sys.argv[1]]
-from airflow.listeners.listener import get_listener_manager
-get_listener_manager().hook.on_starting(component=None)
-print("mnist_ops.wiring" in sys.modules)
-sys.exit(("mnist_ops.wiring" in sys.modules) != LOADED)
-""".replace("LOADED", str(loaded))
-    home = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__EXECUTOR": executor}
-    in_a_fresh_process(script, command, **home)
+    ]
+    in_a_fresh_process(script, json.dumps(parts), AIRFLOW_HOME=str(tmp_path))
 
 
 def test_celerys_workers_preload() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -46,20 +47,20 @@ class Trainer:
             text=True,
         )
 
-    def kill_in_epoch(self, dataset: str, epoch: int, share: float) -> None:
-        """Start, wait until a share of an epoch is done, and kill -9."""
+    def kill_in_epoch(self, dataset: str, epoch: int, share: float) -> list[str]:
+        """Start, wait until a share of an epoch is done, and kill -9; returns the lines it wrote before."""
+        lines = []
+        before_it = f"epoch {epoch - 1}:" if epoch > 1 else "training lenet5"
         with self.start(dataset) as process:
-            lines = iter(process.stderr.readline, "")
-            before = None
-            for line in lines:
-                if f"epoch {epoch - 1}:" in line or (epoch == 1 and "training lenet5" in line):
-                    before = time.monotonic()
+            for line in iter(process.stderr.readline, ""):
+                lines.append(line)
+                if before_it in line:
                     break
-            assert before is not None, "the trainer never came to that epoch"
-            time.sleep(share * 0.3)  # an epoch takes 0.3 seconds and more
+            assert before_it in lines[-1], "the trainer never came to that epoch"
+            time.sleep(share * 0.3)  # a point in the epoch, which takes 0.3 seconds and more
             process.kill()
-            process.wait()
         assert process.returncode == -9
+        return lines
 
     def finish(self, dataset: str) -> tuple[str, list[str]]:
         """Train to the end; returns the training's URI and the lines it said."""
@@ -100,34 +101,65 @@ def dataset(objects) -> Iterator[str]:
     return pipeline.dataset()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(environment, dataset, tmp_path_factory) -> tuple[str, Path]:
+    """A training that nothing interrupts: its URI, and its folder on the disk."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    uri, _ = Trainer(folder, environment | {"MNIST_OPS_S3_PREFIX": "uninterrupted"}).finish(dataset)
+    return uri, folder
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A training whose process was killed three times, in epochs 1, 2 and 3, and its end on another disk.
+
+    Attributes:
+        third: the lines of the third process, which goes on from the same disk.
+        last: the lines of the last one, which has another disk.
+        uri: of the training.
+        folder: the last one's.
+    """
+
+    third: list[str]
+    last: list[str]
+    uri: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def killed(environment, dataset, tmp_path_factory) -> Killed:
+    """That training, killed at points that a seeded generator chooses."""
+    disk, other_disk = (
+        Trainer(tmp_path_factory.mktemp(name), environment | {"MNIST_OPS_S3_PREFIX": "killed"})
+        for name in ("disk", "other-disk")
+    )
+    chance = random.Random(0)
+    lines = [disk.kill_in_epoch(dataset, epoch, chance.random()) for epoch in (1, 2, 3)]
+    uri, last = other_disk.finish(dataset)
+    return Killed(lines[2], last, uri, other_disk.folder)
+
+
 @pytest.mark.timeout(600)
 def test_a_trainer_killed_at_three_random_points_gives_the_same_weights(
-    tmp_path, environment, objects, dataset
+    objects, uninterrupted, killed
 ) -> None:
     """Each time the next process goes on after the last whole epoch."""
-    whole = Trainer(tmp_path / "whole", environment | {"MNIST_OPS_S3_PREFIX": "whole"})
-    killed = Trainer(tmp_path / "killed", environment)
-    for trainer in (whole, killed):
-        trainer.folder.mkdir()
-    expected = get_json(objects, whole.finish(dataset)[0])
-    chance = random.Random(0)
-    for epoch in (1, 2, 3):
-        killed.kill_in_epoch(dataset, epoch, chance.random())
-    uri, lines = killed.finish(dataset)
-    training = get_json(objects, uri)
-    assert any("training resumes after epoch" in line for line in lines)
+    expected, training = get_json(objects, uninterrupted[0]), get_json(objects, killed.uri)
     assert str(training["weights"]).rpartition("/")[2] == str(expected["weights"]).rpartition("/")[2]
     assert training["history"] == expected["history"]
     assert len(training["checkpoints"]) == EPOCHS
-    assert not list((tmp_path / "killed").rglob("epoch-*")), "checkpoints stay on the disk of a finished one"
 
 
-def test_a_trainer_that_lost_its_disk_goes_on_from_the_object_store(tmp_path, environment, dataset) -> None:
+def test_a_trainer_goes_on_after_the_epoch_that_was_whole(killed) -> None:
+    """Killed in epoch 2, it goes on from epoch 1."""
+    assert any("training resumes after epoch 1" in line for line in killed.third)
+
+
+def test_a_trainer_that_lost_its_disk_goes_on_from_the_object_store(killed) -> None:
     """Another machine takes over."""
-    prefix = {"MNIST_OPS_S3_PREFIX": "moved"}
-    first, second = (Trainer(tmp_path / name, environment | prefix) for name in ("first", "second"))
-    for trainer in (first, second):
-        trainer.folder.mkdir()
-    first.kill_in_epoch(dataset, 3, 0.5)
-    _, lines = second.finish(dataset)
-    assert any("training resumes after epoch" in line for line in lines)
+    assert any("training resumes after epoch 2" in line for line in killed.last)
+
+
+def test_a_finished_training_leaves_no_checkpoint_on_the_disk(uninterrupted, killed) -> None:
+    """They are in the object store."""
+    assert not [path for folder in (uninterrupted[1], killed.folder) for path in folder.rglob("epoch-*")]
