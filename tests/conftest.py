@@ -26,6 +26,8 @@ os.environ.update(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        # Small networks gain nothing from more threads, and lose much where processes share the cores.
+        "OMP_NUM_THREADS": "1",
     }
 )
 

@@ -30,8 +30,6 @@ from mnist_ops.local.demo_records import EXPECTED_FAILURES
 
 # What tasks log is looked at; Airflow reads this when it is first imported.
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
-# Two networks of a few kilobytes gain nothing from more threads, and lose much where cores are shared.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent, AssetModel

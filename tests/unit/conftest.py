@@ -8,6 +8,7 @@ from pytest_socket import disable_socket, enable_socket
 
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import download_bundle
+from mnist_ops.steps.promote import GateResult, promote_candidate
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
 from tests.support.pipeline_in_memory import (
     MODEL,
@@ -50,10 +51,17 @@ def trained(loader: Loader) -> Trained:
 
 
 @pytest.fixture(scope="session")
-def released(trained: Trained) -> Pipeline:
-    """A pipeline in which that training is version 1 and champion; copy it before changing it."""
+def first_candidate(trained: Trained) -> tuple[Pipeline, GateResult]:
+    """A pipeline in which that training is version 1, a candidate; copy it before changing it."""
     pipeline = trained.pipeline.copy()
-    result = pipeline.promote(trained.evaluation)
+    return pipeline, pipeline.release(trained.evaluation)
+
+
+@pytest.fixture(scope="session")
+def released(first_candidate: tuple[Pipeline, GateResult]) -> Pipeline:
+    """That pipeline, after the candidate became champion; copy it before changing it."""
+    pipeline, candidate = first_candidate[0].copy(), first_candidate[1]
+    result = promote_candidate(candidate, models=pipeline.models, who="the tests", at=pipeline.at)
     assert result.promoted, result.why
     return pipeline
 

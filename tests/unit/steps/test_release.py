@@ -183,10 +183,9 @@ def test_the_released_model_says_what_its_evaluation_said(
     assert accuracy == pytest.approx(registered.metrics["test_accuracy"])
 
 
-def test_a_release_makes_a_candidate_and_no_champion(trained: Trained) -> None:
+def test_a_release_makes_a_candidate_and_no_champion(first_candidate: tuple[Pipeline, GateResult]) -> None:
     """However good it is; it says what the gate thinks of it."""
-    pipeline = trained.pipeline.copy()
-    result = pipeline.release(trained.evaluation)
+    pipeline, result = first_candidate
     assert (result.promote, result.promoted) == (True, False)
     assert result.why.startswith("good enough as the first champion: accuracy ")
     assert pipeline.models.champion(MODEL) is None
@@ -207,10 +206,18 @@ def test_what_the_gate_said_is_registered_with_the_model(
     )
 
 
-def test_a_first_model_that_is_not_accurate_enough_is_a_candidate(trained: Trained) -> None:
-    """The gate says the numbers."""
+@pytest.fixture(scope="module")
+def inaccurate(trained: Trained) -> tuple[Pipeline, GateResult]:
+    """A pipeline whose first version is not accurate enough for its gate; copy it before changing it."""
     pipeline = trained.pipeline.copy()
-    result = pipeline.promote(trained.evaluation, Gate(minimum_accuracy=1.0))
+    return pipeline, pipeline.promote(trained.evaluation, Gate(minimum_accuracy=1.0))
+
+
+def test_a_first_model_that_is_not_accurate_enough_is_a_candidate(
+    inaccurate: tuple[Pipeline, GateResult],
+) -> None:
+    """The gate says the numbers."""
+    pipeline, result = inaccurate
     assert not result.promoted
     assert result.why.startswith("refused, not accurate enough: ")
     assert pipeline.models.champion(MODEL) is None
@@ -228,10 +235,11 @@ def test_a_first_model_that_is_uncalibrated_on_the_test_fold_is_a_candidate(trai
     assert len(pipeline.models.models(MODEL)) == 1
 
 
-def test_a_candidate_that_another_gate_lets_pass_has_its_decision_replaced(trained: Trained) -> None:
+def test_a_candidate_that_another_gate_lets_pass_has_its_decision_replaced(
+    inaccurate: tuple[Pipeline, GateResult], trained: Trained
+) -> None:
     """The version, its bundle and its figures stay."""
-    pipeline = trained.pipeline.copy()
-    pipeline.release(trained.evaluation, Gate(minimum_accuracy=1.0))
+    pipeline = inaccurate[0].copy()
     (before,) = pipeline.models.models(MODEL)
     pipeline.at += timedelta(days=1)
     result = pipeline.release(trained.evaluation)
@@ -239,10 +247,11 @@ def test_a_candidate_that_another_gate_lets_pass_has_its_decision_replaced(train
     assert after == dataclasses.replace(before, decision=Decision(promote=True, why=result.why, p_value=None))
 
 
-def test_repeating_a_release_changes_nothing(released: Pipeline, trained: Trained) -> None:
+def test_repeating_a_release_changes_nothing(
+    first_candidate: tuple[Pipeline, GateResult], released: Pipeline, trained: Trained
+) -> None:
     """Same version, same bundle, same objects; and the same gate result, after its promotion too."""
-    first = trained.pipeline.copy().release(trained.evaluation)
-    pipeline = released.copy()
+    pipeline, first = released.copy(), first_candidate[1]
     before = dict(pipeline.objects.objects)
     pipeline.at += timedelta(days=1)
     assert pipeline.release(trained.evaluation) == first
