@@ -30,11 +30,8 @@ demo: $(INSTALLED) ## Run the whole pipeline on sample digits, through a real Ai
 	@$(BIN)/mnist-ops demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: export AIRFLOW_HOME := $(CURDIR)/.local/test-airflow
-test: $(INSTALLED) ## Run every test: unit, contract and Airflow tests, then end to end
-	@printf '\n== unit, contract and Airflow tests\n'
-	@$(BIN)/pytest -n 2 --dist loadfile -m 'not e2e'
-	@printf '\n== end to end, on a real Airflow\n'
-	@$(BIN)/pytest -m e2e
+test: $(INSTALLED) ## Run every test: unit, contract, Airflow and end to end, on two processes
+	@$(BIN)/pytest -n 2
 
 check: $(INSTALLED) ## Check style, types and the direction of imports
 	@printf '\n== ruff check\n'

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from tests.support import session
+from tests.support.distribution import ByFixtures, rank_of
 
 ROOT = Path(__file__).parents[1]
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="mnist-ops-airflow-"))
@@ -36,6 +38,17 @@ _SLOW = (HealthCheck.too_slow,)
 settings.register_profile("developer", deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("ci", deadline=None, suppress_health_check=_SLOW, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFixtures:
+    """Tests that use the same costly fixtures run in one process."""
+    return ByFixtures(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest groups begin, where processes share the tests out."""
+    if _is_worker(config):
+        items.sort(key=lambda item: rank_of(item.nodeid))
 
 
 def pytest_configure(config: pytest.Config) -> None:

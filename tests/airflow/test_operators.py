@@ -276,8 +276,8 @@ class Killed:
 
 @pytest.fixture(scope="module")
 def killed(execute, released) -> Killed:
-    """A long training whose task is killed as soon as its process runs."""
-    seen: dict[str, Any] = {}
+    """A long training whose task is killed as soon as its process has become the training program."""
+    seen: dict[str, Any] = {"command": b""}
 
     class Watched(TrainModelOperator):
         """A training that is killed from another thread, as Airflow does on SIGTERM."""
@@ -288,10 +288,10 @@ def killed(execute, released) -> Killed:
 
         def kill(self) -> None:
             deadline = time.monotonic() + 60
-            while self._process is None and time.monotonic() < deadline:
+            while b"train" not in seen["command"] and time.monotonic() < deadline:
                 time.sleep(0.01)
-            time.sleep(0.5)  # so that it has become another program
-            seen["command"] = Path(f"/proc/{self._process.pid}/cmdline").read_bytes()
+                if self._process is not None:
+                    seen["command"] = Path(f"/proc/{self._process.pid}/cmdline").read_bytes()
             seen["at"] = time.monotonic()
             self.on_kill()
 

@@ -37,7 +37,7 @@ from mnist_airflow.operators.instances import StartTrainingInstanceOperator, Sto
 from mnist_airflow.operators.training import PlanTrainingsOperator
 from tests.support.environment import environment
 
-KERNELS = [[3, 3], [3, 5], [5, 3], [5, 5]]
+KERNELS = [[3, 3], [5, 5]]
 WORK = ("train", "choose", "evaluate", "release")
 
 
@@ -102,12 +102,12 @@ def a_machine(ec2, endpoint) -> Iterator[Machine]:
         yield Machine(ec2, instance_id, text)
 
 
-# A sweep of four trials
+# A sweep
 
 
 @pytest.fixture(scope="module")
 def swept(deployment, cloud, run_dag) -> Any:
-    """A run over four pairs of kernel sizes, with a machine; its model has a name of its own."""
+    """A run over two pairs of kernel sizes, with a machine; its model has a name of its own."""
     with (
         a_machine(*cloud) as machine,
         deployment.collection(

@@ -6,7 +6,10 @@ Tests share them, each with databases, buckets or key prefixes of its own.
 
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +22,7 @@ from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
 from tests.support import session
 
+ROOT = Path(__file__).parents[2]
 PARTS = ("mongo", "s3", "images")
 
 
@@ -26,16 +30,21 @@ def running_servers() -> tuple[stack.Stack, Layout]:
     """Return the session's servers and their folder; the first process that asks starts them."""
     layout = _layout()
     with session.one_process_at_a_time("servers"):
-        running = stack.load(layout)
-        if running is None:
-            ports = free_ports_of_a_stack()
-            running = stack.up(layout, ports, mongo_answers=mongo_answers, parts=PARTS)
+        if not layout.state_file.exists():
+            # By another process, since they outlive this one.
+            subprocess.run([sys.executable, "-m", "tests.support.servers"], cwd=ROOT, check=True)
+    running = stack.load(layout)
+    assert running is not None
     return running, layout
+
+
+def _start_servers() -> None:
+    stack.up(_layout(), free_ports_of_a_stack(), mongo_answers=mongo_answers, parts=PARTS)
 
 
 def stop_servers() -> None:
     """Stop the session's servers, if any test has started them."""
-    if stack.load(_layout()):
+    if _layout().state_file.exists():
         stack.down(_layout())
 
 
@@ -88,3 +97,7 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+if __name__ == "__main__":
+    _start_servers()
