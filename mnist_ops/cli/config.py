@@ -1,4 +1,4 @@
-"""Training configurations: what may stand in one, and what one comes to."""
+"""Training configurations: `mnist-ops config schema|show`."""
 
 import json
 
@@ -11,7 +11,7 @@ app = typer.Typer(help="Training configurations.", no_args_is_help=True)
 
 @app.command()
 def schema() -> None:
-    """Print what may stand in a configuration file, as a JSON schema."""
+    """Print the JSON schema of configuration files."""
     from mnist_ops.vision.config.files import config_schema
 
     typer.echo(json.dumps(config_schema(), indent=2))
@@ -19,8 +19,8 @@ def schema() -> None:
 
 @app.command()
 def show(config: ConfigName = None, changes: Changes = None) -> None:
-    """Print a configuration with everything that it extends and the defaults, as one JSON object."""
-    written = raw_config(config, changes)
-    first, *_ = written.trials()
-    document: dict[str, object] = first.model_dump(mode="json", exclude=set(written.sweep))
-    typer.echo(json.dumps(document | ({"sweep": written.sweep} if written.sweep else {}), indent=2))
+    """Print a configuration, merged with those that it extends and the defaults, as one JSON object."""
+    raw = raw_config(config, changes)
+    first, *_ = raw.trials()
+    document: dict[str, object] = first.model_dump(mode="json", exclude=set(raw.sweep))
+    typer.echo(json.dumps(document | ({"sweep": raw.sweep} if raw.sweep else {}), indent=2))

@@ -6,7 +6,7 @@ The experiments are read from the file that the tracker `sqlite` writes; no serv
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_ops.cli._support.extras import require_extras
+from mnist_ops.cli._support.tables import print_facts, print_table
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
     from mnist_ops.adapters.tracking.sqlite_reader import ExperimentRecord, Experiments, Validation
 
-app = typer.Typer(help="Tracked trainings: what was tried, and what came out.", no_args_is_help=True)
+app = typer.Typer(help="Tracked trainings: configs, metrics and comparisons.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="An experiment: how its name begins, or a part that no other has.")]
+Name = Annotated[str, typer.Argument(help="An experiment's name, its beginning, or a part that is unique.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-All = Annotated[bool, typer.Option("--all", help="Also what is the same in both.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens, on 127.0.0.1.")]
+All = Annotated[bool, typer.Option("--all", help="Also show what is equal in both.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")]
 
 _DIGEST = 12  # characters of a digest that are shown in lists
 _ABSENT = "-"
@@ -45,7 +46,7 @@ def list_experiments() -> None:
         )
         for record in _experiments().all()
     ]
-    _print_columns(header, rows)
+    print_table(header, rows)
 
 
 @app.command()
@@ -59,14 +60,12 @@ def info(name: Name) -> None:
         ("environment", record.experiment.environment),
     ):
         typer.echo(f"{title}:")
-        width = max(map(len, values), default=0)
-        for key, value in values.items():
-            typer.echo(f"  {key:<{width}}  {_text(value)}")
+        print_facts(((key, _text(value)) for key, value in values.items()), indent=2)
 
 
 @app.command()
 def log(name: Name, as_json: Json = False) -> None:
-    """Show every validation of an experiment, in their order."""
+    """Show every validation of an experiment, in order."""
     experiments = _experiments()
     validations = experiments.log(experiments.find(name).experiment.name)
     if as_json:
@@ -74,30 +73,30 @@ def log(name: Name, as_json: Json = False) -> None:
             typer.echo(json.dumps(_finite(asdict(validation))))
         return
     header = ("epoch", "step", "train loss", "accuracy", "NLL", "learning rate")
-    _print_columns(header, [_line(validation) for validation in validations])
+    print_table(header, [_row(validation) for validation in validations])
 
 
 @app.command()
 def compare(first: Name, second: Name, everything: All = False) -> None:
-    """Show where two experiments differ: data, config and metrics, with the second less the first."""
+    """Show how two experiments differ in data, config and metrics; the difference is second minus first."""
     experiments = _experiments()
     one, two = experiments.find(first), experiments.find(second)
     rows = [
-        (what, _text(mine), _text(other), _difference(mine, other))
-        for what, mine, other in _compared(one, two)
+        (name, _text(mine), _text(other), _difference(mine, other))
+        for name, mine, other in _pairs(one, two)
         if everything or mine != other
     ]
     if rows:
-        _print_columns(("", one.experiment.name, two.experiment.name, "difference"), rows)
+        print_table(("", one.experiment.name, two.experiment.name, "difference"), rows)
     else:
         typer.echo(f"{one.experiment.name} and {two.experiment.name} do not differ")
 
 
 def tensorboard(port: Port = 6006) -> None:
     """Run TensorBoard over all experiments, on 127.0.0.1, until it is interrupted."""
+    require_extras("tensorboard", "train")
     from mnist_ops.adapters.tracking.tensorboard import serve
 
-    require_extras("tensorboard", "train")
     serve(settings_of(os.environ).tensorboard_dir, port)
 
 
@@ -108,10 +107,9 @@ def _experiments() -> "Experiments":
 
 
 def _facts(record: "ExperimentRecord") -> dict[str, object]:
-    ended = record.finished_at
     facts: dict[str, object] = {
         "started": _moment(record.experiment.started_at),
-        "ended": _moment(ended) if ended else None,
+        "ended": _moment(record.finished_at) if record.finished_at else None,
         "status": str(record.status),
         "why": record.why,
         "device": record.experiment.device,
@@ -123,7 +121,7 @@ def _facts(record: "ExperimentRecord") -> dict[str, object]:
     return {name: value for name, value in facts.items() if name != "why" or value}
 
 
-def _line(validation: "Validation") -> tuple[str, ...]:
+def _row(validation: "Validation") -> tuple[str, ...]:
     return (
         str(validation.epoch),
         str(validation.step),
@@ -134,15 +132,15 @@ def _line(validation: "Validation") -> tuple[str, ...]:
     )
 
 
-def _compared(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[str, object, object]]:
-    """What is compared, of the first and of the second."""
-    for title, of_one, of_two in (
+def _pairs(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[str, object, object]]:
+    """The name of each compared value, with the value of the first and of the second experiment."""
+    for prefix, of_one, of_two in (
         ("", _identity(one), _identity(two)),
         ("config.", one.experiment.config, two.experiment.config),
         ("", one.metrics, two.metrics),
     ):
         for name in {**of_one, **of_two}:
-            yield f"{title}{name}", of_one.get(name), of_two.get(name)
+            yield f"{prefix}{name}", of_one.get(name), of_two.get(name)
 
 
 def _identity(record: "ExperimentRecord") -> Mapping[str, object]:
@@ -154,9 +152,9 @@ def _identity(record: "ExperimentRecord") -> Mapping[str, object]:
 
 
 def _difference(first: object, second: object) -> str:
-    """The second less the first, where both are numbers."""
+    """The second minus the first, or nothing unless both are numbers."""
     pair = (first, second)
-    numbers = [it for it in pair if isinstance(it, int | float) and not isinstance(it, bool)]
+    numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
     return f"{numbers[1] - numbers[0]:+.6g}" if len(numbers) == 2 else ""
 
 
@@ -169,7 +167,7 @@ def _text(value: object) -> str:
 
 
 def _finite(values: Mapping[str, object]) -> dict[str, object]:
-    """With null for what JSON has no number for."""
+    """Replace NaN and infinity, which JSON does not have, by null."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -178,11 +176,3 @@ def _finite(values: Mapping[str, object]) -> dict[str, object]:
 
 def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Lines of aligned columns, whole on any terminal and in any pipe."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())

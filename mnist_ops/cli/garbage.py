@@ -1,4 +1,4 @@
-"""`mnist-ops gc`: delete from the object store what nothing refers to."""
+"""`mnist-ops gc`: delete objects that nothing refers to."""
 
 import re
 from dataclasses import replace
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.options import pipeline
 
 if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, ObjectTotals
 
-SOME_FAILED = 1
 _AGE = re.compile(r"([1-9]\d{0,3})d")
 
 
@@ -22,13 +22,13 @@ def gc(
         typer.Option(help="Minimum age in days, such as 30d. By default MNIST_OPS_RETENTION_DAYS."),
     ] = None,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete it, instead of saying what would go.")
+        bool, typer.Option("--delete", help="Delete the garbage. Without this option it is only listed.")
     ] = False,
 ) -> None:
-    """Say which objects of killed, repeated and failed tasks are garbage, or delete them.
+    """List the objects that killed, repeated and failed tasks left behind, or delete them.
 
-    What a ledger or a data set refers to stays. What belongs to a run that is not known to be finished
-    stays until MNIST_OPS_RETENTION_GRACE_DAYS have passed.
+    An object that a ledger or a data set refers to is kept. An object of a run that is not known to be
+    finished is kept until MNIST_OPS_RETENTION_GRACE_DAYS have passed.
     """
     steps = pipeline()
     rule = steps.settings.retention
@@ -40,7 +40,7 @@ def gc(
     for key, message in result.failed.items():
         typer.echo(f"not deleted: {key}: {message}", err=True)
     if result.failed:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def _age(text: str) -> timedelta:
@@ -52,16 +52,16 @@ def _age(text: str) -> timedelta:
 
 
 def _lines(result: "GcResult", *, delete: bool) -> list[str]:
-    lines = [f"garbage: {_in_words(totals)} of {kind}" for kind, totals in result.garbage.items()]
+    lines = [f"garbage: {_summary(totals)} of {kind}" for kind, totals in result.garbage.items()]
     if result.uploads:
         lines.append(f"garbage: {result.uploads} unfinished uploads")
-    lines += [f"kept: {_in_words(totals)}, {disposition}" for disposition, totals in result.kept.items()]
+    lines += [f"kept: {_summary(totals)}, {disposition}" for disposition, totals in result.kept.items()]
     if delete:
         reused = f", {len(result.reused)} came into use meanwhile" if result.reused else ""
         return [*lines, f"deleted {result.deleted}{reused}"]
-    some = result.garbage or result.uploads
-    return [*lines, "nothing was deleted: run it again with --delete" if some else "nothing to delete"]
+    found = result.garbage or result.uploads
+    return [*lines, "nothing was deleted: run it again with --delete" if found else "nothing to delete"]
 
 
-def _in_words(totals: "ObjectTotals") -> str:
+def _summary(totals: "ObjectTotals") -> str:
     return f"{totals.number} objects ({totals.size / 1e6:.1f} MB)"

@@ -1,4 +1,4 @@
-"""Commands for those who run a deployment."""
+"""Commands for the operators of a deployment: `mnist-ops init|ledgers|release-hold`."""
 
 import getpass
 import json
@@ -14,7 +14,7 @@ from mnist_ops.settings import settings_of
 
 
 def init() -> None:
-    """Make the indexes and the bucket that the pipeline needs; safe to repeat."""
+    """Create the indexes and the bucket that the pipeline needs; safe to repeat."""
     from mnist_ops.wiring import adapters_of_environment
 
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
@@ -25,36 +25,25 @@ def init() -> None:
 
 
 def ledgers(
-    run: Annotated[str, typer.Argument(help="A run key, or how one begins.")] = "",
+    run: Annotated[str, typer.Argument(help="A run key, or its first characters. By default all runs.")] = "",
     short: Annotated[
         bool, typer.Option("--short", help="Outcomes, cost and bottleneck in words instead of JSON.")
     ] = False,
 ) -> None:
     """Print the ledgers of runs, oldest first, one JSON object a line."""
     for ledger in pipeline().adapters.runs.ledgers(run):
-        typer.echo(in_words(ledger) if short else json.dumps(ledger, default=_text, sort_keys=True))
+        typer.echo(summary_of(ledger) if short else json.dumps(ledger, default=_text, sort_keys=True))
 
 
-def in_words(ledger: Mapping[str, Any]) -> str:
-    """A ledger's document in a few lines: what became of the records, what it cost, what held it up.
-
-    What a ledger of an earlier version does not have is left out.
-    """
+def summary_of(ledger: Mapping[str, Any]) -> str:
+    """Summarise a ledger's document in a few lines: outcomes, a problem if any, cost and bottleneck."""
     outcomes = ", ".join(f"{count} {name}" for name, count in ledger["outcomes"].items() if count)
     lines = [f"{ledger['run']}, generation {ledger['generation']}, {_text(ledger['finished_at'])}"]
     lines.append(f"{ledger['selected']} records" + (f": {outcomes}" if outcomes else ""))
-    if problem := ledger.get("imbalance") or ledger.get("held_because"):
+    if problem := ledger["imbalance"] or ledger["held_because"]:
         lines.append(f"PROBLEM: {problem}")
-    if cost := ledger.get("cost"):
-        each = cost["per_1000_records"]
-        currency = cost["currency"]
-        parts = ", ".join(f"{name} {amount:.6f}" for name, amount in cost["by"].items() if amount)
-        lines.append(
-            f"cost: about {cost['total']:.6f} {currency}"
-            + (f", {each:.6f} {currency} per 1,000 records" if each is not None else "")
-            + (f" ({parts})" if parts else "")
-        )
-    if bottleneck := ledger.get("bottleneck"):
+    lines.append(_cost(ledger["cost"]))
+    if bottleneck := ledger["bottleneck"]:
         lines.append(
             f"bottleneck: {bottleneck['stage']}, {bottleneck['share']:.0%} of the time of all tasks: "
             f"{bottleneck['doing']}"
@@ -62,16 +51,26 @@ def in_words(ledger: Mapping[str, Any]) -> str:
     return "\n  ".join(lines)
 
 
+def _cost(cost: Mapping[str, Any]) -> str:
+    currency, per_1000 = cost["currency"], cost["per_1000_records"]
+    items = ", ".join(f"{name} {amount:.6f}" for name, amount in cost["by"].items() if amount)
+    return (
+        f"cost: about {cost['total']:.6f} {currency}"
+        + (f", {per_1000:.6f} {currency} per 1,000 records" if per_1000 is not None else "")
+        + (f" ({items})" if items else "")
+    )
+
+
 def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def release_hold(
-    run: Annotated[str, typer.Argument(help="The run key, as the held run's log names it.")],
-    why: Annotated[str, typer.Option(help="Why it may be published all the same.")],
+    run: Annotated[str, typer.Argument(help="The run key, from the log of the held run.")],
+    why: Annotated[str, typer.Option(help="The reason, which is kept with your name.")],
     generation: Annotated[int, typer.Option(min=0, help="The generation.")] = 0,
 ) -> None:
-    """Allow a held run to be published; then clear its task `assess`."""
+    """Allow a held run to be published. Afterwards, clear its task `assess` in Airflow."""
     from mnist_ops.domain.keys import Generation
 
     pipeline().adapters.runs.release_hold(

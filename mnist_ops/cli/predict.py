@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.domain.errors import ItemRejected, Permanent
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
@@ -39,17 +40,17 @@ def predict(
                 failed = True
                 answer = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
             typer.echo(_line(file, answer, as_json=as_json))
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.DONE)
 
 
 def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dict[str, object]:
     from mnist_ops.vision.preprocessing.decode import decode
 
-    verdicts = classifier.predict(decode(_payload(file, settings.fetch_max_bytes))[None])
-    probabilities = verdicts.probabilities[0].tolist()
+    predictions = classifier.predict(decode(_payload(file, settings.fetch_max_bytes))[None])
+    probabilities = predictions.probabilities[0].tolist()
     index = max(range(len(probabilities)), key=probabilities.__getitem__)
     reason = review_reason(
-        probabilities[index], not_a_digit=bool(verdicts.not_a_digit[0]), review_below=settings.review_below
+        probabilities[index], not_a_digit=bool(predictions.not_a_digit[0]), review_below=settings.review_below
     )
     return {
         "label": classifier.labels[index],
@@ -63,7 +64,7 @@ def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dic
 
 def _payload(file: Path, max_bytes: int) -> bytes:
     try:
-        # Asked before it is opened: opening a pipe would wait for somebody to write into it.
+        # Checked before it is opened: opening a named pipe would wait until somebody writes into it.
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ItemRejected(Reason.UNREADABLE_FILE, "not a regular file")
@@ -99,7 +100,7 @@ def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"
     from mnist_ops.steps.artifacts.bundles import download_bundle
     from mnist_ops.wiring import adapters_of_environment
 
-    named = _reference(bundle) if bundle is not None else None
+    named = _reference_from_uri(bundle) if bundle is not None else None
     adapters = adapters_of_environment(settings, os.environ)
     chosen = named or adapters.models.champion(settings.model_name)
     if chosen is None:
@@ -108,8 +109,8 @@ def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"
         yield adapters.load_classifier(download_bundle(adapters.objects, chosen, Path(folder)), chosen.digest)
 
 
-def _reference(uri: str) -> BundleRef:
-    """The bundle that a URI such as s3://bucket/models/lenet5/000007-<digest> names."""
+def _reference_from_uri(uri: str) -> BundleRef:
+    """Parse the URI of a bundle, such as s3://bucket/models/lenet5/000007-<digest>."""
     version, _, digest = uri.rstrip("/").rpartition("/")[2].partition("-")
     if not version.isdecimal() or len(digest) != 64:
         raise typer.BadParameter(f"{uri}: expected …/<version>-<digest>", param_hint="--bundle")

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,26 +47,25 @@ def classify(
         typer.echo(f"{steps.count(chosen)} records would be taken")
         return
     manifest = steps.snapshot(new_generation(), chosen)
-    how = "" if publish else " --no-publish"
-    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}{how}", err=True)
+    option = "" if publish else " --no-publish"
+    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}{option}", err=True)
     _finish_run(steps, manifest, publish=publish)
 
 
 @app.command()
 def resume(
-    manifest: Annotated[str, typer.Argument(help="The run's snapshot, as `run classify` said.")],
+    manifest: Annotated[str, typer.Argument(help="The manifest that `run classify` printed.")],
     publish: Publish = True,
 ) -> None:
-    """Go on with an interrupted `run classify`: do what it has not done yet, and write its predictions."""
+    """Continue an interrupted `run classify`: do only what is missing, and write its predictions."""
     _finish_run(pipeline(), manifest, publish=publish)
 
 
 def _finish_run(steps: "Pipeline", manifest: str, *, publish: bool) -> None:
-    """Do what is left of a run after its snapshot."""
+    """Do what is missing of a run after its snapshot, and print its outcomes."""
     progress = progress_of(steps, manifest)
     if progress.ledger is not None:
-        outcomes, reasons = (progress.ledger[name] for name in ("outcomes", "reasons"))
-        typer.echo(json.dumps({"run": progress.ledger["run"], "outcomes": outcomes, "reasons": reasons}))
+        _print_outcomes(progress.ledger)
         return
     predictions = _predictions(steps, progress)
     typer.echo(json.dumps({"manifest": manifest, "predictions": predictions}))
@@ -73,13 +73,15 @@ def _finish_run(steps: "Pipeline", manifest: str, *, publish: bool) -> None:
         return
     assessment = steps.assess(manifest, predictions)
     ledger = steps.reconcile(manifest, [steps.publish(uri, assessment) for uri in predictions])
-    typer.echo(
-        json.dumps({"run": ledger.generation.run, "outcomes": ledger.outcomes, "reasons": ledger.reasons})
-    )
+    _print_outcomes(ledger.document())
+
+
+def _print_outcomes(ledger: Mapping[str, object]) -> None:
+    typer.echo(json.dumps({name: ledger[name] for name in ("run", "outcomes", "reasons")}))
 
 
 def _predictions(steps: "Pipeline", progress: Progress) -> list[str]:
-    """The prediction shards of all parts, in order; those that are not stored yet are made."""
+    """The prediction shards of all parts, in order; the missing ones are made."""
     predictions = dict(progress.predictions)
     with steps.adapters.images() as images:
         for part, reference in progress.parts.items():
@@ -97,10 +99,10 @@ def _predictions(steps: "Pipeline", progress: Progress) -> list[str]:
 def train(config: ConfigName = None, changes: Changes = None) -> None:
     """Train on the labelled records and release: snapshot, fetch, build, train, evaluate, release.
 
-    Where the config has a sweep, all its trials are trained, and the one that validates best goes on.
+    If the config has a sweep, all its trials are trained, and the one that validates best is released.
     """
     require_extras("run train", "train")
-    from mnist_ops.cli.sweep import best_training
+    from mnist_ops.cli._support.trials import best_training
 
     trials = raw_config(config, changes).trials()
     steps = pipeline()

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
+from mnist_ops.cli._support.tables import print_facts
 
 app = typer.Typer(
     help="The embedded stack: MongoDB's protocol, S3, PostgreSQL, images, Airflow.", no_args_is_help=True
@@ -17,7 +19,6 @@ def up() -> None:
     """Start the stack, or the parts of it that do not run, and wait until all of them answer."""
     require_extras("stack up", "stack")
     from mnist_ops.cli._support.embedded_stack import start_stack
-    from mnist_ops.cli._support.tables import print_facts
 
     print_facts(start_stack(os.environ).items())
 
@@ -37,14 +38,13 @@ def status() -> None:
     """Show the state of every part of the stack. Exits with 1 unless all answer."""
     require_extras("stack status", "stack")
     from mnist_ops.cli._support.embedded_stack import stack_status
-    from mnist_ops.cli._support.tables import print_facts
 
     parts = stack_status(os.environ)
     print_facts(
         (part.name, part.missing or f"answers, pid {part.pid}, {part.memory_bytes >> 20} MiB")
         for part in parts
     )
-    raise typer.Exit(0 if all(part.answers for part in parts) else 1)
+    raise typer.Exit(ExitCode.DONE if all(part.answers for part in parts) else ExitCode.SOME_FAILED)
 
 
 def demo(
@@ -54,4 +54,4 @@ def demo(
     require_extras("demo", "stack", "train")
     from mnist_ops.cli._support.embedded_stack import run_demo
 
-    raise typer.Exit(0 if run_demo(os.environ, keep=keep) else 1)
+    raise typer.Exit(ExitCode.DONE if run_demo(os.environ, keep=keep) else ExitCode.SOME_FAILED)

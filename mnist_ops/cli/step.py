@@ -1,4 +1,4 @@
-"""One step at a time: what a task in Airflow does, from the command line."""
+"""`mnist-ops step …`: one step at a time, as a task in Airflow runs it."""
 
 import getpass
 import os
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli._support.options import (
     Again,
@@ -27,9 +28,7 @@ from mnist_ops.domain.selection import Reclassify, Selection
 
 app = typer.Typer(help="Run one step on URIs that earlier steps printed.", no_args_is_help=True)
 
-_ENDED_WITH_PARENT = 4  # nothing was wrong with the training: it may be tried again
-
-Uris = Annotated[list[str] | None, typer.Argument(help="URIs of shards, as the step before printed them.")]
+Uris = Annotated[list[str] | None, typer.Argument(help="URIs of shards, as the previous step printed them.")]
 
 
 @app.command()
@@ -40,7 +39,7 @@ def snapshot(
     limit: Limit = None,
     labelled: Annotated[bool, typer.Option(help="Take the human-labelled records.")] = False,
 ) -> None:
-    """Take a snapshot; prints the manifest, then a part a line."""
+    """Take a snapshot; prints the manifest, then one line for each part."""
     chosen = Selection(at=now(), labelled=True) if labelled else selection(since, until, reclassify, limit)
     steps = pipeline()
     manifest = steps.snapshot(new_generation(), chosen)
@@ -66,7 +65,7 @@ def classify(images: Annotated[str, typer.Argument(help="An image shard.")]) -> 
 
 @app.command()
 def assess(manifest: Annotated[str, typer.Argument(help="The manifest.")], predictions: Uris = None) -> None:
-    """Hold all prediction shards of a manifest against the failure budget; prints the assessment."""
+    """Check all prediction shards of a manifest against the failure budget; prints the assessment."""
     typer.echo(pipeline().assess(manifest, predictions or []))
 
 
@@ -81,7 +80,7 @@ def publish(
 
 @app.command()
 def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], outcomes: Uris = None) -> None:
-    """Draw up the ledger of a manifest from its outcome shards; fails unless it adds up."""
+    """Write the ledger of a manifest from its outcome shards; fails unless its numbers add up."""
     for outcome, count in pipeline().reconcile(manifest, outcomes or []).outcomes.items():
         typer.echo(f"{outcome} {count}")
 
@@ -90,14 +89,14 @@ def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], ou
 def build_dataset(
     manifest: Annotated[str, typer.Argument(help="The manifest.")], images: Uris = None
 ) -> None:
-    """Make a data set of a labelled manifest and its image shards; prints its manifest."""
+    """Build a data set from a labelled manifest and its image shards; prints its manifest."""
     typer.echo(pipeline().build_dataset(manifest, images or []))
 
 
 @app.command()
 def dataset_report(
     dataset: Annotated[str, typer.Argument(help="The data set's manifest.")],
-    epochs: Annotated[int, typer.Option(help="Of each classifier that judges the labels.", min=1)] = 12,
+    epochs: Annotated[int, typer.Option(help="Of each classifier that checks the labels.", min=1)] = 12,
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
     require_extras("step dataset-report", "train")
@@ -113,9 +112,12 @@ def train(
     config_json: Annotated[str | None, typer.Option(help="Hyperparameters as a JSON object.")] = None,
     config: ConfigName = None,
     changes: Changes = None,
-    result: Annotated[Path | None, typer.Option(help="Write the training's URI into this file too.")] = None,
+    result: Annotated[Path | None, typer.Option(help="Also write the training's URI into this file.")] = None,
     end_with_stdin: Annotated[
-        bool, typer.Option("--end-with-stdin", help="End when standard input closes, with whoever holds it.")
+        bool,
+        typer.Option(
+            "--end-with-stdin", help="End when standard input closes: when the parent process ends."
+        ),
     ] = False,
 ) -> None:
     """Train on a data set; prints the training."""
@@ -131,10 +133,11 @@ def train(
 
 
 def _end_with_stdin() -> None:
-    # Not through sys.stdin, whose lock the interpreter wants back when it ends.
+    # Not through sys.stdin: the interpreter needs its lock when it ends.
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    os._exit(_ENDED_WITH_PARENT)
+    # Nothing is wrong with the training itself: a retry may work.
+    os._exit(ExitCode.TRANSIENT)
 
 
 @app.command()
@@ -146,8 +149,8 @@ def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> No
 
 @app.command()
 def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
-    """Release a model and promote it if it may be; prints the version and the gate's result."""
+    """Release a model, and promote it if the gate allows it; prints the version and the gate's result."""
     require_extras("step release", "train")
     candidate = pipeline().release_and_promote(evaluation, getpass.getuser())
-    became = "champion" if candidate.promoted else "candidate"
-    typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {became}, {candidate.why}")
+    status = "champion" if candidate.promoted else "candidate"
+    typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {status}, {candidate.why}")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
 Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this many, the oldest first.")]
-Again = Annotated[Reclassify, typer.Option(help="Which predicted records are taken again.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this number of records, oldest first.")]
+Again = Annotated[Reclassify, typer.Option(help="Which records with a prediction are classified again.")]
 ConfigName = Annotated[
     str | None,
     typer.Option("--config", help="Hyperparameters: a .toml or .json file, or a shipped config's name."),
@@ -26,7 +26,7 @@ ConfigName = Annotated[
 Changes = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="FIELD=VALUE", help="A hyperparameter on top; or values to try: sweep.FIELD=[a,b]."
+        "--set", metavar="FIELD=VALUE", help="Set a hyperparameter; or values to try: sweep.FIELD=[a,b]."
     ),
 ]
 
@@ -37,7 +37,7 @@ def now() -> datetime:
 
 
 def pipeline() -> "Pipeline":
-    """The steps over the connections of the environment, or else of the embedded stack."""
+    """The steps over the connections of the environment, else over those of the embedded stack."""
     from mnist_ops.pipeline import pipeline_of_environment
 
     return pipeline_of_environment(os.environ)
@@ -46,7 +46,7 @@ def pipeline() -> "Pipeline":
 def raw_config(
     config: str | None, changes: Sequence[str] | None, config_json: str | None = None
 ) -> "RawConfig":
-    """The training configuration that `--config` (or `--config-json`) and `--set` ask for."""
+    """The training configuration of the options `--config` (or `--config-json`) and `--set`."""
     from mnist_ops.vision.config.files import config_of_text, read_config
 
     if config is not None and config_json is not None:
@@ -59,7 +59,7 @@ def raw_config(
 def selection(
     since: datetime | None, until: datetime | None, again: Reclassify, limit: int | None
 ) -> Selection:
-    """The selection of a run by hand; without `until`, everything so far."""
+    """The selection of a run by hand; without `until`, all records up to now."""
     moment = now()
     return Selection(
         at=moment,

@@ -1,4 +1,4 @@
-"""Snapshots that are taken from the command line, each a run of its own, and runs that go on with one."""
+"""Runs of the command line: the generation of a new one, and how far an interrupted one has come."""
 
 import secrets
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ def new_generation() -> Generation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run of `classify` has come.
+    """How far a `run classify` has come.
 
     Attributes:
         parts: its parts as strings, by number.
         images: the image shards that are stored, by part.
         predictions: the prediction shards that are stored, by part.
-        ledger: as it is stored, once nothing is left to do.
+        ledger: the stored ledger; None while something is left to do.
     """
 
     parts: Mapping[int, str]
@@ -38,11 +38,11 @@ class Progress:
 
 
 def progress_of(pipeline: "Pipeline", manifest_uri: str) -> Progress:
-    """Look up how far the run of a snapshot has come.
+    """Read from the stores how far the run of a snapshot has come.
 
     Raises:
         ObjectMissing, Damaged: there is no such manifest.
-        Permanent: it is not the one that a run of `classify` on the command line committed.
+        Permanent: it is not the manifest that a `run classify` committed.
     """
     from mnist_ops.steps.artifacts.shards import stored_shards
 
@@ -51,8 +51,8 @@ def progress_of(pipeline: "Pipeline", manifest_uri: str) -> Progress:
     generation = manifest.generation
     if not is_of_cli(generation) or manifest.selection.labelled:
         raise Permanent(
-            f"{manifest_uri}: of {generation.run}, which is no `run classify`; clear the tasks of a run of "
-            "Airflow, or start `run train` again"
+            f"{manifest_uri}: of {generation.run}, which is not a `run classify`; clear the tasks of an "
+            "Airflow run, or start `run train` again"
         )
     committed = adapters.runs.committed(generation)
     if committed != manifest_uri:
@@ -71,7 +71,7 @@ def progress_of(pipeline: "Pipeline", manifest_uri: str) -> Progress:
 
 
 def _ledger_of(runs: RunStore, generation: Generation) -> Mapping[str, object] | None:
-    """The ledger of a generation that left nothing to do: a second one would count what others did since."""
+    """The ledger of a generation, if nothing is left to do: a second one would count later changes too."""
     for ledger in runs.ledgers(generation.id):
         outcomes = cast("Mapping[str, int]", ledger["outcomes"])
         if ledger["_id"] == generation.id and not ledger["missing_parts"] and not outcomes[Outcome.HELD]:

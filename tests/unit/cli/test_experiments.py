@@ -1,4 +1,4 @@
-"""`mnist-ops experiments`: what people read of the trainings that were tracked."""
+"""`mnist-ops experiments`: what it prints of tracked trainings."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ DATASET = "sha256:" + "a" * 64
 Run = Callable[..., Result]
 
 
-def note(folder: Path, name: str, hours: int, accuracies: list[float], **config: object) -> None:
-    """A training of an epoch an accuracy."""
+def track(folder: Path, name: str, hours: int, accuracies: list[float], **config: object) -> None:
+    """Track a finished training with an epoch for each accuracy."""
     tracker = SqliteTracker(folder / "experiments.sqlite")
     started = AT + timedelta(hours=hours)
     tracker.begin(Experiment(name, started, config, DATASET, "cpu", {"torch": "2.15"}))
@@ -44,9 +44,9 @@ def note(folder: Path, name: str, hours: int, accuracies: list[float], **config:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two trainings that are over, and one that has just begun."""
-    note(tmp_path, "lenet5-aaaa-1111", 0, [0.95, 0.98, 0.97], epochs=3, network="lenet5", seed=0)
-    note(tmp_path, "mnistnet-aaaa-2222", 2, [0.90, 0.96], epochs=2, network="mnistnet", seed=0)
+    """Two finished trainings, and one that has just started."""
+    track(tmp_path, "lenet5-aaaa-1111", 0, [0.95, 0.98, 0.97], epochs=3, network="lenet5", seed=0)
+    track(tmp_path, "mnistnet-aaaa-2222", 2, [0.90, 0.96], epochs=2, network="mnistnet", seed=0)
     SqliteTracker(tmp_path / "experiments.sqlite").begin(
         Experiment("lenet5-aaaa-3333", AT + timedelta(hours=1), {"epochs": 9}, DATASET, "cuda")
     )
@@ -62,7 +62,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_the_list_has_the_newest_first_with_its_best_accuracy(run: Run) -> None:
-    """One that has not validated yet has none."""
+    """A training without a validation has no best accuracy."""
     header, *lines = run("list").stdout.splitlines()
     assert header.split() == ["name", "started", "status", "device", "config", "best", "accuracy"]
     words = [line.split() for line in lines]
@@ -75,7 +75,7 @@ def test_the_list_has_the_newest_first_with_its_best_accuracy(run: Run) -> None:
 
 
 def test_info_shows_config_metrics_environment_and_best_epoch(run: Run) -> None:
-    """All that was noted but the curves."""
+    """Everything that was recorded except the curves."""
     shown = {tuple(line.split(maxsplit=1)) for line in run("info", "lenet5-aaaa-1111").stdout.splitlines()}
     assert {
         ("network", "lenet5"),
@@ -86,8 +86,8 @@ def test_info_shows_config_metrics_environment_and_best_epoch(run: Run) -> None:
     assert "  best epoch     2\n" in run("info", "lenet5-aaaa-1111").stdout
 
 
-def test_the_log_has_a_line_a_validation(run: Run) -> None:
-    """With the learning rate of the last step told before it."""
+def test_the_log_has_a_line_for_each_validation(run: Run) -> None:
+    """With the learning rate of the last step before it."""
     lines = [line.split() for line in run("log", "mnist").stdout.splitlines()]
     assert lines[1:] == [
         ["1", "100", "0.4000", "0.9000", "0.1000", "0.01"],
@@ -95,7 +95,7 @@ def test_the_log_has_a_line_a_validation(run: Run) -> None:
     ]
 
 
-def test_the_log_as_json_has_an_object_a_validation(run: Run) -> None:
+def test_the_json_log_has_an_object_for_each_validation(run: Run) -> None:
     """Under the names that the library uses."""
     first, second = (json.loads(line) for line in run("log", "mnist", "--json").stdout.splitlines())
     assert first == {
@@ -109,8 +109,8 @@ def test_the_log_as_json_has_an_object_a_validation(run: Run) -> None:
     assert second["epoch"] == 2
 
 
-def test_a_loss_that_is_no_number_is_null_in_json(run: Run, folder: Path) -> None:
-    """JSON has no word for it."""
+def test_an_infinite_loss_is_null_in_json(run: Run, folder: Path) -> None:
+    """JSON has no infinity."""
     tracker = SqliteTracker(folder / "experiments.sqlite")
     tracker.begin(Experiment("diverged", AT, {}, DATASET, "cpu"))
     tracker.scalars(1, {"train/epoch": 1, "train/epoch_loss": float("inf"), "validation/accuracy": 0.1})
@@ -130,29 +130,29 @@ def test_a_comparison_shows_only_what_differs(run: Run) -> None:
     ]
 
 
-def test_a_comparison_of_all_shows_the_rest_too(run: Run) -> None:
-    """For those who have to be sure."""
+def test_a_comparison_with_all_shows_equal_values_too(run: Run) -> None:
+    """The option is `--all`."""
     lines = [line.split() for line in run("compare", "1111", "2222", "--all").stdout.splitlines()]
     assert ["config.seed", "0", "0", "+0"] in lines
     assert ["dataset", "aaaaaaaaaaaa", "aaaaaaaaaaaa"] in lines
     assert ["best/validation_nll", "0.1", "0.1", "+0"] in lines
 
 
-def test_a_difference_too_small_for_its_digits_is_shown_all_the_same(run: Run, folder: Path) -> None:
-    """Numbers are compared, not what is printed."""
-    note(folder, "close", 3, [0.98 + 1e-9], epochs=3, network="lenet5", seed=0)
+def test_a_difference_smaller_than_the_printed_digits_is_shown(run: Run, folder: Path) -> None:
+    """Numbers are compared, not their text."""
+    track(folder, "close", 3, [0.98 + 1e-9], epochs=3, network="lenet5", seed=0)
     assert ["best/validation_accuracy", "0.98", "0.98", "+1e-09"] in [
         line.split() for line in run("compare", "1111", "close").stdout.splitlines()
     ]
 
 
 def test_an_experiment_does_not_differ_from_itself(run: Run) -> None:
-    """And that is said."""
+    """The output says so."""
     assert run("compare", "1111", "1111").stdout == "lenet5-aaaa-1111 and lenet5-aaaa-1111 do not differ\n"
 
 
-def test_what_only_one_of_them_has_is_a_difference(run: Run) -> None:
-    """A dash stands for nothing."""
+def test_a_value_that_only_one_experiment_has_is_a_difference(run: Run) -> None:
+    """The other one shows a dash."""
     lines = [line.split() for line in run("compare", "1111", "3333").stdout.splitlines()]
     assert ["config.seed", "0", "-"] in lines
     assert ["best/validation_nll", "0.1", "-"] in lines
@@ -161,32 +161,32 @@ def test_what_only_one_of_them_has_is_a_difference(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["mnistnet-aaaa-2222", "mnist", "2222"])
 def test_a_name_may_be_abbreviated(run: Run, name: str) -> None:
-    """By how it begins, or by any part of it."""
+    """To its beginning, or to any part of it."""
     assert run("info", name).stdout.startswith("mnistnet-aaaa-2222:\n")
 
 
-def test_a_whole_name_is_meant_although_another_begins_like_it(run: Run, folder: Path) -> None:
-    """It could not be named otherwise."""
-    note(folder, "lenet5", 5, [0.5])
+def test_a_complete_name_wins_over_names_that_begin_with_it(run: Run, folder: Path) -> None:
+    """Otherwise that experiment could not be named."""
+    track(folder, "lenet5", 5, [0.5])
     assert run("info", "lenet5").stdout.startswith("lenet5:\n")
 
 
-def test_an_abbreviation_of_several_names_them(run: Run) -> None:
-    """So that the next try is right."""
+def test_an_ambiguous_abbreviation_lists_the_candidates(run: Run) -> None:
+    """The next attempt can then be right."""
     error = run("info", "lenet5").exception
     assert isinstance(error, Permanent)
     assert str(error) == "experiment 'lenet5' may be any of lenet5-aaaa-3333, lenet5-aaaa-1111"
 
 
-def test_a_name_of_none_names_those_there_are(run: Run) -> None:
-    """The newest first."""
+def test_an_unknown_name_lists_the_experiments(run: Run) -> None:
+    """Newest first."""
     error = run("compare", "1111", "nothing").exception
     assert isinstance(error, Permanent)
     assert str(error).startswith("no experiment 'nothing'; there are mnistnet-aaaa-2222, ")
 
 
 def test_before_the_first_training_the_file_is_named(run: Run, tmp_path: Path) -> None:
-    """It may be that of another folder."""
+    """The configured folder may be the wrong one."""
     (tmp_path / "experiments.sqlite").unlink()
     error = run("list").exception
     assert isinstance(error, Permanent)
@@ -197,7 +197,7 @@ def test_before_the_first_training_the_file_is_named(run: Run, tmp_path: Path) -
 
 
 def test_tensorboard_before_the_first_training_says_so(run: Run, tmp_path: Path) -> None:
-    """An empty page would not."""
+    """An empty page would not explain it."""
     assert run("list").exit_code == 0
     error = CliRunner().invoke(app, ["tensorboard"]).exception
     assert isinstance(error, Permanent)
@@ -205,7 +205,7 @@ def test_tensorboard_before_the_first_training_says_so(run: Run, tmp_path: Path)
 
 
 def test_reading_experiments_needs_neither_torch_nor_clients(folder: Path) -> None:
-    """It is quick, and runs anywhere."""
+    """It is quick, and works without extras."""
     program = """
 import sys
 from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""`mnist-ops gc` and `mnist-ops ledgers --short`, on stores in memory."""
+"""`mnist-ops gc`, on stores in memory."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,6 @@ from mnist_ops import wiring
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.cli import app
-from mnist_ops.cli.operations import in_words
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.retention import UnfinishedUpload
 from mnist_ops.settings import Settings
@@ -106,35 +105,3 @@ def test_what_the_store_does_not_delete_is_named() -> None:
     assert result.exit_code == 1
     assert result.output.count(": AccessDenied: no") == 3
     assert "deleted 1" in result.output  # the upload
-
-
-@pytest.mark.usefixtures("runs")
-def test_ledgers_in_short_name_outcomes_cost_and_bottleneck() -> None:
-    """For people on call."""
-    first, outcomes, cost, bottleneck = mnist_ops("ledgers", "--short").output.splitlines()
-    assert first.startswith("dag/run, generation 0, 20")
-    assert outcomes == "  10 records: 10 predicted"
-    assert cost.startswith("  cost: about 0.00")
-    assert " USD per 1,000 records (s3_writes 0.0000" in cost
-    assert bottleneck.startswith("  bottleneck: ")
-    assert " of the time of all tasks: " in bottleneck
-
-
-def test_a_ledger_without_records_is_shown_with_its_problem() -> None:
-    """It has neither cost nor bottleneck."""
-    ledger = {
-        "run": "dag/run",
-        "generation": 0,
-        "finished_at": datetime(2026, 1, 31, tzinfo=UTC),
-        "selected": 0,
-        "outcomes": {"predicted": 0},
-        "imbalance": "no outcome of part 1",
-        "held_because": None,
-        "cost": None,
-        "bottleneck": None,
-    }
-    assert in_words(ledger).splitlines() == [
-        "dag/run, generation 0, 2026-01-31T00:00:00+00:00",
-        "  0 records",
-        "  PROBLEM: no outcome of part 1",
-    ]

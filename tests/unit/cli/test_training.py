@@ -10,7 +10,7 @@ import pytest
 
 from mnist_ops import wiring
 from mnist_ops.cli import main
-from mnist_ops.cli.sweep import best_training
+from mnist_ops.cli._support.trials import best_training
 from mnist_ops.steps.choose import read_choice
 from mnist_ops.steps.train import read_training
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -171,7 +171,7 @@ def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, tra
     code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", 'sweep.network=["lenet5","mnistnet"]')
     lines = out.splitlines()
     assert code == 0
-    assert "network" in lines[1]
+    assert "network" in lines[0].split()
     assert [sum(name in line for line in lines) for name in ('"lenet5"', '"mnistnet"', "61,706")] == [1, 1, 1]
     assert read_training(pipeline.objects, lines[-1].removeprefix("winner ")).model.config.epochs == 1
 
