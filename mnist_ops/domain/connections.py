@@ -1,4 +1,4 @@
-"""Where a server is, and who asks: a connection in Airflow's terms."""
+"""A connection to a server, in Airflow's terms: address, credentials and options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection.
+    """The address, credentials and options of one server.
 
     Attributes:
         host: the server's name or address.

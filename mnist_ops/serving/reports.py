@@ -10,8 +10,8 @@ from mnist_ops.domain.errors import MnistOpsError, ObjectMissing
 
 _log = logging.getLogger(__name__)
 
-# The page is one file out of a bucket, shown at the address that people are signed in to: it may show its
-# own pictures and styles, and nothing else. No script runs, nothing is fetched, no other page frames it.
+# The page is a file from a bucket, shown on the site where people are signed in. It may use its own images
+# and styles only: no script runs, nothing is fetched, and no other page can frame it.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -19,15 +19,15 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # It shows people's pictures.
+    # The report shows images of the records.
     "Cache-Control": "private, no-store",
 }
 
 
 def report_router(read: Callable[[int], bytes | None]) -> APIRouter:
-    """`GET /{version}`: the report of that version, 404 where there is none, 503 where nobody can tell.
+    """`GET /{version}`: the report of that version, 404 where there is none, 503 where it cannot be read.
 
-    Who may look is decided by the app that includes it.
+    The app that includes the router decides who may read reports.
 
     Args:
         read: the report of a version, as HTML in UTF-8; None where there is no such version or it has no

@@ -1,4 +1,4 @@
-"""Images in S3: against moto, and against a server that answers as S3 does on a bad day."""
+"""Images in S3: against moto, and against a server that misbehaves."""
 
 import threading
 import time
@@ -72,14 +72,14 @@ def one(fetcher: S3Images, url: str) -> FetchedImage | FetchFailure:
 
 
 def test_images_come_in_the_order_of_the_urls(bucket):
-    """Keys are taken as they are written, spaces and all."""
+    """Keys are used as they are written, spaces included."""
     outcomes = list(S3Images(bucket, POLICY).fetch(f"s3://digits/image {n}.png" for n in range(60)))
     assert [outcome.payload for outcome in outcomes] == [f"image {n}".encode() for n in range(60)]
     assert {outcome.http_status for outcome in outcomes} == {None}
 
 
-def test_an_object_of_exactly_the_cap_is_taken(bucket):
-    """The cap is the largest object allowed."""
+def test_an_object_of_exactly_the_maximum_size_is_taken(bucket):
+    """`max_bytes` is the largest size allowed."""
     assert len(one(S3Images(bucket, POLICY), "s3://digits/largest.png").payload) == 200_000
 
 
@@ -132,7 +132,7 @@ def test_failures_of_the_store_have_their_reasons(server, path, reason, http_sta
     assert time.monotonic() - began < 4
 
 
-def test_a_bucket_that_images_may_not_come_from_is_not_asked(bucket):
+def test_a_bucket_that_is_not_allowed_gets_no_request(bucket):
     """It would be read with the pipeline's own credentials, so each bucket must be named in the settings."""
     bucket.create_bucket(Bucket="private")
     bucket.put_object(Bucket="private", Key="secret", Body=b"secret")
@@ -142,14 +142,14 @@ def test_a_bucket_that_images_may_not_come_from_is_not_asked(bucket):
     assert "private" in outcome.detail
 
 
-def test_a_slow_down_is_a_limit_and_not_an_error_of_the_server(server):
-    """S3 says so with status 503."""
+def test_slow_down_is_a_rate_limit_and_no_server_error(server):
+    """S3 sends it with status 503."""
     body = b"<Error><Code>SlowDown</Code><Message>Please</Message></Error>"
     server.routes["busy"] = lambda exchange: exchange.answer(503, body, {"Content-Type": "application/xml"})
     assert one(images_at(server.port), "s3://busy/1").reason is Reason.RATE_LIMITED
 
 
-def test_missing_credentials_are_worth_another_attempt():
+def test_missing_credentials_are_a_transient_failure():
     """A wrong setting must not fail records for good."""
 
     class WithoutCredentials:
@@ -161,8 +161,8 @@ def test_missing_credentials_are_worth_another_attempt():
     assert one(S3Images(WithoutCredentials(), POLICY), "s3://digits/1").reason is Reason.CONNECTION_FAILED
 
 
-def test_urls_are_read_lazily_and_bodies_held_are_bounded(bucket):
-    """Never more objects are under way than may be held at their largest."""
+def test_urls_are_read_lazily_and_memory_is_bounded(bucket):
+    """No more objects are in flight than fit into the limit at their maximum size."""
     numbers = count()
     fetcher = S3Images(bucket, FetchPolicy(max_bytes=1000, read_ahead_bytes=5000, buckets=BUCKETS))
     answers = fetcher.fetch(f"s3://digits/image {number}.png" for number in numbers)
@@ -174,7 +174,7 @@ def test_urls_are_read_lazily_and_bodies_held_are_bounded(bucket):
 
 @pytest.mark.parametrize("store", ["seaweedfs", "moto"])
 def test_an_object_that_has_not_changed_is_not_sent_again(s3_clients, store):
-    """Its ETag is asked with; another one, or an object that changed, brings the bytes."""
+    """The request carries its ETag; with another one, or once the object has changed, the bytes are sent."""
     client = s3_clients(store)
     client.create_bucket(Bucket="versions")
     client.put_object(Bucket="versions", Key="1.png", Body=b"one")
@@ -192,8 +192,8 @@ def test_an_object_that_has_not_changed_is_not_sent_again(s3_clients, store):
 
 
 @pytest.mark.parametrize("etag", ['"a"\r\nX: y', "\u20ac", "", None])
-def test_a_validator_that_no_server_can_have_sent_is_not_asked_with(bucket, etag):
-    """It was kept in a file, and files can be tampered with."""
+def test_a_validator_that_no_server_can_have_sent_is_not_used(bucket, etag):
+    """Validators come from a file, which may have been tampered with."""
     url = "s3://digits/image 1.png"
     (outcome,) = S3Images(bucket, POLICY).fetch([url], {url: Validators(etag, None)})
     assert isinstance(outcome, FetchedImage)
@@ -220,7 +220,7 @@ def test_threads_and_connections_are_kept_and_match(server):
 
 
 def test_clients_of_the_pipeline_have_a_connection_for_each_thread():
-    """The settings of a connection may say otherwise."""
+    """Unless the connection sets another number."""
     where = Connection(login="key", password="secret", extra={"region_name": "us-east-1"})
     assert s3_client(where).meta.config.max_pool_connections == 16
     fewer = replace(where, extra={**where.extra, "config_kwargs": {"max_pool_connections": 3}})
