@@ -194,19 +194,6 @@ class _OpenPart:
         return WrittenPart(self._upload.finish(), self._records, self._size, digest, self._first, self._last)
 
 
-def cut(batch: bytes) -> Iterator[bytes]:
-    """Split concatenated BSON documents.
-
-    Raises:
-        Damaged: the bytes end within a document.
-    """
-    position = 0
-    while position < len(batch):
-        end = _end_of_document(batch, position)
-        yield batch[position:end]
-        position = end
-
-
 def _end_of_document(batch: bytes, start: int) -> int:
     length = int.from_bytes(batch[start : start + _LENGTH_BYTES], "little")
     end = start + length

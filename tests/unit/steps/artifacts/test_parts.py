@@ -16,7 +16,7 @@ from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Transient
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.manifest import Part
-from mnist_ops.steps.artifacts.parts import WrittenPart, cut, read_part, write_parts
+from mnist_ops.steps.artifacts.parts import WrittenPart, read_part, write_parts
 
 DOCUMENTS = [bson.encode({"_id": number, "text": "x" * number}) for number in range(7)]
 
@@ -89,7 +89,7 @@ def written(size: int) -> list[bytes]:
 @pytest.mark.parametrize(("size", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (8, [7])])
 def test_parts_are_cut_at_the_size_whatever_the_batches_are(size: int, sizes: list[int]) -> None:
     """The last may have fewer, and none is empty."""
-    documents = [list(cut(gzip.decompress(data))) for data in written(size)]
+    documents = [list(read_part(*stored(data))) for data in written(size)]
     assert [len(part) for part in documents] == sizes
     assert [document for part in documents for document in part] == DOCUMENTS
 
@@ -194,30 +194,26 @@ def test_a_damaged_batch_ends_the_snapshot() -> None:
     assert store.parts == {}
 
 
-@given(st.lists(st.dictionaries(st.text("abc", min_size=1), st.binary(max_size=9), max_size=3), max_size=5))
-def test_cutting_gives_back_what_was_joined(documents: list[dict[str, object]]) -> None:
-    """Document by document, byte by byte."""
-    encoded = [bson.encode(document) for document in documents]
-    assert list(cut(b"".join(encoded))) == encoded
-
-
 @given(st.integers(1, len(b"".join(DOCUMENTS)) - 1))
 def test_a_batch_that_ends_within_a_document_is_damaged(length: int) -> None:
-    """Unless it ends just where a document does."""
-    batch = b"".join(DOCUMENTS)[:length]
+    """Unless it ends where a document ends."""
+    batch, store = b"".join(DOCUMENTS)[:length], Store()
     ends = {sum(map(len, DOCUMENTS[:count])) for count in range(len(DOCUMENTS) + 1)}
     if length in ends:
-        assert b"".join(cut(batch)) == batch
+        store.write([batch], 10)
+        assert gzip.decompress(store.parts[0]) == batch
     else:
         with pytest.raises(Damaged, match="BSON document"):
-            list(cut(batch))
+            store.write([batch], 10)
 
 
 @given(st.binary(min_size=1, max_size=40))
-def test_junk_ends_and_is_never_passed_over(junk: bytes) -> None:
-    """No length of 0 keeps the loop for ever, and no byte is dropped."""
+def test_junk_ends_and_no_byte_of_it_is_dropped(junk: bytes) -> None:
+    """A length of 0 does not keep the loop running for ever."""
+    store = Store()
     with suppress(Damaged):
-        assert b"".join(cut(junk)) == junk
+        store.write([junk], 100)
+        assert gzip.decompress(store.parts[0]) == junk
 
 
 def test_a_part_is_read_as_it_was_written() -> None:
