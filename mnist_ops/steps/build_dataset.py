@@ -67,14 +67,9 @@ def build_dataset(
     shards = shards_by_part(objects, manifest_uri, image_shards)
     source = _Source(manifest_uri, manifest, shards, records, objects, labels)
     source_rows = source.rows(source.agreed_labels())
-    tally = Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "rows.parquet"
-        with pq.ParquetWriter(path, ROWS, compression="zstd") as writer:
-            while rows := list(islice(watch.reads(source_rows), ROWS_PER_GROUP)):
-                tally.update(_countable(rows, labels))
-                with watch.computing():
-                    writer.write_table(pa.Table.from_pylist(rows, ROWS))
+        tally = _write_rows(path, watch.reads(source_rows), labels, watch)
         watch.report(sum(count for (kind, _), count in tally.items() if kind != "label"), path.stat().st_size)
         if not any(kind == "fold" for kind, _ in tally):
             raise Permanent(f"{manifest_uri}: no labelled record is usable: {_of_kind(tally, 'reason')}")
@@ -97,6 +92,19 @@ def build_dataset(
     )
     datasets.put_dataset(uri, manifest.at)
     return uri
+
+
+def _write_rows(
+    path: Path, rows: Iterator[DatasetRow], labels: LabelTable, watch: Stopwatch
+) -> Counter[tuple[str, str]]:
+    """Write the Parquet file; returns the number of rows by fold, by label and by reason."""
+    tally = Counter[tuple[str, str]]()
+    with pq.ParquetWriter(path, ROWS, compression="zstd") as writer:
+        while group := list(islice(rows, ROWS_PER_GROUP)):
+            tally.update(_countable(group, labels))
+            with watch.computing():
+                writer.write_table(pa.Table.from_pylist(group, ROWS))
+    return tally
 
 
 def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingCo
 
 def _read(objects: ObjectStore, dataset: Dataset) -> _Labelled:
     columns = ("record_id", "url", "fold", "label", "pixels")
-    kept: dict[str, list[object]] = {name: [] for name in columns}
+    kept: dict[str, list[Any]] = {name: [] for name in columns}
     with open_rows(objects, dataset) as file:
         for batch in file.iter_batches(columns=[*columns]):
             usable = batch.filter(batch["label"].is_valid())
@@ -91,10 +92,9 @@ def _read(objects: ObjectStore, dataset: Dataset) -> _Labelled:
                 kept[name] += usable[name].to_pylist()
     if not kept["label"]:
         raise Permanent(f"{dataset.rows}: no example is usable")
-    pixels = np.frombuffer(b"".join(kept["pixels"]), np.uint8)  # type: ignore[arg-type]
+    pixels = np.frombuffer(b"".join(kept["pixels"]), np.uint8)
     examples = Examples(pixels.reshape(-1, 28, 28), np.array(kept["label"], np.uint8))
-    record_ids, urls, folds = (list(map(str, kept[name])) for name in ("record_id", "url", "fold"))
-    return _Labelled(examples, record_ids, urls, folds)
+    return _Labelled(examples, kept["record_id"], kept["url"], kept["fold"])
 
 
 def _balance(labelled: _Labelled, names: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -2,10 +2,8 @@
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from itertools import islice
 
@@ -15,18 +13,15 @@ from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.outcomes import Assessment, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
-from mnist_ops.domain.reasons import Reason
-from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import StageReport, Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified
-from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow
-from mnist_ops.steps.artifacts.shards import ShardHeader, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
+from mnist_ops.steps.artifacts.shards import open_shard
+from mnist_ops.steps.outcome_tally import OutcomeTally
 
 _log = logging.getLogger(__name__)
 
-_EXAMPLES = 5
 _RECORDS_PER_LOOKUP = 1_000
-_WRITTEN = frozenset({Outcome.PREDICTED, Outcome.QUARANTINED, Outcome.RETRY_LATER})
 
 
 def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are apart)
@@ -62,7 +57,8 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     watch = Stopwatch("reconcile", objects.requests, objects.moved)
     with watch.reading():
         manifest, snapshot = _read_manifest(objects, manifest_uri)
-    tally = _Tally(manifest, snapshot)
+    tally = OutcomeTally(manifest.generation, manifest.at)
+    tally.add_stage(snapshot)
     for uri in outcome_shards:
         with ExitStack() as stack:
             with watch.reading():
@@ -136,99 +132,3 @@ def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
     """The report of assess, with the upload of the assessment added."""
     data = get_verified(objects, uri)
     return Assessment.of(json.loads(data)).stage.with_upload(objects.upload_requests(len(data)), len(data))
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts outcomes, compares each with its record, and adds up the reports of the steps.
-
-    Attributes:
-        manifest: the snapshot's.
-        snapshot: the report of the snapshot.
-        parts: the numbers of the parts that have an outcome shard.
-        outcomes: records by outcome.
-        reasons: failures by reason.
-        superseded: outcomes that something later has replaced in the record.
-        lost: ids of records that do not show their outcome, the first 5.
-        lost_count: the number of all of them.
-        held_because: why predictions were held, if they were.
-        stages: the reports by step, summed over the parts.
-        assessments: the URIs of the assessments that the parts were published by.
-    """
-
-    manifest: Manifest
-    snapshot: InitVar[StageReport]
-    parts: set[int] = field(default_factory=set)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    superseded: int = 0
-    lost: list[str] = field(default_factory=list)
-    lost_count: int = 0
-    held_because: str | None = None
-    stages: dict[str, StageReport] = field(default_factory=dict)
-    assessments: dict[str, None] = field(default_factory=dict)
-    _references: dict[str, None] = field(default_factory=dict)
-
-    def __post_init__(self, snapshot: StageReport) -> None:
-        self.add_stage(snapshot)
-
-    def add_stage(self, report: StageReport) -> None:
-        """Add the report of a step."""
-        former = self.stages.get(report.stage)
-        self.stages[report.stage] = former + report if former else report
-
-    def add_header(self, uri: str, header: ShardHeader) -> None:
-        """Add an outcome shard, and the shards that it was made from."""
-        self.parts.add(header.part)
-        self.held_because = self.held_because or header.held_because
-        for report in header.stages.values():
-            self.add_stage(report)
-        if header.assessment is not None:
-            self.assessments[header.assessment] = None
-        self._references |= dict.fromkeys([uri, *header.refers_to])
-
-    def references(self) -> list[str]:
-        """The URIs of all shards and assessments that the outcomes come from."""
-        return sorted(self._references | self.assessments)
-
-    def count(self, rows: Sequence[OutcomeRow]) -> list[OutcomeRow]:
-        """Count rows; returns those whose outcome was written into the record."""
-        self.outcomes.update(row["outcome"] for row in rows)
-        self.reasons.update(row["reason"] for row in rows if row["reason"] is not None)
-        return [row for row in rows if row["outcome"] in _WRITTEN and row["reason"] != Reason.WRITE_REFUSED]
-
-    def verify(self, written: Sequence[OutcomeRow], heads: Mapping[str, RecordHead]) -> None:
-        """Compare written outcomes with the records as they are now."""
-        for row in written:
-            self._verify(row, heads.get(row["record_id"]))
-
-    def _verify(self, row: OutcomeRow, head: RecordHead | None) -> None:
-        if head is None:
-            self.superseded += 1  # deleted since
-        elif row["outcome"] == Outcome.PREDICTED:
-            self._verify_prediction(head)
-        else:
-            self._verify_failure(head)
-
-    def _lose(self, head: RecordHead) -> None:
-        self.lost_count += 1
-        if len(self.lost) < _EXAMPLES:
-            self.lost.append(head.id_json)
-
-    def _verify_prediction(self, head: RecordHead) -> None:
-        generation = self.manifest.generation
-        if (head.stamp.run, head.stamp.generation) == (generation.run, generation.number):
-            return
-        if head.stamp.digest is None:
-            self._lose(head)
-        else:
-            self.superseded += 1
-
-    def _verify_failure(self, head: RecordHead) -> None:
-        if (head.failure.run, head.failure.last_at) == (self.manifest.generation.run, self.manifest.at):
-            return
-        # A later prediction removes a failure, a later failure replaces it.
-        if head.failure.attempts == 0 and head.stamp.digest is None:
-            self._lose(head)
-        else:
-            self.superseded += 1
