@@ -1,4 +1,4 @@
-"""A snapshot holds the records byte for byte, for every BSON type, and can be put back from its parts."""
+"""A snapshot has the records byte for byte, for every BSON type, and can be restored from its parts."""
 
 import gzip
 import struct
@@ -87,7 +87,7 @@ def _records() -> list[dict[str, object]]:
 
 
 class MemoryOfBytes(InMemoryRecords):
-    """Records that no driver of today would write, handed out as they are."""
+    """Records that no current driver would write, returned as they are."""
 
     def __init__(self, documents: list[bytes]) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def _snapshot(store, objects, records_per_part: int = 5):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_of_any_type_is_read_as_it_was_sent(bench, name):
-    """The bytes that the website sent are those that the store hands out."""
+    """The store returns the bytes that the website sent."""
     sent = bson.encode(_record(1, VALUES[name]))
     bench.insert(RawBSONDocument(sent))
     assert list(bench.store.raw_batches(Selection(AT))) == [sent]
@@ -119,13 +119,13 @@ def test_a_value_of_any_type_is_read_as_it_was_sent(bench, name):
 
 @pytest.mark.parametrize("name", OUTDATED)
 def test_a_value_of_an_outdated_type_is_read_as_it_is_stored(bench, name):
-    """What the database makes of it on arrival is its affair; the snapshot holds what it stores."""
+    """The database may convert it on arrival; the snapshot has what is stored."""
     bench.insert(RawBSONDocument(OUTDATED[name]))
     assert list(bench.store.raw_batches(Selection(AT))) == list(bench.raw().values())
 
 
 def test_every_record_can_be_read_whatever_it_holds(bench):
-    """The fields that the pipeline looks at are found beside values of any type."""
+    """The fields that the pipeline reads are found beside values of any type."""
     bench.insert(*_records(), *(RawBSONDocument(document) for document in OUTDATED.values()))
     heads = [
         bench.store.head(document.raw)
@@ -189,7 +189,7 @@ def test_records_with_ids_of_any_type_are_restored(make_bench):
 
 
 def test_broken_text_is_copied_as_it_is():
-    """A string that is no UTF-8, which old drivers could write, ends neither the snapshot nor the part."""
+    """Old drivers could write strings that are not UTF-8; they end neither the snapshot nor the part."""
     good = bson.encode({"_id": 1, "image_url": "https://images.example/1.png", "value": "abc"})
     broken = good.replace(b"abc", b"a\xffc")
     store = MemoryOfBytes([broken])

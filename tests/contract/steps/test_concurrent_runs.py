@@ -1,4 +1,4 @@
-"""Runs that meet: publishing the same records at once, losing replies, and people at work meanwhile."""
+"""Concurrent runs: two publish the same records, replies are lost, people change records meanwhile."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ class Run:
         return publish(*shard_and_assessment, records=store or self.store, objects=self.objects)
 
     def reconcile(self, manifest_uri: str, outcomes: str) -> Mapping[str, int]:
-        """Draw up the ledger, which must add up; returns the outcomes that occurred."""
+        """Write the ledger, which must add up; returns the outcomes that occurred."""
         ledger = reconcile(
             manifest_uri,
             [outcomes],
@@ -165,7 +165,7 @@ def _outcomes(run: Run, uri: str) -> dict[int, str]:
 
 
 def _together(*calls: Callable[[], object]) -> list[object]:
-    """Make calls in threads of their own; returns what they returned."""
+    """Make calls in separate threads; returns their results."""
     results: dict[int, object] = {}
     threads = [
         threading.Thread(target=lambda n=n, call=call: results.update({n: call()}))
@@ -249,7 +249,7 @@ def test_one_generation_snapshotted_twice_at_once_has_one_manifest(bench, runs):
     assert read_manifest(objects, uris[0]).records == 50
 
 
-def test_an_attempt_that_wakes_late_changes_nothing(bench):
+def test_a_late_attempt_changes_nothing(bench):
     """Published again after it was published, a part finds its own marks: same outcomes, same bytes."""
     bench.insert(*_records(50))
     run = _run(bench)
@@ -260,7 +260,7 @@ def test_an_attempt_that_wakes_late_changes_nothing(bench):
     assert bench.raw() == before
 
 
-def test_an_older_run_that_wakes_late_changes_nothing(bench):
+def test_a_late_older_run_changes_nothing(bench):
     """What a newer run has reclassified meanwhile is a conflict to the older one."""
     bench.insert(*_records(50))
     older = _run(bench, "older")
@@ -338,8 +338,8 @@ def test_a_second_run_finds_nothing_left(bench):
     assert bench.raw() == before
 
 
-def test_a_record_that_the_database_refuses_is_quarantined_with_its_words(secantus):
-    """The collection's validator takes no sevens: those are quarantined, all others written."""
+def test_a_record_that_the_database_refuses_is_quarantined_with_its_message(secantus):
+    """The collection's validator refuses sevens: those are quarantined, all others written."""
     secantus.insert(*_records(50))
     secantus.collection.database.command(
         "collMod", "records", validator={"prediction.index": {"$ne": 7}}, validationLevel="strict"

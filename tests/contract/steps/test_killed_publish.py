@@ -1,4 +1,4 @@
-"""A publish is killed in the middle, and the next one goes on: real processes on SecantusDB and SeaweedFS."""
+"""A publish is killed in the middle, and the next one continues: real processes of database and S3."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def run(secantus, s3_clients) -> Run:
 
 @pytest.fixture
 def start(embedded, secantus) -> Callable[..., subprocess.Popen]:
-    """Starts `mnist-ops step publish` in a process of its own."""
+    """Starts `mnist-ops step publish` in a separate process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     database = secantus.collection.database.name
     environment = inherited | {
@@ -121,7 +121,7 @@ def test_a_killed_publish_resends_at_most_one_bulk(run, secantus, start, mongo_p
 
 
 def test_a_publish_that_is_repeated_sends_nothing(run, secantus, mongo_port):
-    """It finds everything written; the first one pays two looks at three records for that."""
+    """It finds everything written; for that, the first one pays two lookups of three records."""
     _, ready = run.ready()
     first, again = Updates(), Updates()
     shards = []

@@ -23,7 +23,7 @@ DIGITS = 900
 
 
 class Trainer:
-    """Runs `mnist-ops step train` in a process of its own.
+    """Runs `mnist-ops step train` in a separate process.
 
     Args:
         folder: for results, checkpoints and logs.
@@ -35,7 +35,7 @@ class Trainer:
         self._environment = {**environment, "MNIST_OPS_TRAINING_DIR": str(folder)}
 
     def start(self, dataset: str) -> subprocess.Popen[str]:
-        """Start training; what it says is read through a pipe."""
+        """Start training; its output is read through a pipe."""
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "mnist_ops", "step", "train", "--dataset", dataset),

@@ -1,4 +1,4 @@
-"""What a run's ledger says of requests and bytes, held against what an independent observer counted."""
+"""A run's ledger has the requests and bytes that an independent observer counted."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def small_runs(client, other_client, prefix: str) -> SmallRuns:
 
 
 def made(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """What was added to a count."""
+    """The increase of a count."""
     return dict(Counter(after) - Counter(before))
 
 
@@ -95,7 +95,7 @@ def test_the_cost_is_what_the_counted_work_costs_by_the_price_list(s3_clients, s
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * MEBIBYTE - 1, 16 * MEBIBYTE, 33 * MEBIBYTE + 7])
-def test_an_upload_asks_for_what_its_size_foretells(objects, tmp_path: Path, size: int) -> None:
+def test_the_requests_of_an_upload_follow_from_its_size(objects, tmp_path: Path, size: int) -> None:
     """A shard's header cannot count its own upload, so its reader counts it by its size."""
     path = tmp_path / "file"
     path.write_bytes(bytes(size))

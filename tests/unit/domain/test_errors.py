@@ -32,7 +32,7 @@ def error_classes() -> list[type[BaseException]]:
 
 
 def test_every_error_of_ours_is_in_the_tree() -> None:
-    """Whoever catches MnistOpsError catches all that we raise on purpose."""
+    """Catching MnistOpsError catches every error of this library."""
     strangers = [cls for cls in error_classes() if not issubclass(cls, MnistOpsError)]
     assert strangers == []
 
@@ -55,7 +55,7 @@ def test_a_special_error_is_answered_like_its_parent(error: type, parent: type) 
 
 
 def test_the_branches_do_not_overlap() -> None:
-    """An error is retried, or it fails now, or it costs one item."""
+    """An error is retried, or fails now, or rejects one item."""
     branches = (Transient, Permanent, ItemRejected)
     for cls in error_classes():
         assert cls is MnistOpsError or sum(issubclass(cls, branch) for branch in branches) == 1

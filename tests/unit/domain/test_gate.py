@@ -34,7 +34,7 @@ def first(accuracy: float, ece: float = 0.003, gate: Gate = GATE) -> Decision:
 
 
 def test_a_challenger_that_is_better_beyond_chance_is_promoted() -> None:
-    """The reason holds every number that decided."""
+    """The reason has every number that the decision depends on."""
     decision = decided(40, 12)
     assert decision.promote
     assert decision.p_value == mcnemar_exact(40, 12)
@@ -71,7 +71,7 @@ def test_a_challenger_ahead_by_chance_is_refused_with_the_numbers() -> None:
 
 
 def test_a_p_that_just_reaches_the_significance_is_refused() -> None:
-    """It has to be under it."""
+    """It must be under the significance."""
     p = mcnemar_exact(15, 5)
     assert decided(15, 5, gate=Gate(significance=p + 1e-9)).promote
     assert not decided(15, 5, gate=Gate(significance=p)).promote
@@ -79,7 +79,7 @@ def test_a_p_that_just_reaches_the_significance_is_refused() -> None:
 
 @pytest.mark.parametrize("ece", [0.0201, 1.0, float("nan")])
 def test_a_better_but_uncalibrated_challenger_is_refused_with_the_numbers(ece: float) -> None:
-    """Better labels do not make up for dishonest probabilities; nor does an error that is no number."""
+    """Better labels do not make up for wrong probabilities; an error of NaN is refused too."""
     decision = decided(40, 12, ece=ece)
     assert not decision.promote
     assert decision.why.startswith("refused, uncalibrated: ")
@@ -105,7 +105,7 @@ def test_what_chance_explains_is_not_held_against_a_challenger() -> None:
 
 
 def test_the_first_champion_needs_the_minimum_accuracy() -> None:
-    """There is nothing to test it against."""
+    """There is nothing to compare it with."""
     good, bad = first(0.9), first(0.8999)
     assert (good.promote, bad.promote) == (True, False)
     assert (good.p_value, bad.p_value) == (None, None)
@@ -124,10 +124,10 @@ def test_the_first_champion_has_to_be_calibrated() -> None:
 @pytest.mark.parametrize(
     ("champion", "disagreements"), [(Score(0.9, 10, 0.0), None), (None, Disagreements(3, 1))]
 )
-def test_a_champion_that_was_measured_in_part_decides_nothing(
+def test_a_champion_that_was_measured_only_in_part_is_an_error(
     champion: Score | None, disagreements: Disagreements | None
 ) -> None:
-    """It is an error, not a first champion."""
+    """The challenger is not taken for a first champion."""
     with pytest.raises(Permanent, match="evaluate again"):
         decide(Score(0.99, 10, 0.0), champion, disagreements, GATE)
 

@@ -1,4 +1,4 @@
-"""Names are injective, stay in their folder, and carry what they promise."""
+"""Names are unique, stay in their folder, and contain the digest."""
 
 import re
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ def test_no_run_id_leaves_its_folder(dag_id: str, run_id: str) -> None:
 
 @given(names, names)
 def test_a_run_key_is_plain_ascii(dag_id: str, run_id: str) -> None:
-    """No store and no shell reads anything into it."""
+    """It has no special meaning to a store or a shell."""
     assert re.fullmatch(r"[A-Za-z0-9_.~%/-]+", run_key(dag_id, run_id))
 
 
@@ -58,7 +58,7 @@ def test_a_run_key_is_plain_ascii(dag_id: str, run_id: str) -> None:
 def test_a_dag_cannot_take_the_key_of_a_run_from_the_command_line(
     dag_id: str, run_id: str, token: str
 ) -> None:
-    """`cli/…` is nobody's but the command line's, apart from a DAG that is named cli."""
+    """`cli/…` belongs to the command line alone."""
     assert dag_id == "cli" or run_key(dag_id, run_id) != cli_run_key(datetime(2026, 1, 31, tzinfo=UTC), token)
 
 

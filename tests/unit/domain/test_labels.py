@@ -23,7 +23,7 @@ def test_people_may_write_a_label_in_several_ways(label: object) -> None:
     "label", [None, "", "ten", "10", 10, -1, True, False, 7.5, float("nan"), ["seven"], {"$gt": ""}, b"seven"]
 )
 def test_what_is_no_label_means_no_class(label: object) -> None:
-    """It is never rounded, guessed or evaluated."""
+    """A label is never rounded, guessed or evaluated."""
     assert DIGITS.index(label) is None
 
 

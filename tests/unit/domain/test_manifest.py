@@ -1,4 +1,4 @@
-"""A manifest comes back from JSON as it was, and nothing else is taken for one."""
+"""A manifest is read back from JSON as it was written; anything else is refused."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -87,14 +87,14 @@ def test_a_manifest_counts_the_records_of_its_parts(manifest: Manifest) -> None:
     | st.recursive(st.none() | st.integers() | texts, st.lists).map(lambda v: json.dumps(v).encode())
 )
 def test_what_is_no_manifest_is_damaged(data: bytes) -> None:
-    """Whatever the bytes are, the error is ours."""
+    """Whatever the bytes are, the error is one of this library's."""
     with pytest.raises(Damaged):
         Manifest.from_json(data)
 
 
 @pytest.mark.parametrize("field", ["run", "generation", "selection", "champion", "parts", "stage", "format"])
 def test_a_manifest_without_a_field_is_damaged(field: str) -> None:
-    """Nothing is filled in by guessing."""
+    """No default is filled in."""
     whole = Manifest(
         Generation("dag/run"),
         Selection(at=datetime(2026, 1, 31, tzinfo=UTC)),
@@ -109,6 +109,6 @@ def test_a_manifest_without_a_field_is_damaged(field: str) -> None:
 
 
 def test_a_manifest_of_another_format_is_refused_with_its_number() -> None:
-    """An older worker does not misread what a newer one wrote."""
+    """A worker does not misread a format that it does not know."""
     with pytest.raises(Damaged, match="format 2"):
         Manifest.from_json(b'{"format": 2}')

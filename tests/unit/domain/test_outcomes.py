@@ -78,7 +78,7 @@ def test_lost_writes_are_counted_with_examples() -> None:
 
 
 def test_an_empty_ledger_balances() -> None:
-    """A run over nothing is a sound run."""
+    """A run without records is valid."""
     assert ledger(0, {str(outcome): 0 for outcome in Outcome}, model=None).imbalance() is None
 
 
@@ -94,7 +94,7 @@ def test_a_ledger_names_model_rates_and_requests() -> None:
 
 
 def test_a_ledger_names_the_runs_bottleneck() -> None:
-    """The step with the most task-seconds, and what it was at."""
+    """The step with the most task-seconds, and what it spent them on."""
     fetch = StageReport("fetch", seconds=6.0, read_s=5.0)
     publish = StageReport("publish", seconds=2.0, write_s=2.0)
     document = ledger(30, {"predicted": 30}, stages={"publish": publish, "fetch": fetch}).document()

@@ -1,4 +1,4 @@
-"""What a run costs, by a table of prices."""
+"""The cost of a run, by a price list."""
 
 import pytest
 from hypothesis import given
@@ -51,13 +51,13 @@ def test_every_kind_of_work_has_its_price() -> None:
     ],
 )
 def test_a_request_costs_what_its_kind_does(kind: str, name: str | None) -> None:
-    """As S3's price list sorts them; to delete and to abort is free."""
+    """As in S3's price list; deleting and aborting are free."""
     by = DEAR.cost(StageReport("run", s3_requests={kind: 1_000}), 1).by
     assert [paid for paid, amount in by.items() if amount] == ([name] if name else [])
 
 
 def test_no_records_have_no_price_each() -> None:
-    """An empty run costs something all the same."""
+    """An empty run has a cost too."""
     cost = DEAR.cost(StageReport("run", s3_requests={"GetObject": 1}), 0)
     assert cost.total > 0
     assert cost.per_1000_records is None

@@ -30,7 +30,7 @@ def test_the_list_is_closed() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TRANSIENT))
-def test_what_may_pass_is_transient(name: str) -> None:
+def test_a_failure_that_may_pass_is_transient(name: str) -> None:
     """Another attempt at the same URL may succeed."""
     assert Reason(name).transient
 

@@ -51,7 +51,7 @@ def test_a_prediction_is_written_as_the_design_shows_it() -> None:
 
 
 def test_a_failure_is_written_as_the_design_shows_it() -> None:
-    """Its reason as plain text."""
+    """The reason as plain text."""
     failure = PredictionFailure(Reason.TIMEOUT, "20 s", None, 1, AT, AT, None, "dag/run")
     assert failure.document() == {
         "reason": "timeout",

@@ -13,7 +13,7 @@ def test_a_prediction_under_the_threshold_needs_a_look(confidence: float, reason
 
 @pytest.mark.parametrize("confidence", [0.1, 1.0])
 def test_no_digit_wins_over_low_confidence(confidence: float) -> None:
-    """Where no class is right, how likely one is says nothing."""
+    """If no class is right, the confidence does not matter."""
     assert review_reason(confidence, not_a_digit=True, review_below=0.9) is ReviewReason.NOT_A_DIGIT
 
 

@@ -141,7 +141,7 @@ def test_a_failure_without_a_url_blocks_while_there_is_none() -> None:
 def test_a_predicted_record_whose_reclassification_failed_for_good_is_left_alone(
     reclassify: Reclassify,
 ) -> None:
-    """Otherwise a 404 would be asked for in every run."""
+    """Otherwise every run would request a URL that answers 404."""
     head = replace(predicted(FORMER, "https://before"), failure=failed().failure)
     assert not takes(replace(EVERYTHING, reclassify=reclassify, champion=CHAMPION), head)
 
@@ -151,7 +151,7 @@ def test_a_predicted_record_whose_reclassification_failed_for_good_is_left_alone
     [WAITING, predicted(), failed(), replace(WAITING, created_at=None), replace(WAITING, image_url=None)],
 )
 def test_a_labelled_selection_takes_what_people_labelled_and_nothing_else(head: RecordHead) -> None:
-    """Whatever the machine said of it."""
+    """Whatever its prediction is."""
     labelled = Selection(at=AT, labelled=True)
     assert takes(labelled, replace(head, label="seven"))
     assert not takes(labelled, head)
@@ -159,7 +159,7 @@ def test_a_labelled_selection_takes_what_people_labelled_and_nothing_else(head: 
 
 @pytest.mark.parametrize("until", [AT, AT - MILLISECOND])
 def test_an_empty_window_is_refused_with_both_names(until: datetime) -> None:
-    """A mistyped form is an error, not a run over nothing."""
+    """A mistyped form is an error, not an empty run."""
     with pytest.raises(Permanent, match=r"since.*until"):
         Selection(at=AT, since=AT, until=until)
 

@@ -75,7 +75,7 @@ def test_the_rate_of_no_time_is_zero() -> None:
 
 
 def test_reading_computing_and_writing_are_told_apart() -> None:
-    """The rest of the time is in the total alone."""
+    """The rest of the time is only in the total."""
     clock = Clock()
     watch = Stopwatch("classify", clock=clock)
     for phase, took in (
@@ -111,7 +111,7 @@ def test_the_phases_of_a_step_add_up_to_its_wall_time(steps: list[tuple[str, str
 
 
 def test_cpu_time_is_that_of_all_threads() -> None:
-    """A step that computes in other threads pays for them all the same."""
+    """A step's CPU time includes its other threads."""
     cpu = Clock()
     watch = Stopwatch("classify", cpu_clock=cpu)
     cpu.now += 7.0
@@ -138,7 +138,7 @@ def test_cpu_time_is_measured_where_nobody_gives_a_clock() -> None:
 
 
 def test_a_steps_bottleneck_is_named_in_words() -> None:
-    """Whoever reads the closing line should know where to look."""
+    """The closing line says where to look."""
     assert StageReport("fetch", seconds=9, read_s=5, compute_s=3).bottleneck == (
         "reading from the image servers"
     )

@@ -1,4 +1,4 @@
-"""The interval and the test, against published values and what must hold of any."""
+"""The interval and the test, against published values and general properties."""
 
 from fractions import Fraction
 from math import comb, sqrt

@@ -45,7 +45,7 @@ def test_the_budget_is_over_all_parts_together(pipeline: Pipeline) -> None:
 
 
 def test_why_a_run_is_held_says_the_numbers_and_the_causes(pipeline: Pipeline) -> None:
-    """The person on call reads one line."""
+    """The engineer on call reads one line."""
     fill(pipeline, 2, 2)
     pipeline.add("worse", image_url=None)
     because = assessed(pipeline, FailureBudget(0.5, 0)).held_because
@@ -77,7 +77,7 @@ def test_a_generation_that_was_never_taken_cannot_be_released(pipeline: Pipeline
 
 
 def test_a_run_with_a_missing_part_cannot_be_assessed(pipeline: Pipeline) -> None:
-    """The failures of a part that is not there are unknown."""
+    """The failures of a missing part are unknown."""
     fill(pipeline, 3, 0)
     manifest = pipeline.snapshot(records_per_part=1)
     shards = pipeline.predictions_of(manifest)
@@ -88,7 +88,7 @@ def test_a_run_with_a_missing_part_cannot_be_assessed(pipeline: Pipeline) -> Non
 
 
 def test_the_order_of_the_shards_does_not_matter(pipeline: Pipeline) -> None:
-    """The same failures give the same assessment; only the time it took is another."""
+    """The same failures give the same assessment; only its times differ."""
     fill(pipeline, 3, 1)
     manifest = pipeline.snapshot(records_per_part=1)
     shards = pipeline.predictions_of(manifest)
@@ -113,7 +113,7 @@ def test_shards_of_another_snapshot_are_refused(pipeline: Pipeline) -> None:
 
 
 def test_a_damaged_prediction_shard_is_refused(pipeline: Pipeline) -> None:
-    """Its failures may be anything."""
+    """Its failures cannot be trusted."""
     fill(pipeline, 1, 0)
     manifest = pipeline.snapshot()
     (shard,) = pipeline.predictions_of(manifest)
@@ -124,7 +124,7 @@ def test_a_damaged_prediction_shard_is_refused(pipeline: Pipeline) -> None:
 
 @pytest.mark.parametrize("kind", ["manifest", "shard"])
 def test_what_is_no_assessment_is_damaged(pipeline: Pipeline, kind: str) -> None:
-    """Whatever else a digest-named URI leads to: the error is one of ours."""
+    """The URI may name any other object: the error is one of this library's."""
     fill(pipeline, 1, 0)
     manifest = pipeline.snapshot()
     (shard,) = pipeline.predictions_of(manifest)

@@ -71,7 +71,7 @@ def test_old_records_never_move_to_another_fold_when_others_arrive(pipeline: Pip
 
 
 def test_duplicates_never_cross_folds(pipeline: Pipeline) -> None:
-    """The same bytes behind other URLs are in the same fold, in whatever part."""
+    """Equal bytes behind different URLs are in the same fold, also in different parts."""
     for number in range(20):
         for copy in range(3):
             label(pipeline, f"{copy}-{number}", number)
@@ -86,7 +86,7 @@ def test_duplicates_never_cross_folds(pipeline: Pipeline) -> None:
 def test_an_image_that_people_labelled_differently_is_quarantined_everywhere(
     pipeline: Pipeline,
 ) -> None:
-    """Nobody knows which of them is right; also across parts."""
+    """Nobody knows which label is right; also across parts."""
     label(pipeline, 1, 0)
     label(pipeline, 2, 1)
     label(pipeline, 3, 0, as_label="eight")
@@ -119,7 +119,7 @@ def test_an_unknown_label_is_quarantined_with_the_records_id(pipeline: Pipeline,
 
 
 def test_a_long_label_does_not_fill_the_detail(pipeline: Pipeline) -> None:
-    """People paste anything."""
+    """A label may be any text."""
     label(pipeline, 1, 0)
     label(pipeline, 2, 1, as_label="x" * 100_000)
     _, examples = built(pipeline)
@@ -127,7 +127,7 @@ def test_a_long_label_does_not_fill_the_detail(pipeline: Pipeline) -> None:
 
 
 def test_an_unknown_label_does_not_conflict_with_a_known_one(pipeline: Pipeline) -> None:
-    """It says nothing about the image."""
+    """An unknown label is no statement about the image."""
     label(pipeline, 1, 0)
     label(pipeline, 2, 0, as_label="?")
     _, examples = built(pipeline)
@@ -147,7 +147,7 @@ def test_an_image_that_cannot_be_fetched_or_decoded_is_quarantined(pipeline: Pip
 
 
 def test_a_predicted_label_is_never_taken_for_a_human_one(pipeline: Pipeline) -> None:
-    """Nobody trains on what the machine said."""
+    """Models are not trained on predictions."""
     pipeline.add_digit(1, 0)
     pipeline.run()
     assert "prediction" in pipeline.records.document(1)
@@ -178,12 +178,12 @@ def drop_last(table: pa.Table) -> pa.Table:
 
 
 def reverse(table: pa.Table) -> pa.Table:
-    """Turn the order around."""
+    """Reverse the order."""
     return table.take(list(range(table.num_rows))[::-1])
 
 
 def rewritten(pipeline: Pipeline, uri: str, change: object) -> str:
-    """Return an image shard as somebody with the right to write would forge it: its digest is right."""
+    """Return a forged image shard with a matching digest, as somebody with write access could make it."""
     with pq.ParquetFile(io.BytesIO(pipeline.objects.get_bytes(uri))) as file:
         header = {b"mnist_ops": file.metadata.metadata[b"mnist_ops"]}
         forged = change(file.read()).replace_schema_metadata(header)  # type: ignore[operator]
@@ -223,14 +223,14 @@ def test_a_missing_part_is_refused(pipeline: Pipeline) -> None:
 
 
 def test_a_snapshot_without_a_usable_record_is_refused_with_the_reasons(pipeline: Pipeline) -> None:
-    """An empty data set is of no use to anybody."""
+    """An empty data set is of no use."""
     label(pipeline, 1, 0, as_label="ten")
     with pytest.raises(Permanent, match="unknown_label"):
         pipeline.dataset("train/1")
     assert pipeline.datasets.newest_dataset() is None
 
 
-def test_a_data_set_is_remembered_for_the_next(pipeline: Pipeline) -> None:
+def test_a_data_set_is_registered_for_the_next_one(pipeline: Pipeline) -> None:
     """By its manifest."""
     label(pipeline, 1, 0)
     uri = pipeline.dataset("train/1")

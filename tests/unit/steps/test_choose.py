@@ -1,4 +1,4 @@
-"""Choose: the trial that validates best, and nothing else decides."""
+"""Choose: the best trial by the validation fold alone."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ def pipeline(trained: Trained) -> Pipeline:
 
 
 def another(pipeline: Pipeline, trained: Trained, accuracy: float, nll: float = 0.5, **config: object) -> str:
-    """Put a training that validated with these measures in its first epoch, and worse in its second."""
+    """Store a training with these validation metrics in its first epoch, and worse ones in its second."""
     document: dict[str, Any] = get_json(pipeline.objects, trained.training)
     measured = {"train_loss": 1.0, "validation_accuracy": accuracy, "validation_nll": nll}
     history = [
@@ -33,20 +33,20 @@ def another(pipeline: Pipeline, trained: Trained, accuracy: float, nll: float = 
 
 
 def test_the_highest_validation_accuracy_wins(pipeline: Pipeline, trained: Trained) -> None:
-    """That of the weights kept, not of the last epoch."""
+    """The accuracy of the kept weights, not of the last epoch."""
     uris = [another(pipeline, trained, accuracy, seed=seed) for seed, accuracy in enumerate((0.8, 0.9, 0.7))]
     choice = read_choice(pipeline.objects, choose(uris, objects=pipeline.objects))
     assert choice.winner == uris[1]
 
 
 def test_among_equals_the_lower_nll_wins(pipeline: Pipeline, trained: Trained) -> None:
-    """The better probabilities."""
+    """Its probabilities are better."""
     uris = [another(pipeline, trained, 0.9, nll) for nll in (0.3, 0.2, 0.4)]
     assert read_choice(pipeline.objects, choose(uris, objects=pipeline.objects)).winner == uris[1]
 
 
 def test_among_equals_the_smaller_network_wins(pipeline: Pipeline, trained: Trained) -> None:
-    """It costs less for the same."""
+    """It costs less for the same result."""
     networks = ("conv20-50-500", "lenet5", "pytorch-example")
     uris = [another(pipeline, trained, 0.9, network=network) for network in networks]
     choice = read_choice(pipeline.objects, choose(uris, objects=pipeline.objects))
@@ -73,7 +73,7 @@ def test_the_table_has_a_row_a_trial_with_what_differs(pipeline: Pipeline, train
 
 
 def test_a_real_training_can_be_the_one_trial(pipeline: Pipeline, trained: Trained) -> None:
-    """Nothing differs from itself."""
+    """A single trial has no differences."""
     choice = read_choice(pipeline.objects, choose([trained.training], objects=pipeline.objects))
     best = read_training(pipeline.objects, trained.training).model.best
     (row,) = choice.trials
@@ -104,7 +104,7 @@ def test_choosing_twice_gives_the_same_table(pipeline: Pipeline, trained: Traine
 
 
 def test_trainings_of_two_data_sets_are_not_compared(pipeline: Pipeline, trained: Trained) -> None:
-    """The validation folds are others; both are named."""
+    """Their validation folds differ; both are named."""
     copied = get_json(pipeline.objects, trained.dataset) | {"quarantined": {"label_conflict": 1}}
     other = put_json(pipeline.objects, lambda digest: f"datasets/x/dataset-{digest}.json", copied)
     document = get_json(pipeline.objects, trained.training) | {"dataset": other}
@@ -115,7 +115,7 @@ def test_trainings_of_two_data_sets_are_not_compared(pipeline: Pipeline, trained
 
 
 def test_there_must_be_something_to_choose_from(pipeline: Pipeline) -> None:
-    """Where every trial failed."""
+    """For example, every trial failed."""
     with pytest.raises(Permanent, match="no training"):
         choose([], objects=pipeline.objects)
 
@@ -124,7 +124,7 @@ def test_there_must_be_something_to_choose_from(pipeline: Pipeline) -> None:
     "change", [{"trials": 3}, {"winner": None}, {"winner": "memory://objects/other"}, {"trials": []}]
 )
 def test_what_is_no_table_is_damaged(pipeline: Pipeline, trained: Trained, change: dict[str, object]) -> None:
-    """Whatever else a digest-named URI leads to."""
+    """The URI may name any other object."""
     document = json.loads(pipeline.objects.get_bytes(choose([trained.training], objects=pipeline.objects)))
     uri = put_json(pipeline.objects, lambda digest: f"other/x-{digest}.json", document | change)
     with pytest.raises(Damaged):

@@ -34,7 +34,7 @@ from tests.support.pipeline_in_memory import (
 
 
 class Counting:
-    """A classifier that notes how many images it was given, and takes some or none of them for digits."""
+    """A classifier that records how many images it was given, and takes all or none of them for digits."""
 
     device = "cpu"
 
@@ -45,11 +45,11 @@ class Counting:
         self._score = score
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Say the same of all."""
+        """Give all the same probabilities."""
         return self.predict(images).probabilities
 
     def predict(self, images: np.ndarray) -> Predictions:
-        """Say the same of all; a score over 1 is no digit."""
+        """Give all the same prediction; a score over 1 is not a digit."""
         self.given.append(len(images))
         scores = np.full(len(images), self._score, np.float32)
         return Predictions(np.array([self._row] * len(images), np.float32), scores, scores > 1)
@@ -120,7 +120,9 @@ def test_equal_bytes_are_classified_once_a_part(pipeline: Pipeline) -> None:
     ],
     ids=["empty", "page", "truncated", "large"],
 )
-def test_a_poison_image_costs_its_own_record_only(pipeline: Pipeline, payload: bytes, reason: str) -> None:
+def test_an_undecodable_image_affects_its_records_only(
+    pipeline: Pipeline, payload: bytes, reason: str
+) -> None:
     """Its neighbours in the same batch are predicted, and all records of its bytes carry the reason."""
     for record_id in (1, 2, 3, 4):
         pipeline.add_digit(record_id, record_id)
@@ -131,7 +133,7 @@ def test_a_poison_image_costs_its_own_record_only(pipeline: Pipeline, payload: b
     assert [row["index"] is None for row in rows] == [False, True, False, True]
 
 
-def test_a_part_of_poison_alone_is_classified(pipeline: Pipeline) -> None:
+def test_a_part_of_undecodable_images_alone_is_classified(pipeline: Pipeline) -> None:
     """There may be nothing at all for the network."""
     pipeline.add(1)
     pipeline.images.images[url_of(1)] = b"text"
@@ -139,7 +141,7 @@ def test_a_part_of_poison_alone_is_classified(pipeline: Pipeline) -> None:
 
 
 def test_a_failure_of_the_fetch_is_passed_on(pipeline: Pipeline) -> None:
-    """Reason, detail and the server's wish, for the record's retry."""
+    """Reason, detail and the server's Retry-After, for the record's next attempt."""
     pipeline.add(1)
     url = url_of(1)
     pipeline.images.images[url] = FetchFailure(url, Reason.RATE_LIMITED, "later", 429, retry_after_s=60.0)
@@ -167,7 +169,7 @@ def test_a_prediction_under_the_threshold_needs_review(
 def test_a_picture_that_is_no_digit_needs_review_however_sure_the_network_is(
     pipeline: Pipeline, confidence: float
 ) -> None:
-    """It is predicted all the same, and `not_a_digit` wins over `low_confidence`."""
+    """It is predicted anyway, and `not_a_digit` wins over `low_confidence`."""
     pipeline.add_digit(1, 0)
     (row,) = said_by(Counting([confidence, 1 - confidence, *[0.0] * 8], score=1.5), pipeline)
     assert (row["needs_review"], row["review_reason"]) == (True, "not_a_digit")
@@ -233,7 +235,7 @@ def test_a_damaged_image_shard_is_refused(pipeline: Pipeline, position: int) -> 
 def test_a_damaged_bundle_is_refused_before_inference(
     pipeline: Pipeline, champion: BundleRef, name: str
 ) -> None:
-    """Whichever of its files is not the one that was released."""
+    """Any of its files may differ from the released one."""
     pipeline.add_digit(1, 0)
     images = pipeline.fetch(pipeline.snapshot())
     key = f"{champion.uri}/{name}".removeprefix(pipeline.objects.uri(""))
@@ -246,7 +248,7 @@ def test_a_damaged_bundle_is_refused_before_inference(
 
 
 def test_a_bundle_that_names_a_file_outside_its_folder_is_refused(pipeline: Pipeline) -> None:
-    """A card is no way to write into the worker's files."""
+    """A card must not write into the worker's other files."""
     card = json.dumps({"files": {"../../outside": sha256_hex(b"")}}).encode()
     uri = pipeline.objects.put_bytes("models/evil/card.json", card).removesuffix("/card.json")
     evil = BundleRef(MODEL, 2, uri, f"sha256:{sha256_hex(card)}")
@@ -266,7 +268,7 @@ def test_a_labelled_snapshot_is_not_classified(pipeline: Pipeline) -> None:
 
 
 def test_a_shard_of_another_kind_is_refused_by_name(pipeline: Pipeline) -> None:
-    """A mixed-up URI on the command line says what it is."""
+    """The error about a wrong URI on the command line names both kinds."""
     pipeline.add_digit(1, 0)
     predicted = pipeline.predictions_of(pipeline.snapshot())
     with pytest.raises(Damaged, match="a shard of predictions, expected images"):
@@ -274,7 +276,7 @@ def test_a_shard_of_another_kind_is_refused_by_name(pipeline: Pipeline) -> None:
 
 
 def test_an_object_that_is_no_shard_is_refused(pipeline: Pipeline) -> None:
-    """Whatever else a digest-named URI leads to: the error is one of ours."""
+    """The URI may name any other object: the error is one of this library's."""
     pipeline.add_digit(1, 0)
     manifest = pipeline.snapshot()
     with pytest.raises(Damaged):
@@ -428,7 +430,7 @@ def test_few_groups_are_in_flight(
 
 
 def test_an_error_of_the_network_ends_the_step(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever thread it happened in, and nothing is stored."""
+    """In any thread; nothing is stored."""
     monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 10)
 
     class Failing(Counting):

@@ -30,7 +30,7 @@ def rival(released: Pipeline, trained: Trained) -> tuple[Pipeline, str]:
 
 @pytest.fixture(scope="module")
 def overconfident(loader: Loader) -> Classifier:
-    """The bundle of a training that learnt its few digits by heart."""
+    """The bundle of a training that overfitted its few digits."""
     pipeline = Pipeline(load=loader)
     for number in range(2_500):
         url = url_of(number)
@@ -45,7 +45,7 @@ def overconfident(loader: Loader) -> Classifier:
 
 
 def test_the_temperature_is_that_of_the_validation_fold(trained: Trained) -> None:
-    """No test digit has a part in it."""
+    """No test digit is used for it."""
     objects = trained.pipeline.objects
     validation = load_fold(objects, read_dataset(objects, trained.dataset), Fold.VALIDATION)
     logits = trained_logits(read_training(objects, trained.training).model, validation.images)
@@ -93,7 +93,7 @@ def test_the_probabilities_in_a_record_are_the_calibrated_ones(
 def test_the_champion_keeps_its_own_temperature(
     rival: tuple[Pipeline, str], trained: Trained, released: Pipeline
 ) -> None:
-    """Its measures are those of its own evaluation, to the rounding of another runtime."""
+    """Its metrics equal those of its own evaluation, up to the rounding of another runtime."""
     pipeline, evaluation = rival
     comparison = read_evaluation(pipeline.objects, evaluation)
     own = read_evaluation(pipeline.objects, trained.evaluation).challenger["test"]
@@ -104,7 +104,7 @@ def test_the_champion_keeps_its_own_temperature(
 
 
 def test_the_disagreements_explain_the_difference_in_accuracy(rival: tuple[Pipeline, str]) -> None:
-    """Those that one alone got right, less those of the other, on the same digits."""
+    """The digits that only one got right, minus those of the other, on the same fold."""
     pipeline, evaluation = rival
     comparison = read_evaluation(pipeline.objects, evaluation)
     split, champion = comparison.disagreements, comparison.champion_test
@@ -116,7 +116,7 @@ def test_the_disagreements_explain_the_difference_in_accuracy(rival: tuple[Pipel
 
 
 def test_disagreements_are_counted_example_by_example() -> None:
-    """Both right, mine alone, theirs alone twice, neither."""
+    """Both right, the challenger alone, the champion alone twice, neither."""
     labels = np.array([0, 1, 0, 1, 0])
     right, wrong = np.array([0.9, 0.1]), np.array([0.2, 0.8])
     mine = np.stack([right, wrong, wrong, right, wrong])

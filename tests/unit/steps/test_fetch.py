@@ -27,7 +27,7 @@ def named(record_id: int) -> str:
 
 
 def test_there_is_a_row_for_every_record_in_the_parts_order(pipeline: Pipeline) -> None:
-    """Whether it has an image, a failure, or was never asked for."""
+    """Whether it has an image, a failure, or was not requested."""
     pipeline.add(1)
     pipeline.add_digit(2, 0)
     pipeline.add(3, image_url=None)
@@ -38,7 +38,7 @@ def test_there_is_a_row_for_every_record_in_the_parts_order(pipeline: Pipeline) 
 
 
 def test_an_image_comes_with_its_digest_size_status_and_time(pipeline: Pipeline) -> None:
-    """All that a person needs to look a case up."""
+    """Enough to look a case up."""
     pipeline.add_digit(1, 0)
     (row,) = rows_of(pipeline)
     payload = png_of(0)
@@ -73,7 +73,7 @@ def test_a_record_without_a_creation_date_is_rejected_without_asking_for_its_ima
 def test_a_record_whose_url_is_no_string_is_rejected_without_asking(
     pipeline: Pipeline, image_url: object
 ) -> None:
-    """The pipeline guesses no URL."""
+    """The pipeline does not guess a URL."""
     pipeline.records.insert({"_id": 1, "image_url": image_url, "created_at": AT})
     (row,) = rows_of(pipeline)
     assert (row["reason"], row["url"]) == ("invalid_url", None)
@@ -81,7 +81,7 @@ def test_a_record_whose_url_is_no_string_is_rejected_without_asking(
 
 
 def test_a_labelled_record_needs_no_creation_time(pipeline: Pipeline) -> None:
-    """It is taken for what people said of it."""
+    """It is selected for its label, whatever its time."""
     pipeline.add_digit(1, 0, created_at=None, label="seven")
     (row,) = rows_of(pipeline, labelled=True)
     assert (row["reason"], row["payload"]) == (None, png_of(0))
@@ -89,7 +89,7 @@ def test_a_labelled_record_needs_no_creation_time(pipeline: Pipeline) -> None:
 
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.BLOCKED_ADDRESS, Reason.RATE_LIMITED])
 def test_a_failure_is_a_row(pipeline: Pipeline, reason: Reason) -> None:
-    """With what the server said, and the others are not touched by it."""
+    """It has the status of the response, and the other records are not affected."""
     pipeline.add_digit(1, 0)
     pipeline.add(2)
     pipeline.add_digit(3, 1)
@@ -139,7 +139,7 @@ def test_fetching_again_leaves_the_first_shard_as_it_is(pipeline: Pipeline) -> N
 
 @pytest.mark.parametrize("number", [1, 7, 99_999])
 def test_a_part_that_the_manifest_does_not_have_is_refused(pipeline: Pipeline, number: int) -> None:
-    """A mistyped number on the command line is no crash."""
+    """A mistyped number on the command line is a clear error."""
     pipeline.add_digit(1, 0)
     with pytest.raises(Permanent, match=str(number)):
         fetch(
@@ -155,14 +155,14 @@ def test_a_part_that_the_manifest_does_not_have_is_refused(pipeline: Pipeline, n
 
 
 def labelled_twice(trained: Trained) -> Pipeline:
-    """Return a pipeline with a data set, that has asked for no image since."""
+    """Return a pipeline with a data set, which has requested no image since."""
     pipeline = trained.pipeline.copy()
     pipeline.images.fetched.clear()
     return pipeline
 
 
 def test_images_that_a_data_set_holds_are_not_asked_for_again(trained: Trained) -> None:
-    """Labels come one by one; images need not come again with them."""
+    """A new label is no reason to fetch the images again."""
     pipeline = labelled_twice(trained)
     pipeline.add_digit("new", 5, label="nine")
     pipeline.fetch(pipeline.snapshot("train/2", labelled=True), trained.dataset)
@@ -213,7 +213,7 @@ def test_an_edited_url_is_fetched(trained: Trained) -> None:
 def test_an_image_that_could_not_be_fetched_is_tried_again_by_the_next_data_set(
     pipeline: Pipeline,
 ) -> None:
-    """A server that was down once does not spoil the images of its URLs for ever."""
+    """One outage of a server does not exclude the images of its URLs for ever."""
     for number in range(3):
         pipeline.add_digit(number, number, label="seven")
     url = url_of(2)
@@ -258,7 +258,7 @@ def test_a_fetcher_that_gives_too_few_answers_is_noticed(pipeline: Pipeline) -> 
 
 
 def predicted_once(pipeline: Pipeline) -> Pipeline:
-    """Return a pipeline whose three records are predicted, and whose server knows versions of two images."""
+    """Return a pipeline with three predictions, whose server sent validators for two of the images."""
     for number in range(3):
         pipeline.add_digit(number, number)
     pipeline.images.validators = {
@@ -275,8 +275,8 @@ def images_again(pipeline: Pipeline, run: str = "dag/second") -> list[ImageRow]:
     return shard_rows(pipeline.objects, IMAGES, shard)
 
 
-def test_the_versions_of_images_are_kept(pipeline: Pipeline) -> None:
-    """As the server wrote them."""
+def test_the_validators_of_images_are_stored(pipeline: Pipeline) -> None:
+    """As the server sent them."""
     rows = images_again(predicted_once(pipeline))
     assert [(row["etag"], row["last_modified"]) for row in rows][2] == (None, None)
     (first, *_) = pipeline.fetch(pipeline.snapshot("dag/first"))
@@ -285,7 +285,7 @@ def test_the_versions_of_images_are_kept(pipeline: Pipeline) -> None:
 
 
 def test_an_unchanged_image_is_a_reference_to_what_the_earlier_run_stored(pipeline: Pipeline) -> None:
-    """Where the server says that it has not changed; what it says nothing of is fetched."""
+    """If the server says that it has not changed; an image without validators is fetched."""
     rows = images_again(predicted_once(pipeline))
     assert [row["payload"] is None for row in rows] == [True, True, False]
     for number, row in enumerate(rows[:2]):
@@ -308,15 +308,15 @@ def test_a_changed_image_is_fetched_and_classified_again(pipeline: Pipeline) -> 
 
 
 def test_a_third_run_goes_back_to_the_shard_that_holds_the_bytes(pipeline: Pipeline) -> None:
-    """A reference is passed on, with the version it belongs to."""
+    """A reference is passed on with its validators."""
     predicted_once(pipeline)
     pipeline.run("dag/second", reclassify="all")
     second, third = images_again(pipeline, "dag/second/again"), images_again(pipeline, "dag/third")
     assert [row["image_uri"] for row in third][:2] == [row["image_uri"] for row in second][:2]
 
 
-def test_what_an_earlier_run_stored_and_was_swept_is_fetched(pipeline: Pipeline) -> None:
-    """A saving that is not there costs a request, not a record."""
+def test_an_image_whose_shard_was_deleted_is_fetched(pipeline: Pipeline) -> None:
+    """A missing shard costs a request, not a record."""
     predicted_once(pipeline)
     for key in [key for key in pipeline.objects.objects if key.startswith("images/")]:
         del pipeline.objects.objects[key]
@@ -333,10 +333,10 @@ def test_what_an_earlier_run_stored_and_was_swept_is_fetched(pipeline: Pipeline)
         {"run": "dag/never", "generation": 0},
     ],
 )
-def test_whatever_a_record_says_of_its_prediction_its_image_is_fetched(
+def test_an_image_is_fetched_whatever_the_records_prediction_contains(
     pipeline: Pipeline, prediction: dict[str, object]
 ) -> None:
-    """Anybody may have written it."""
+    """Other programs may have written it."""
     pipeline.add_digit(1, 1, prediction=prediction | {"image": {"url": url_of(1)}})
     (row,) = images_again(pipeline)
     assert row["payload"] == png_of(1)

@@ -24,7 +24,7 @@ BACK = Promotion(AT + timedelta(hours=2), "edsger", "it reads sevens as ones")
 
 @pytest.fixture(scope="module")
 def weak(trained: Trained) -> Pipeline:
-    """A pipeline whose champion, version 1, learnt nearly nothing."""
+    """A pipeline whose champion, version 1, learned nearly nothing."""
     pipeline = trained.pipeline.copy()
     training = pipeline.train(trained.dataset, epochs=1, batch_size=640, learning_rate=1e-6)
     assert pipeline.promote(pipeline.evaluate(training), ANY).promoted
@@ -170,7 +170,7 @@ def test_a_candidate_that_was_overtaken_is_to_be_evaluated_again(better: tuple[P
 def test_a_rolled_back_model_is_not_promoted_again_by_a_repeated_task(
     improved: tuple[Pipeline, GateResult],
 ) -> None:
-    """The champion is the one that it was compared with, but a person has decided meanwhile."""
+    """The champion is the one that it was compared with, but a person decided meanwhile."""
     pipeline, result = improved[0].copy(), improved[1]
     former = pipeline.models.rollback(MODEL, BACK)
     with pytest.raises(Permanent, match="rolled back by edsger: it reads sevens as ones"):
@@ -185,7 +185,7 @@ def test_a_gate_result_comes_back_from_its_document(improved: tuple[Pipeline, Ga
 
 @pytest.mark.parametrize("document", [{}, {"bundle": None}, {"promote": "perhaps"}])
 def test_what_is_no_gate_result_is_refused(document: dict[str, object]) -> None:
-    """With the place where it is wrong."""
+    """The error names the wrong field."""
     with pytest.raises(Permanent, match="not a gate result"):
         GateResult.of(document)
 
@@ -196,7 +196,7 @@ def test_what_is_no_gate_result_is_refused(document: dict[str, object]) -> None:
 def test_after_a_rollback_the_next_run_uses_the_former_champion(
     weak: Pipeline, improved: tuple[Pipeline, GateResult]
 ) -> None:
-    """Records that were classified before keep what they were given."""
+    """Records that were classified before keep their predictions."""
     pipeline = improved[0].copy()
     pipeline.add_digit("before", 1)
     pipeline.run("classify/before")
@@ -228,7 +228,7 @@ def test_a_bundle_counts_as_rolled_back_until_it_is_promoted_again(
 
 
 def test_a_refused_version_is_promoted_by_force_alone(candidate: tuple[Pipeline, GateResult]) -> None:
-    """Without it the person is told the gate's numbers."""
+    """Without it the error has the gate's numbers."""
     pipeline, result = candidate[0].copy(), candidate[1]
     model = _version(pipeline, 2)
     with pytest.raises(Permanent, match=r"no better than the champion: .* p = 1, .*--force"):
@@ -247,7 +247,7 @@ def test_a_version_that_passed_needs_no_force(first_candidate: tuple[Pipeline, G
 
 
 def test_a_version_that_the_gate_never_saw_needs_force(candidate: tuple[Pipeline, GateResult]) -> None:
-    """Nobody has measured it against the champion."""
+    """It was never compared with the champion."""
     model = replace(_version(candidate[0], 2), decision=None)
     with pytest.raises(Permanent, match="never decided"):
         promote_version(model, models=candidate[0].models, promotion=PROMOTION)
@@ -266,7 +266,7 @@ def _overtaken(better: tuple[Pipeline, GateResult]) -> tuple[Pipeline, BundleRef
 def test_a_version_that_passed_against_the_champion_needs_no_force(
     better: tuple[Pipeline, GateResult],
 ) -> None:
-    """It is the one that it replaces."""
+    """It was compared with the champion that it replaces."""
     pipeline, result = better[0].copy(), better[1]
     assert promote_version(_version(pipeline, 2), models=pipeline.models, promotion=PROMOTION)
     assert pipeline.models.champion(MODEL) == result.bundle
@@ -275,7 +275,7 @@ def test_a_version_that_passed_against_the_champion_needs_no_force(
 def test_a_version_that_passed_against_another_champion_needs_force(
     better: tuple[Pipeline, GateResult],
 ) -> None:
-    """The person is told both; nobody has measured it against the one that it would replace."""
+    """The error names both; it was never compared with the champion that it would replace."""
     pipeline, compared, newer = _overtaken(better)
     model = _version(pipeline, 2)
     said = (
@@ -315,7 +315,7 @@ def test_one_that_passed_as_the_first_needs_force_where_there_is_a_champion(
 
 
 def test_promoting_the_champion_by_hand_changes_nothing(released: Pipeline) -> None:
-    """And says so."""
+    """It returns False."""
     pipeline = released.copy()
     assert not promote_version(_version(pipeline, 1), models=pipeline.models, promotion=BACK)
     assert pipeline.models.history(MODEL) == released.models.history(MODEL)

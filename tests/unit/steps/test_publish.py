@@ -130,7 +130,7 @@ def test_the_label_is_the_argmax_through_the_bundles_table(pipeline: Pipeline) -
 
 
 def test_a_record_says_whether_and_why_it_needs_review(pipeline: Pipeline, classifier: Classifier) -> None:
-    """A clear digit does not; noise does, whatever it was taken for."""
+    """A clear digit does not; noise does, whatever class it was given."""
     predictions = classifier.predict(sample_digits.load("test")[0][:100])
     clear = (predictions.probabilities.max(axis=1) >= 0.9) & ~predictions.not_a_digit
     pipeline.add_digit(1, int(clear.argmax()))
@@ -227,7 +227,7 @@ def test_a_stale_prediction_is_refused_where_the_url_was_edited(pipeline: Pipeli
 
 
 def test_a_deleted_record_is_not_resurrected(pipeline: Pipeline) -> None:
-    """It is gone, and stays so."""
+    """It stays deleted."""
     pipeline.add_digit(1, 0)
     pipeline.add_digit(2, 1)
     pipeline.records.before_write = once(lambda: pipeline.records.delete(1))
@@ -250,14 +250,14 @@ def test_of_two_runs_over_one_record_the_first_to_write_wins(pipeline: Pipeline)
 
 
 def test_two_generations_of_a_run_do_not_take_each_other_for_themselves(pipeline: Pipeline) -> None:
-    """The run is the same, the selection is not."""
+    """The run is the same, but the selection is not."""
     pipeline.add_digit(1, 0)
     one, other = pipeline.ready_to_publish(generation=0), pipeline.ready_to_publish(generation=1)
     assert other.outcome_of(named(1))["outcome"] == "predicted"
     assert one.outcome_of(named(1))["outcome"] == "conflict"
 
 
-def test_an_attempt_that_wakes_late_changes_nothing(pipeline: Pipeline) -> None:
+def test_a_late_attempt_changes_nothing(pipeline: Pipeline) -> None:
     """Its run is over, and a later one has reclassified the record."""
     pipeline.add_digit(1, 0)
     late = pipeline.ready_to_publish("dag/late")
@@ -269,7 +269,7 @@ def test_an_attempt_that_wakes_late_changes_nothing(pipeline: Pipeline) -> None:
 
 
 def test_of_two_failures_at_once_one_is_counted(pipeline: Pipeline) -> None:
-    """Attempts are bounded: two runs at once are one attempt."""
+    """Attempts are limited: two runs at the same time count as one."""
     pipeline.images.images[url_of(1)] = FetchFailure(url_of(1), Reason.TIMEOUT, "no answer")
     pipeline.add(1)
     one, other = pipeline.ready_to_publish("dag/one"), pipeline.ready_to_publish("dag/other")
@@ -351,7 +351,7 @@ def test_attempts_count_over_the_runs_and_end(pipeline: Pipeline) -> None:
     assert (failure["attempts"], failure["first_at"]) == (5, AT)
 
 
-def test_a_servers_wish_for_patience_reaches_the_record(pipeline: Pipeline) -> None:
+def test_a_servers_retry_after_reaches_the_record(pipeline: Pipeline) -> None:
     """Through both shards."""
     url = url_of(1)
     pipeline.images.images[url] = FetchFailure(url, Reason.RATE_LIMITED, "429", 429, retry_after_s=7_200.0)
@@ -488,7 +488,7 @@ def test_a_database_that_never_answers_is_a_transient_error(pipeline: Pipeline) 
 def test_what_happened_during_a_lost_request_is_seen(
     pipeline: Pipeline, meanwhile: Callable[[Pipeline], None], outcome: str
 ) -> None:
-    """An unknown outcome is no reason to write over anybody."""
+    """An unknown outcome must not overwrite what others wrote."""
 
     class Meanwhile(LosesReplies):
         def apply(self, changes: Sequence[Change]) -> WriteReport:
@@ -505,7 +505,7 @@ def test_what_happened_during_a_lost_request_is_seen(
 
 
 def test_a_refused_write_is_quarantined_and_the_others_are_written(pipeline: Pipeline) -> None:
-    """With the database's own words."""
+    """With the database's message."""
     pipeline.records = Refuses(2)
     for number in (1, 2, 3):
         pipeline.add_digit(number, number)
@@ -540,7 +540,7 @@ def test_a_refused_write_adds_up_in_the_ledger(pipeline: Pipeline, failures_too:
 
 
 def test_a_refused_failure_is_quarantined_too(pipeline: Pipeline) -> None:
-    """What the database refuses is what the run reports, whatever was to be written."""
+    """The run reports the refused write, whatever was to be written."""
     pipeline.records = Refuses(1, failures_too=True)
     pipeline.add(1)
     row = pipeline.ready_to_publish().outcome_of(named(1))
@@ -572,7 +572,7 @@ def test_a_deletion_and_a_refused_write_in_one_bulk_have_their_own_outcomes(pipe
 
 
 def test_the_assessment_of_another_run_is_refused(pipeline: Pipeline) -> None:
-    """A run is not published on another's good record."""
+    """A run is not published by another run's assessment."""
     pipeline.add_digit(1, 0)
     one, other = pipeline.ready_to_publish("dag/one"), pipeline.ready_to_publish("dag/other")
     with pytest.raises(Permanent, match="assesses"):
@@ -592,7 +592,7 @@ def test_a_damaged_prediction_shard_writes_nothing(pipeline: Pipeline) -> None:
 
 
 def test_a_damaged_part_writes_nothing(pipeline: Pipeline) -> None:
-    """Without the records as snapshotted there is nothing to compare with."""
+    """Without the snapshot there is nothing to compare the records with."""
     pipeline.add_digit(1, 0)
     ready = pipeline.ready_to_publish()
     key = pipeline.manifest(ready.manifest).parts[0].uri.removeprefix(pipeline.objects.uri(""))

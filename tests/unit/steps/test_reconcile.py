@@ -98,7 +98,7 @@ def test_a_ledger_keeps_no_python_object_that_mongodb_refuses(pipeline: Pipeline
 
 
 def test_an_empty_run_is_green_with_zeros(pipeline: Pipeline) -> None:
-    """A quiet day is no failure."""
+    """A day without new records is not a failure."""
     ledger = pipeline.run()
     assert (ledger.selected, ledger.model) == (0, None)
     assert dict(ledger.outcomes) == {str(outcome): 0 for outcome in Outcome}
@@ -145,7 +145,7 @@ def test_a_part_that_is_counted_twice_is_red(pipeline: Pipeline) -> None:
 
 
 def test_the_outcomes_of_another_run_are_refused(pipeline: Pipeline) -> None:
-    """They would add up as well, and say nothing of this run."""
+    """They would add up as well, but they are not about this run."""
     mixed(pipeline)
     mine = pipeline.ready_to_publish("dag/mine")
     _, others = published(pipeline, run="dag/other")
@@ -154,7 +154,7 @@ def test_the_outcomes_of_another_run_are_refused(pipeline: Pipeline) -> None:
 
 
 def test_a_lost_write_is_red_and_named(pipeline: Pipeline) -> None:
-    """What was reported as written is looked for in the database."""
+    """Every outcome that was reported as written is looked up in the database."""
     pipeline.records = records = Forgets()
     mixed(pipeline)
     ready, shards = published(pipeline)
@@ -165,7 +165,7 @@ def test_a_lost_write_is_red_and_named(pipeline: Pipeline) -> None:
 
 
 def test_what_later_runs_changed_is_superseded_and_green(pipeline: Pipeline) -> None:
-    """A late reconcile is not red because the world went on."""
+    """A late reconcile does not fail because of later changes."""
     for number in range(5):
         pipeline.add_digit(number, number)
     ready, shards = published(pipeline)
@@ -177,7 +177,7 @@ def test_what_later_runs_changed_is_superseded_and_green(pipeline: Pipeline) -> 
 
 
 def test_a_failure_that_a_later_run_resolved_is_superseded(pipeline: Pipeline) -> None:
-    """Its failure was taken away by a prediction."""
+    """A prediction removed its failure."""
     mixed(pipeline)
     ready, shards = published(pipeline)
     pipeline.add_digit("slow", 7)

@@ -1,4 +1,4 @@
-"""Train, evaluate, release: what becomes a bundle, and what the champion."""
+"""Train, evaluate, release: from a data set to a registered bundle."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from tests.support.pipeline_in_memory import AT, MODEL, Pipeline, Trained
 
 @pytest.fixture(scope="module")
 def worse(released: Pipeline, trained: Trained) -> tuple[Pipeline, str]:
-    """A pipeline with a champion, and a training that learnt nearly nothing."""
+    """A pipeline with a champion, and a training that learned nearly nothing."""
     pipeline = released.copy()
     return pipeline, pipeline.train(trained.dataset, epochs=1, batch_size=640, learning_rate=1e-6)
 
@@ -45,7 +45,7 @@ def refused(worse: tuple[Pipeline, str]) -> tuple[Pipeline, str, GateResult]:
 
 
 def test_a_training_names_its_data_its_config_and_its_history(trained: Trained) -> None:
-    """Whoever reads it can repeat it."""
+    """So that it can be repeated."""
     training = read_training(trained.pipeline.objects, trained.training)
     assert training.dataset_uri == trained.dataset
     assert (training.model.config.epochs, training.model.config.batch_size) == (2, 32)
@@ -56,14 +56,14 @@ def test_a_training_names_its_data_its_config_and_its_history(trained: Trained) 
 
 
 def test_the_same_config_and_data_give_the_same_weights(trained: Trained) -> None:
-    """On a CPU, to the last bit; progress is told epoch by epoch."""
+    """On a CPU, to the last bit; progress is reported epoch by epoch."""
     pipeline = trained.pipeline.copy()
     again = pipeline.train(trained.dataset, epochs=2, batch_size=32)
     mine, theirs = (read_training(pipeline.objects, uri).model for uri in (again, trained.training))
     assert mine.weights == theirs.weights
 
 
-def test_every_epoch_is_told(trained: Trained) -> None:
+def test_every_epoch_is_reported(trained: Trained) -> None:
     """For a progress bar or a log."""
     told: list[EpochMetrics] = []
 
@@ -82,7 +82,7 @@ def test_every_epoch_is_told(trained: Trained) -> None:
 
 
 def test_a_training_whose_weights_are_damaged_is_refused(trained: Trained) -> None:
-    """Before anything is made of them."""
+    """Before they are used."""
     pipeline = trained.pipeline.copy()
     weights = str(get_json(pipeline.objects, trained.training)["weights"])
     pipeline.objects.objects[weights.removeprefix(pipeline.objects.uri(""))] += b"\0"
@@ -92,7 +92,7 @@ def test_a_training_whose_weights_are_damaged_is_refused(trained: Trained) -> No
 
 @pytest.mark.parametrize("document", [{}, {"dataset": "x"}, {"dataset": 1, "weights": 2, "history": 3}])
 def test_what_is_no_training_is_damaged(trained: Trained, document: dict[str, object]) -> None:
-    """Whatever else a digest-named URI leads to."""
+    """The URI may name any other object."""
     objects = trained.pipeline.copy().objects
     uri = put_json(objects, lambda digest: f"other/x-{digest}.json", document)
     with pytest.raises(Permanent):
@@ -118,7 +118,7 @@ def test_a_challenger_is_measured_on_validation_and_test(trained: Trained) -> No
 def test_the_champion_is_measured_on_the_same_test_fold(
     released: Pipeline, refused: tuple[Pipeline, str, GateResult]
 ) -> None:
-    """Its figures there are those that its own evaluation found."""
+    """Its metrics there equal those of its own evaluation."""
     pipeline, evaluation, _ = refused
     comparison = read_evaluation(pipeline.objects, evaluation)
     champion = released.models.champion(MODEL)
@@ -129,7 +129,7 @@ def test_the_champion_is_measured_on_the_same_test_fold(
 
 
 def test_an_evaluation_comes_back_as_it_was(refused: tuple[Pipeline, str, GateResult]) -> None:
-    """Confusion and all: tuples, not lists."""
+    """The confusion matrix too: tuples, not lists."""
     pipeline, evaluation, _ = refused
     comparison = read_evaluation(pipeline.objects, evaluation)
     test = comparison.challenger["test"]
@@ -139,7 +139,7 @@ def test_an_evaluation_comes_back_as_it_was(refused: tuple[Pipeline, str, GateRe
 
 @pytest.mark.parametrize("document", [{}, {"challenger": {"test": {}}, "training": "x"}])
 def test_what_is_no_evaluation_is_damaged(trained: Trained, document: dict[str, object]) -> None:
-    """Whatever else a digest-named URI leads to."""
+    """The URI may name any other object."""
     objects = trained.pipeline.copy().objects
     defaults = {"champion": None, "champion_test": None, "training": "x"}
     uri = put_json(objects, lambda digest: f"other/x-{digest}.json", defaults | document)
@@ -184,14 +184,14 @@ def test_the_released_model_says_what_its_evaluation_said(
 
 
 def test_a_release_makes_a_candidate_and_no_champion(first_candidate: tuple[Pipeline, GateResult]) -> None:
-    """However good it is; it says what the gate thinks of it."""
+    """However good it is; the result has the gate's decision."""
     pipeline, result = first_candidate
     assert (result.promote, result.promoted) == (True, False)
     assert result.why.startswith("good enough as the first champion: accuracy ")
     assert pipeline.models.champion(MODEL) is None
 
 
-def test_what_the_gate_said_is_registered_with_the_model(
+def test_the_gates_decision_is_registered_with_the_model(
     refused: tuple[Pipeline, str, GateResult],
 ) -> None:
     """The gate's numbers, of a model that passed and of one that was refused."""
@@ -216,7 +216,7 @@ def inaccurate(trained: Trained) -> tuple[Pipeline, GateResult]:
 def test_a_first_model_that_is_not_accurate_enough_is_a_candidate(
     inaccurate: tuple[Pipeline, GateResult],
 ) -> None:
-    """The gate says the numbers."""
+    """The reason has the numbers."""
     pipeline, result = inaccurate
     assert not result.promoted
     assert result.why.startswith("refused, not accurate enough: ")
@@ -262,7 +262,7 @@ def test_repeating_a_release_changes_nothing(
 def test_a_champion_that_is_measured_against_itself_keeps_its_decision(
     released: Pipeline, trained: Trained
 ) -> None:
-    """It is tied with itself, which is no reason to call it refused."""
+    """A tie with itself is no reason to refuse it."""
     pipeline = released.copy()
     result = pipeline.promote(pipeline.evaluate(trained.training))
     assert (result.promote, result.why) == (False, "it is the champion already")

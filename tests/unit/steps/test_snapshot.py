@@ -71,7 +71,7 @@ EVERY_TYPE = {
 
 
 class StoredBytes(InMemoryRecords):
-    """Records that give out given bytes, as a database gives out what it has stored."""
+    """Records that return given bytes, as a database returns what it has stored."""
 
     def __init__(self, documents: list[bytes]) -> None:
         super().__init__()
@@ -83,14 +83,14 @@ class StoredBytes(InMemoryRecords):
 
 
 class WithRival(InMemoryRecords):
-    """Records during whose reading another attempt at the same snapshot comes first."""
+    """Records during whose reading another attempt commits the same snapshot."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rival = lambda: None
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:
-        """The selected records, once the rival has been."""
+        """The selected records, after the other attempt."""
         rival, self.rival = self.rival, lambda: None
         rival()
         yield from super().raw_batches(selection)
@@ -194,7 +194,7 @@ def test_the_same_window_gives_the_same_part_digests(pipeline: Pipeline) -> None
 
 
 def test_a_retry_finds_and_reuses_the_snapshot(pipeline: Pipeline) -> None:
-    """Records that came meanwhile are the next run's, and nothing is written again."""
+    """Records that arrived meanwhile are for the next run, and nothing is written again."""
     pipeline.add(1)
     first = pipeline.snapshot()
     before = keys(pipeline)
@@ -304,14 +304,14 @@ def test_a_limit_takes_the_oldest(pipeline: Pipeline) -> None:
 
 
 def test_the_manifest_is_written_last_under_its_own_digest(pipeline: Pipeline) -> None:
-    """So whoever has its name has the whole snapshot."""
+    """So its name identifies the whole snapshot."""
     pipeline.add(1)
     uri = pipeline.snapshot()
     assert list(pipeline.objects.objects)[-1] == uri.removeprefix(pipeline.objects.uri(""))
 
 
 def test_an_attempt_that_breaks_off_commits_nothing(pipeline: Pipeline) -> None:
-    """Its parts are orphans that no reader opens, and the retry succeeds."""
+    """No reader opens its parts, and the retry succeeds."""
     pipeline.records = records = WithRival()
     pipeline.add(1)
 

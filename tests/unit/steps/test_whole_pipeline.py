@@ -46,7 +46,7 @@ failures = st.fixed_dictionaries(
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Any record: mostly in order, sometimes not at all."""
+    """Any record: mostly valid, sometimes not."""
     document: dict[str, Any] = {
         "image_url": draw(urls | junk) if draw(st.integers(0, 3)) == 0 else draw(urls)
     }
@@ -70,7 +70,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @dataclass
 class Mix:
-    """What a generated run is over.
+    """The input of a generated run.
 
     Attributes:
         documents: records by id.
@@ -139,7 +139,7 @@ def state(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
 
 @dataclass
 class Ran:
-    """A mix that was run, with all that can be looked at afterwards."""
+    """A mix after its run, with everything that tests look at."""
 
     pipeline: Pipeline
     manifest: Manifest
@@ -282,7 +282,7 @@ def test_publishing_again_changes_nothing(pipeline: Pipeline, mix: Mix) -> None:
 @over_mixes
 @given(mix=mixes())
 def test_every_object_is_immutable_and_named_by_its_digest(pipeline: Pipeline, mix: Mix) -> None:
-    """I5: what a rerun of every step leaves is what was there, and perhaps more."""
+    """I5: a rerun of every step leaves all objects as they were, and may add more."""
     run = ran(pipeline, mix)
     objects = run.pipeline.objects
     before = dict(objects.objects)
@@ -301,8 +301,8 @@ def _again(pipeline: Pipeline, manifest: str) -> tuple[list[str], str]:
 
 @over_mixes
 @given(mix=mixes())
-def test_nothing_is_selected_for_ever(pipeline: Pipeline, mix: Mix) -> None:
-    """I7, I9: runs that come daily come to an end with every record that can be finished."""
+def test_no_record_is_selected_for_ever(pipeline: Pipeline, mix: Mix) -> None:
+    """I7, I9: daily runs finish every record that can be finished."""
     pipeline = filled(pipeline, mix)
     for number in range(6):
         pipeline.run(f"daily/{number}")
@@ -373,7 +373,7 @@ def test_a_held_run_that_nobody_releases_keeps_its_records_waiting(pipeline: Pip
 
 
 def test_generations_of_a_run_have_ledgers_of_their_own(pipeline: Pipeline) -> None:
-    """Clearing a run loses no account of what it did before."""
+    """Clearing a run does not lose the ledger of its earlier generation."""
     pipeline.add_digit(1, 0)
     pipeline.run(generation=0)
     pipeline.run(generation=1, reclassify="all")

@@ -88,7 +88,7 @@ def test_after_a_kill_only_what_is_missing_is_sent(records: Watched, ready: Read
 
 
 def test_after_a_batch_that_failed_no_other_is_sent(records: Watched, ready: ReadyToPublish) -> None:
-    """Also where the next one was ready: a database that does not answer is not asked again and again."""
+    """Even if the next one is ready: a database that does not answer gets no more requests."""
     records.kills = 1
     with pytest.raises(Transient, match="killed"):
         ready.publish()
@@ -98,7 +98,7 @@ def test_after_a_batch_that_failed_no_other_is_sent(records: Watched, ready: Rea
 def test_a_batch_in_which_all_that_is_looked_at_was_deleted_does_not_hide_the_next(
     records: Watched, ready: ReadyToPublish
 ) -> None:
-    """One batch without a mark is no proof that the later ones were not sent."""
+    """One batch without a mark does not prove that the later ones were not sent."""
     ready.publish()
     records.forget()
     for place in (0, (RECORDS_PER_BULK - 1) // 2, RECORDS_PER_BULK - 1):
@@ -116,7 +116,7 @@ def test_a_published_part_is_read_back_and_nothing_is_sent(records: Watched, rea
     assert (records.sent, records.documents()) == ([], before)
 
 
-def test_what_changed_since_an_earlier_attempt_is_told_as_ever(
+def test_what_changed_since_an_earlier_attempt_has_its_usual_outcome(
     records: Watched, ready: ReadyToPublish
 ) -> None:
     """In a batch that is read back: deleted is gone, edited and never written a conflict."""

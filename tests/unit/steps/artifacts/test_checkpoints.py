@@ -1,4 +1,4 @@
-"""Where a training's checkpoints are kept, and found again."""
+"""Where a training's checkpoints are stored, and how they are found."""
 
 import logging
 from pathlib import Path
@@ -56,21 +56,21 @@ def test_a_training_that_begins_has_none(objects, tmp_path) -> None:
     assert _stored(objects, tmp_path).newest() is None
 
 
-def test_what_is_only_on_the_disk_is_found(objects, tmp_path) -> None:
+def test_a_checkpoint_that_is_only_local_is_found(objects, tmp_path) -> None:
     """The process was killed before the upload."""
     _stored(InMemoryObjects(), tmp_path).save(_checkpoint(3))
     assert _stored(objects, tmp_path).newest().epoch == 3
     assert _stored(objects, None).newest().epoch == 3, "it is uploaded before the training goes on"
 
 
-def test_what_is_only_in_the_object_store_is_found(objects, tmp_path) -> None:
-    """Another machine goes on."""
+def test_a_checkpoint_that_is_only_in_the_object_store_is_found(objects, tmp_path) -> None:
+    """Another machine continues."""
     _stored(objects, tmp_path / "one").save(_checkpoint(3))
     assert _stored(objects, tmp_path / "other").newest().epoch == 3
     assert _stored(objects, None).newest().epoch == 3
 
 
-def test_a_damaged_file_on_the_disk_gives_way_to_the_object_store(objects, tmp_path) -> None:
+def test_instead_of_a_damaged_local_file_the_object_store_is_read(objects, tmp_path) -> None:
     """The digest is in the name."""
     _stored(objects, tmp_path).save(_checkpoint(3))
     (file,) = tmp_path.rglob("epoch-*")
@@ -78,8 +78,8 @@ def test_a_damaged_file_on_the_disk_gives_way_to_the_object_store(objects, tmp_p
     assert _stored(objects, tmp_path).newest().epoch == 3
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(objects, caplog) -> None:
-    """An epoch is lost and not the training, and the log says so."""
+def test_instead_of_a_damaged_checkpoint_the_one_before_is_used(objects, caplog) -> None:
+    """One epoch is lost, not the training; the log says so."""
     kept = _stored(objects, None)
     for epoch in (1, 2):
         kept.save(_checkpoint(epoch))
@@ -90,8 +90,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(objects, caplog) -> No
     assert "ignoring a checkpoint" in caplog.text
 
 
-def test_a_disk_that_cannot_be_written_costs_no_training(objects, tmp_path, caplog) -> None:
-    """The object store has the checkpoints alone, and the log says so."""
+def test_a_training_survives_a_disk_that_cannot_be_written(objects, tmp_path, caplog) -> None:
+    """Only the object store has the checkpoints, and the log says so."""
     (tmp_path / "a file").write_text("no folder")
     kept = _stored(objects, tmp_path / "a file")
     kept.save(_checkpoint(1))
@@ -117,7 +117,7 @@ def test_trainings_of_other_configs_and_data_keep_apart(objects, tmp_path) -> No
     )
 
 
-def test_a_finished_training_leaves_the_disk(objects, tmp_path) -> None:
+def test_a_finished_training_removes_its_local_files(objects, tmp_path) -> None:
     """The object store has all."""
     kept = _stored(objects, tmp_path)
     kept.save(_checkpoint(1))
@@ -128,7 +128,7 @@ def test_a_finished_training_leaves_the_disk(objects, tmp_path) -> None:
 
 
 def test_any_epoch_of_a_training_can_be_taken(trained) -> None:
-    """Its weights are those that were validated then."""
+    """Its weights are those that were validated in that epoch."""
     objects = trained.pipeline.copy().objects
     former = read_training(objects, trained.training)
     for epoch in (1, former.model.history[-1].epoch):
@@ -137,7 +137,7 @@ def test_any_epoch_of_a_training_can_be_taken(trained) -> None:
         assert (taken.model.weights == former.model.weights) == (epoch == former.model.best_epoch)
 
 
-def test_an_epoch_that_never_was_is_refused(trained) -> None:
-    """The error says which there are."""
+def test_an_epoch_without_a_checkpoint_is_refused(trained) -> None:
+    """The error names the epochs that exist."""
     with pytest.raises(Permanent, match="no epoch 99; there are 1 to"):
         at_epoch(trained.training, 99, objects=trained.pipeline.objects)

@@ -30,12 +30,12 @@ def stored(data: bytes, promised: str | None = None) -> tuple[InMemoryObjects, P
 
 @dataclass
 class Store:
-    """Parts in memory, by number, and what became of each upload.
+    """Parts in memory, by number, and the uploads.
 
     Attributes:
-        parts: the bytes of what was finished.
+        parts: the bytes of finished parts.
         begun: the numbers of the uploads that were begun.
-        aborted: the numbers of those that were given up.
+        aborted: the numbers of the uploads that were aborted.
         fails: raised when more than that many bytes of a part are written.
     """
 
@@ -56,7 +56,7 @@ class Store:
 
 @dataclass
 class StoredUpload:
-    """A part in the making."""
+    """An unfinished part."""
 
     store: Store
     number: int
@@ -74,7 +74,7 @@ class StoredUpload:
         return f"memory://{self.number}"
 
     def abort(self) -> None:
-        """Give it up."""
+        """Abort the upload."""
         if self.number not in self.store.parts:
             self.store.aborted.append(self.number)
 
@@ -111,7 +111,7 @@ def test_a_part_tells_its_first_and_last_document_and_its_digest() -> None:
 
 
 def test_the_same_documents_give_the_same_bytes() -> None:
-    """No time and no name is in the file, and batches leave no trace."""
+    """The file contains no time and no name, and does not depend on the batches."""
     one = [part.sha256 for part in Store().write([b"".join(DOCUMENTS)], 3)]
     other = [part.sha256 for part in Store().write(DOCUMENTS, 3)]
     assert one == other
@@ -156,7 +156,7 @@ def test_parts_of_growing_sizes_are_cut_where_each_ends() -> None:
 
 
 def test_a_cursor_that_breaks_leaves_no_part_half_written() -> None:
-    """What was finished stays; the open part is given up."""
+    """Finished parts stay; the open part is aborted."""
     store = Store()
 
     def batches() -> Iterator[bytes]:
@@ -178,7 +178,7 @@ def test_a_store_that_breaks_ends_the_writing_with_its_error() -> None:
 
 
 def test_a_caller_that_stops_leaves_no_part_half_written() -> None:
-    """Whoever takes the parts may fail on one."""
+    """The caller may fail on one of the parts."""
     store = Store()
     parts = write_parts([*DOCUMENTS, *DOCUMENTS], repeat(3), store.begin)
     next(parts)
@@ -241,7 +241,7 @@ def test_a_truncated_part_is_noticed_before_the_first_document(kept: int) -> Non
 
 
 @pytest.mark.parametrize("content", [b"".join(DOCUMENTS)[:-1], b"\0\0\0\0", b"\x07", b"\xff\xff\xff\x7fxx"])
-def test_a_part_whose_documents_do_not_come_out_even_is_damaged(content: bytes) -> None:
+def test_a_part_that_ends_within_a_document_is_damaged(content: bytes) -> None:
     """A digest says that the bytes are those that were written, not that they are BSON."""
     with pytest.raises(Damaged, match="ends within a document"):
         list(read_part(*stored(gzip.compress(content))))
@@ -254,7 +254,7 @@ def test_documents_larger_than_what_is_unpacked_at_once_are_read_whole() -> None
 
 
 def test_a_part_that_is_not_there_is_named() -> None:
-    """An object that was swept too early is no empty part."""
+    """A missing object is not an empty part."""
     objects, part = stored(b"")
     objects.objects.clear()
     with pytest.raises(ObjectMissing, match=r"part\.bson\.gz"):
