@@ -1,13 +1,13 @@
 """The image server as a process of its own, asked with raw requests."""
 
 import http.client
-import socket
 
 import pytest
 
 from mnist_ops.local import stack
 from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import HOST, Ports
+from mnist_ops.local.ports import HOST
+from tests.support.servers import free_ports_of_a_stack
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,7 @@ def layout(tmp_path_factory):
     (folder / "outside.txt").symlink_to(folder.parent / "secret.txt")
     (folder.parent / "images-too").mkdir()
     (folder.parent / "images-too" / "x.txt").write_text("secret")
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
-    stack.up(layout, Ports(images=port), parts={"images"}, mongo_answers=lambda *_: False)
+    stack.up(layout, free_ports_of_a_stack(), parts={"images"}, mongo_answers=lambda *_: False)
     yield layout
     stack.down(layout)
 

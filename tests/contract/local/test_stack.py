@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -12,10 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import boto3
 import psutil
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from pymongo import MongoClient
 
@@ -23,7 +20,8 @@ from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.local import processes, stack
 from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
+from mnist_ops.local.ports import HOST, Ports
+from tests.support.servers import free_ports_of_a_stack, s3_client
 
 PARTS = ("mongo", "s3", "images")
 
@@ -31,29 +29,10 @@ up = functools.partial(stack.up, mongo_answers=mongo_answers)
 status = functools.partial(stack.status, mongo_answers=mongo_answers)
 
 
-def free_run(count):
-    """Return the first of `count` consecutive free ports, below those that clients get."""
-    while True:
-        # At random, so that tests that run in parallel do not choose the same ones.
-        first = 10_000 + secrets.randbelow(20_000)
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            for offset, one in enumerate(sockets):
-                one.bind((HOST, first + offset))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for one in sockets:
-                one.close()
-
-
 @pytest.fixture
 def ports():
     """Free ports for every part."""
-    first = free_run(S3_INTERNAL_PORTS + 4)
-    return Ports(mongo=first, s3=first + 1, images=first + 2, airflow=first + 3, s3_internal=first + 4)
+    return free_ports_of_a_stack()
 
 
 @pytest.fixture
@@ -62,19 +41,6 @@ def layout(tmp_path):
     layout = Layout(tmp_path / "stack")
     yield layout
     stack.down(layout)
-
-
-def s3_client(connection, **changes):
-    """Return a client of the stack's S3; keyword arguments replace parts of the connection."""
-    aws = connection | changes
-    return boto3.client(
-        "s3",
-        endpoint_url=aws["extra"]["endpoint_url"],
-        aws_access_key_id=aws["login"],
-        aws_secret_access_key=aws["password"],
-        region_name=aws["extra"]["region_name"],
-        config=Config(**{**aws["extra"]["config_kwargs"], "retries": {"max_attempts": 0}}),
-    )
 
 
 def members(layout, part):
@@ -129,7 +95,7 @@ def test_everything_listens_on_this_machine_only(layout, ports):
     assert {address.ip for address in listening} == {HOST}
     assert {address.port for address in listening} == {port for part in PARTS for port in ports.of(part)}
     with pytest.raises(ClientError, match=r"403|SignatureDoesNotMatch"):
-        s3_client(running.connections["aws_default"], password="wrong").list_buckets()
+        s3_client(running.connections["aws_default"], secret="wrong").list_buckets()
     assert layout.state_file.stat().st_mode & 0o077 == 0
 
 
@@ -163,7 +129,7 @@ def test_a_part_that_ends_early_is_reported_with_its_log_and_the_others_are_stop
 def test_parts_that_run_elsewhere_are_not_started_twice(layout, ports):
     """Two servers on one folder of data would damage it."""
     up(layout, ports, parts={"images"})
-    other = Ports(images=free_run(1))
+    other = free_ports_of_a_stack()
     with pytest.raises(
         Permanent, match=rf"images runs on other ports \({ports.images}\): stop the stack first"
     ):
@@ -186,7 +152,7 @@ def test_down_ends_only_its_own_processes(layout, ports, tmp_path):
     up(layout, ports, parts={"images"})
     other = Layout(tmp_path / "other")
     try:
-        up(other, Ports(images=free_run(1)), parts={"images"})
+        up(other, free_ports_of_a_stack(), parts={"images"})
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
             layout.pid_file("mongo").write_text(
                 json.dumps({"pid": stranger.pid, "started": 1.0, "ports": []})
