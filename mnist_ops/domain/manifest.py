@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation
@@ -125,10 +126,10 @@ def selection_document(selection: Selection) -> dict[str, object]:
     return document
 
 
-def _selection(document: Mapping[str, object]) -> Selection:
+def _selection(document: Mapping[str, Any]) -> Selection:
     values = dict(document)
     for name in ("at", "since", "until"):
         moment = values[name]
         values[name] = datetime.fromisoformat(moment) if isinstance(moment, str) else None
     values["reclassify"] = Reclassify(str(values["reclassify"]))
-    return Selection(**values)  # type: ignore[arg-type]
+    return Selection(**values)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _log = logging.getLogger(__name__)
 
@@ -120,9 +120,9 @@ class StageReport:
         }
 
     @staticmethod
-    def of(document: Mapping[str, object]) -> "StageReport":
+    def of(document: Mapping[str, Any]) -> "StageReport":
         """Read back what `document` gave."""
-        return StageReport(**document)  # type: ignore[arg-type]
+        return StageReport(**document)
 
     def with_upload(self, requests: Mapping[str, int], size: int) -> "StageReport":
         """The same, with the upload of the step's result added, which the result itself cannot contain.

@@ -2,7 +2,7 @@
 
 One thread reads ahead. Several threads each decode and classify one row group. Another thread loads the
 bundle while the first groups are decoded. Reading and the network release Python's lock while they work, so
-decoding goes on meanwhile. The order of the row groups is kept.
+decoding continues meanwhile. The order of the row groups is kept.
 """
 
 import threading

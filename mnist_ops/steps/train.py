@@ -147,21 +147,19 @@ def read_training(objects: ObjectStore, uri: str) -> Training:
     """Read a training with its weights, verified."""
     document = get_json(objects, uri)
     try:
-        dataset_uri, weights_uri = str(document["dataset"]), str(document["weights"])
-        history: list[dict[str, float]] = document["history"]  # type: ignore[assignment]
+        dataset_uri = str(document["dataset"])
         model = TrainedModel(
             config=TrainingConfig.model_validate(document["config"]),
-            weights=get_verified(objects, weights_uri),
-            history=tuple(EpochMetrics(**metrics) for metrics in history),  # type: ignore[arg-type]
-            best_step=int(str(document["best_step"])),
+            weights=get_verified(objects, str(document["weights"])),
+            history=tuple(EpochMetrics(**metrics) for metrics in document["history"]),
+            best_step=int(document["best_step"]),
         )
-        checkpoints: list[str] = document["checkpoints"]  # type: ignore[assignment]
-        device = str(document["device"])
+        device, checkpoints = str(document["device"]), tuple(map(str, document["checkpoints"]))
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{uri}: not a training ({error!r})") from error
     dataset = read_dataset(objects, dataset_uri)
     generation = read_manifest(objects, dataset.snapshot).generation
-    return Training(uri, dataset_uri, dataset, generation, model, device, tuple(checkpoints))
+    return Training(uri, dataset_uri, dataset, generation, model, device, checkpoints)
 
 
 def training_digest(training_uri: str) -> str:

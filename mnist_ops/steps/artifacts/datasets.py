@@ -112,7 +112,7 @@ def read_dataset(objects: ObjectStore, uri: str) -> Dataset:
     if document.pop("format", None) != FORMAT:
         raise Damaged(f"{uri}: not a data set of format {FORMAT}")
     try:
-        return Dataset(**(document | {"labels": tuple(document["labels"])}))  # type: ignore[arg-type]
+        return Dataset(**(document | {"labels": tuple(document["labels"])}))
     except (KeyError, TypeError) as error:
         raise Damaged(f"{uri}: not a data set's manifest ({error!r})") from error
 

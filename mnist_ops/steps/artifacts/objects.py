@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ def get_verified(objects: ObjectStore, uri: str) -> bytes:
     return data
 
 
-def get_json(objects: ObjectStore, uri: str) -> dict[str, object]:
+def get_json(objects: ObjectStore, uri: str) -> dict[str, Any]:
     """Read what `put_json` wrote, verified."""
     try:
         document = json.loads(get_verified(objects, uri))
