@@ -3,33 +3,24 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnist_ops.domain.errors import Damaged, ItemRejected, Permanent
-from mnist_ops.domain.keys import artifact_key, sha256_hex
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.labels import DIGITS, LabelTable
-from mnist_ops.domain.manifest import Manifest, Part
 from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
-from mnist_ops.domain.reasons import Reason
-from mnist_ops.domain.records import RecordHead
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts.datasets import ROWS, Dataset, DatasetRow, ExampleRow
+from mnist_ops.steps.artifacts.datasets import ROWS, Dataset, DatasetRow
 from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manifest
-from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
-from mnist_ops.steps.artifacts.shards import open_shard, require_rows_of, shards_by_part
-from mnist_ops.vision.data.folds import fold_of
-from mnist_ops.vision.preprocessing.decode import decode
+from mnist_ops.steps.artifacts.shards import shards_by_part
+from mnist_ops.steps.labelled_examples import LabelledExamples
 from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 
 ROWS_PER_GROUP = 1_000
-
-Picture = bytes | ItemRejected
 
 
 def build_dataset(
@@ -65,11 +56,11 @@ def build_dataset(
     manifest = read_manifest(objects, manifest_uri)
     watch = Stopwatch("build_dataset", objects.requests, objects.moved)
     shards = shards_by_part(objects, manifest_uri, image_shards)
-    source = _Source(manifest_uri, manifest, shards, records, objects, labels)
-    source_rows = source.rows(source.agreed_labels())
+    source = LabelledExamples(manifest_uri, manifest, shards, records, objects, labels)
+    rows = source.rows(source.agreed_labels())
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "rows.parquet"
-        tally = _write_rows(path, watch.reads(source_rows), labels, watch)
+        tally = _write_rows(path, watch.reads(rows), labels, watch)
         watch.report(sum(count for (kind, _), count in tally.items() if kind != "label"), path.stat().st_size)
         if not any(kind == "fold" for kind, _ in tally):
             raise Permanent(f"{manifest_uri}: no labelled record is usable: {_of_kind(tally, 'reason')}")
@@ -118,130 +109,3 @@ def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple
 
 def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:
     return {name: count for (other, name), count in sorted(tally.items()) if other == kind}
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A labelled snapshot with its image shards.
-
-    Attributes:
-        manifest_uri: the URI of the snapshot's manifest.
-        manifest: the manifest.
-        shards: the URIs of the image shards, by part number.
-        records: reads the fields of records.
-        objects: the store of parts and shards.
-        labels: the names of the classes, by index.
-    """
-
-    manifest_uri: str
-    manifest: Manifest
-    shards: Mapping[int, str]
-    records: RecordStore
-    objects: ObjectStore
-    labels: LabelTable
-
-    def agreed_labels(self) -> dict[str, int | None]:
-        """The class of every labelled image by its sha256; None where its records have different labels."""
-        agreed: dict[str, int | None] = {}
-        for part in self.manifest.parts:
-            for head, image in self._pairs(part):
-                label = self.labels.index(head.label)
-                if label is not None and image["sha256"] is not None:
-                    sha256 = image["sha256"]
-                    agreed[sha256] = label if agreed.get(sha256, label) == label else None
-        return agreed
-
-    def rows(self, agreed: Mapping[str, int | None]) -> Iterator[DatasetRow]:
-        """A row a record, in the order of the parts."""
-        for part in self.manifest.parts:
-            pictures = self._pictures(part)
-            for head, image in self._pairs(part):
-                image_uri = image["image_uri"] or self.shards[part.number]
-                try:
-                    yield self._example(head, image, image_uri, pictures, agreed)
-                except ItemRejected as rejection:
-                    yield {
-                        "record_id": head.id_json,
-                        "url": head.image_url,
-                        "image_uri": image_uri,
-                        "sha256": image["sha256"],
-                        "reason": str(rejection.reason),
-                        "detail": rejection.detail,
-                    }
-
-    def _pairs(self, part: Part) -> Iterator[tuple[RecordHead, ImageRow]]:
-        columns = ["record_id", "sha256", "reason", "detail", "image_uri"]
-        with open_shard(self.objects, self.shards[part.number], IMAGES, self.manifest_uri) as shard:
-            require_rows_of(part, shard, self.shards[part.number])
-            for document, image in zip(read_part(self.objects, part), shard.rows(columns), strict=True):
-                head = self.records.head(document)
-                if head.id_json != image["record_id"]:
-                    raise Damaged(f"{self.shards[part.number]}: not in the order of part {part.uri}")
-                yield head, image
-
-    def _example(
-        self,
-        head: RecordHead,
-        image: ImageRow,
-        image_uri: str,
-        pictures: Mapping[str, Picture],
-        agreed: Mapping[str, int | None],
-    ) -> ExampleRow:
-        if image["reason"] is not None:
-            raise ItemRejected(Reason(image["reason"]), image["detail"])
-        label, sha256 = self.labels.index(head.label), image["sha256"]
-        if label is None:
-            known = ", ".join(self.labels.names)
-            raise ItemRejected(Reason.UNKNOWN_LABEL, f"label {head.label!r:.80}: none of {known}")
-        if agreed[sha256] is None:
-            raise ItemRejected(Reason.LABEL_CONFLICT, "the same image carries another label elsewhere")
-        picture = pictures[sha256]
-        if isinstance(picture, ItemRejected):
-            raise picture
-        return {
-            "record_id": head.id_json,
-            "url": head.image_url,
-            "image_uri": image_uri,
-            "sha256": sha256,
-            "label": label,
-            "fold": str(fold_of(sha256)),
-            "pixels": picture,
-            "reason": None,
-        }
-
-    def _pictures(self, part: Part) -> dict[str, Picture]:
-        """The decoded images of a part by sha256, verified, from its own shard and from earlier ones."""
-        here = self.shards[part.number]
-        elsewhere: dict[str, set[str]] = {}
-        with open_shard(self.objects, here, IMAGES) as shard:
-            for row in shard.rows(["sha256", "image_uri"]):
-                if row["image_uri"] is not None:
-                    elsewhere.setdefault(row["image_uri"], set()).add(row["sha256"])
-        pictures = self._decoded(here, None)
-        for uri, wanted in elsewhere.items():
-            pictures |= self._decoded(uri, wanted)
-            if missing := wanted - pictures.keys():
-                raise Damaged(f"{uri}: does not hold the image {min(missing)} that {here} refers to")
-        return pictures
-
-    def _decoded(self, shard_uri: str, wanted: set[str] | None) -> dict[str, Picture]:
-        pictures: dict[str, Picture] = {}
-        with open_shard(self.objects, shard_uri, IMAGES) as shard:
-            for row in shard.rows(["record_id", "sha256", "payload"]):
-                if row["payload"] is None or (wanted is not None and row["sha256"] not in wanted):
-                    continue
-                payload, promised = row["payload"], row["sha256"]
-                if sha256_hex(payload) != promised:
-                    raise Damaged(
-                        f"{shard_uri}: the image of record {row['record_id']} is not what was fetched: "
-                        f"its sha256 is {sha256_hex(payload)}, promised was {promised}"
-                    )
-                pictures[promised] = _decode(payload)
-        return pictures
-
-
-def _decode(payload: bytes) -> Picture:
-    try:
-        return decode(payload).tobytes()
-    except ItemRejected as rejection:
-        return rejection
