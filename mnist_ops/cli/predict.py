@@ -35,11 +35,11 @@ def predict(
     with _classifier(bundle, settings) as classifier:
         for file in files:
             try:
-                answer = _prediction(classifier, file, settings)
+                result = _prediction(classifier, file, settings)
             except ItemRejected as rejection:
                 failed = True
-                answer = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
-            typer.echo(_line(file, answer, as_json=as_json))
+                result = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
+            typer.echo(_line(file, result, as_json=as_json))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.DONE)
 
 
@@ -77,15 +77,15 @@ def _payload(file: Path, max_bytes: int) -> bytes:
         raise ItemRejected(Reason.UNREADABLE_FILE, reason or repr(error)) from error
 
 
-def _line(file: Path, answer: dict[str, object], *, as_json: bool) -> str:
+def _line(file: Path, result: dict[str, object], *, as_json: bool) -> str:
     name = os.fsencode(file).decode(errors="replace")
     if as_json:
-        return json.dumps({"file": name, **answer})
-    error = answer.get("error")
+        return json.dumps({"file": name, **result})
+    error = result.get("error")
     if isinstance(error, dict):
         return f"{name}: {error['reason']}: {error['detail']}"
-    reason = answer["review_reason"]
-    return f"{name}: {answer['label']} ({answer['confidence']:.2%}){f', {reason}' if reason else ''}"
+    reason = result["review_reason"]
+    return f"{name}: {result['label']} ({result['confidence']:.2%}){f', {reason}' if reason else ''}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command line: one JSON object a file, one line an error, and the exit codes of the manual."""
+"""The command line: one JSON object for each file, one line for each error, and its exit codes."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
 @pytest.fixture
 def predict(run: Run, bundle: Path) -> Predict:
-    """Runs `predict --json`; gives exit code and answers."""
+    """Runs `predict --json`; gives the exit code and the printed objects."""
 
     def predict(*files: object) -> tuple[int, list[dict[str, Any]]]:
         code, out, _ = run("predict", "--json", "--bundle", bundle, *files)
@@ -58,7 +58,7 @@ def predict(run: Run, bundle: Path) -> Predict:
 
 @pytest.fixture(scope="module")
 def sure_digit(classifier: Classifier) -> int:
-    """A test digit that the session's small model is sure of, and right about."""
+    """A test digit that the session's small model classifies correctly, with the highest confidence."""
     images, labels = sample_digits.load("test")
     return int(classifier.probabilities(images[:200])[np.arange(200), labels[:200]].argmax())
 
@@ -121,104 +121,102 @@ def test_a_digit_in_any_usual_file_is_recognised(
     """One object with label, index, confidence and probabilities; exit code 0."""
     file = tmp_path / name
     file.write_bytes(GOOD[name](sure_digit))
-    code, (answer,) = predict(file)
+    code, (result,) = predict(file)
     assert code == 0
-    assert set(answer) == KEYS
-    assert answer["label"] == label_of(sure_digit)
+    assert set(result) == KEYS
+    assert result["label"] == label_of(sure_digit)
 
 
-def test_an_answer_is_consistent_in_itself(predict: Predict, tmp_path: Path) -> None:
+def test_a_prediction_is_consistent(predict: Predict, tmp_path: Path) -> None:
     """The label is the argmax, and the probabilities sum to 1."""
     (tmp_path / "digit.png").write_bytes(png_of(0))
-    _, (answer,) = predict(tmp_path / "digit.png")
-    probabilities = answer["probabilities"]
+    _, (result,) = predict(tmp_path / "digit.png")
+    probabilities = result["probabilities"]
     assert tuple(probabilities) == DIGITS.names
     assert abs(sum(probabilities.values()) - 1) <= 1e-6
-    assert answer["label"] == DIGITS.name(answer["index"]) == max(probabilities, key=probabilities.get)
-    assert answer["confidence"] == probabilities[answer["label"]]
-    assert answer["needs_review"] is (answer["review_reason"] is not None)
+    assert result["label"] == DIGITS.name(result["index"]) == max(probabilities, key=probabilities.get)
+    assert result["confidence"] == probabilities[result["label"]]
+    assert result["needs_review"] is (result["review_reason"] is not None)
 
 
-def test_a_picture_that_is_no_digit_is_marked_for_review(
+def test_a_picture_without_a_digit_is_marked_for_review(
     predict: Predict, run: Run, bundle: Path, tmp_path: Path
 ) -> None:
-    """It is classified, and the reason stands beside; for people too."""
+    """It is classified, and the reason is printed with it; also without --json."""
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     (tmp_path / "noise.png").write_bytes(encoded(Image.fromarray(noise)))
-    code, (answer,) = predict(tmp_path / "noise.png")
-    assert (code, answer["needs_review"], answer["review_reason"]) == (0, True, "not_a_digit")
+    code, (result,) = predict(tmp_path / "noise.png")
+    assert (code, result["needs_review"], result["review_reason"]) == (0, True, "not_a_digit")
     _, out, _ = run("predict", "--bundle", bundle, tmp_path / "noise.png")
     assert out.rstrip().endswith("%), not_a_digit")
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_a_bad_file_gives_a_reason(predict: Predict, tmp_path: Path, name: str) -> None:
-    """From the closed list, with a detail in one line; exit code 1."""
+    """One of the closed list of reasons, with a detail in one line; exit code 1."""
     content, reason = BAD[name]
     (tmp_path / name).write_bytes(content)
-    code, (answer,) = predict(tmp_path / name)
+    code, (result,) = predict(tmp_path / name)
     assert code == 1
-    assert answer["file"] == str(tmp_path / name)
-    assert set(answer) == {"file", "error"}
-    assert answer["error"]["reason"] == reason
-    assert answer["error"]["detail"]
-    assert "\n" not in answer["error"]["detail"]
+    assert result["file"] == str(tmp_path / name)
+    assert set(result) == {"file", "error"}
+    assert result["error"]["reason"] == reason
+    assert result["error"]["detail"]
+    assert "\n" not in result["error"]["detail"]
 
 
 def make_fifo(path: Path) -> None:
-    """Make a pipe that nobody writes into."""
+    """Create a named pipe that nobody writes into."""
     os.mkfifo(path)
 
 
 def make_endless(path: Path) -> None:
-    """Make a link to a device without an end."""
+    """Create a link to a device without an end."""
     path.symlink_to("/dev/zero")
 
 
 def make_loop(path: Path) -> None:
-    """Make a link to itself."""
+    """Create a link to itself."""
     path.symlink_to(path)
 
 
 def make_nothing(path: Path) -> None:
-    """Leave it missing."""
+    """Create nothing."""
     assert not path.exists()
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("make", [Path.mkdir, make_fifo, make_endless, make_loop, make_nothing])
-def test_what_is_no_readable_file_gives_a_reason_at_once(
+def test_a_path_without_a_readable_file_gives_a_reason_at_once(
     predict: Predict, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
-    """A directory, a pipe, a device, a loop, nothing at all: it neither hangs nor crashes."""
+    """For a directory, a pipe, a device, a link loop or a missing file, it neither hangs nor crashes."""
     make(tmp_path / "it.png")
-    code, (answer,) = predict(tmp_path / "it.png")
-    assert (code, answer["error"]["reason"]) == (1, "unreadable_file")
+    code, (result,) = predict(tmp_path / "it.png")
+    assert (code, result["error"]["reason"]) == (1, "unreadable_file")
 
 
 def test_a_huge_sparse_file_is_not_read(predict: Predict, tmp_path: Path) -> None:
-    """Its size is asked before it is opened."""
+    """Its size is checked before it is opened."""
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
-    code, (answer,) = predict(tmp_path / "huge.png")
-    assert (code, answer["error"]["reason"]) == (1, "too_large")
+    code, (result,) = predict(tmp_path / "huge.png")
+    assert (code, result["error"]["reason"]) == (1, "too_large")
 
 
-def test_one_bad_file_does_not_keep_the_others_from_being_classified(
-    predict: Predict, tmp_path: Path
-) -> None:
-    """A line a file, in the order they were given; exit code 1."""
+def test_the_other_files_are_classified_when_one_is_bad(predict: Predict, tmp_path: Path) -> None:
+    """One line for each file, in the given order; exit code 1."""
     for name, content in (("a.png", png_of(0)), ("b.png", b"text"), ("c.png", png_of(1))):
         (tmp_path / name).write_bytes(content)
     files = [tmp_path / name for name in ("a.png", "b.png", "missing.png", "c.png")]
-    code, answers = predict(*files)
+    code, results = predict(*files)
     assert code == 1
-    assert [answer["file"] for answer in answers] == list(map(str, files))
-    assert ["error" in answer for answer in answers] == [False, True, True, False]
+    assert [result["file"] for result in results] == list(map(str, files))
+    assert ["error" in result for result in results] == [False, True, True, False]
 
 
-def test_random_bytes_never_crash_it(predict: Predict, tmp_path: Path) -> None:
-    """Files that begin like pictures and go on like noise."""
+def test_random_bytes_never_crash_predict(predict: Predict, tmp_path: Path) -> None:
+    """The files begin like pictures and continue with noise."""
     noise = random.Random(7)
     files = []
     for number in range(60):
@@ -227,21 +225,21 @@ def test_random_bytes_never_crash_it(predict: Predict, tmp_path: Path) -> None:
             whole[noise.randrange(len(whole))] = noise.randrange(256)
         files.append(tmp_path / f"{number}.png")
         files[-1].write_bytes(bytes(whole[: noise.randrange(8, len(whole) + 1)]))
-    code, answers = predict(*files)
-    assert code == (1 if any("error" in answer for answer in answers) else 0)
-    assert len(answers) == len(files)
+    code, results = predict(*files)
+    assert code == (1 if any("error" in result for result in results) else 0)
+    assert len(results) == len(files)
 
 
-def test_a_file_name_that_is_no_text_is_printed_all_the_same(predict: Predict, tmp_path: Path) -> None:
-    """Linux allows any bytes in it; JSON does not."""
+def test_a_file_name_that_is_not_utf_8_is_printed(predict: Predict, tmp_path: Path) -> None:
+    """Linux allows any bytes in a file name; JSON does not."""
     name = os.fsencode(tmp_path) + b'/\xff\xfe\n".png'
     Path(os.fsdecode(name)).write_bytes(png_of(0))
-    code, (answer,) = predict(os.fsdecode(name))
+    code, (result,) = predict(os.fsdecode(name))
     assert code == 0
-    assert answer["file"].endswith('\ufffd\ufffd\n".png')
+    assert result["file"].endswith('\ufffd\ufffd\n".png')
 
 
-def test_without_json_there_is_a_line_a_file_for_people(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_without_json_predict_prints_a_line_for_each_file(run: Run, bundle: Path, tmp_path: Path) -> None:
     """Label and confidence, or reason and detail."""
     (tmp_path / "digit.png").write_bytes(png_of(0))
     code, out, _ = run("predict", "--bundle", bundle, tmp_path / "digit.png", tmp_path / "none.png")
@@ -251,10 +249,8 @@ def test_without_json_there_is_a_line_a_file_for_people(run: Run, bundle: Path, 
     assert "unreadable_file: No such file" in second
 
 
-def test_in_a_process_of_its_own_it_prints_only_json_and_imports_no_torch(
-    bundle: Path, tmp_path: Path
-) -> None:
-    """A script can read its output line by line, and a CPU waits for no torch."""
+def test_in_a_new_process_predict_prints_only_json_and_imports_no_torch(bundle: Path, tmp_path: Path) -> None:
+    """A script can read the output line by line, and a CPU does not wait for torch."""
     (tmp_path / "digit.png").write_bytes(png_of(0))
     (tmp_path / "text.png").write_bytes(b"text")
     program = (
@@ -274,8 +270,8 @@ def test_in_a_process_of_its_own_it_prints_only_json_and_imports_no_torch(
         check=False,
     )
     assert done.returncode == 1
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [set(answer) for answer in answers] == [KEYS, {"file", "error"}]
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(result) for result in results] == [KEYS, {"file", "error"}]
     assert done.stderr.splitlines() == ["False False"]
 
 
@@ -300,8 +296,8 @@ def test_in_a_process_of_its_own_it_prints_only_json_and_imports_no_torch(
         ["release-hold", "dag/run", "--why", "x", "--generation", "-1"],
     ],
 )
-def test_bad_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
-    """Nothing is printed where a script expects results, and nothing like a traceback."""
+def test_wrong_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
+    """Standard output is empty, and standard error has no traceback."""
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert err
@@ -309,8 +305,8 @@ def test_bad_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["step"], ["stack"]])
-def test_without_a_command_there_is_help(command: list[str]) -> None:
-    """Every group names what it has."""
+def test_without_a_command_the_help_is_printed(command: list[str]) -> None:
+    """Every group lists its commands."""
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Commands" in result.output
@@ -326,7 +322,7 @@ def test_every_step_has_a_command() -> None:
         assert step in result.output
 
 
-def test_without_a_deployment_the_error_is_one_line_that_says_what_to_do(run: Run) -> None:
+def test_without_a_connection_the_error_is_one_line_with_the_remedy(run: Run) -> None:
     """Exit code 3: retrying cannot help."""
     code, out, err = run("ledgers")
     assert (code, out) == (3, "")
@@ -338,7 +334,7 @@ def test_without_a_deployment_the_error_is_one_line_that_says_what_to_do(run: Ru
 def test_a_wrong_setting_is_one_line_with_the_variables_name(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2, and the value, which may be a secret in the wrong place, is not repeated."""
+    """Exit code 2. The value is not printed: it may be a secret in the wrong variable."""
     monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "canary-4f9c")
     code, _, err = run("ledgers")
     assert code == 2
@@ -358,7 +354,7 @@ def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_damaged_bundle_is_one_line(run: Run, bundle: Path, tmp_path: Path) -> None:
-    """Exit code 3, before any file is looked at."""
+    """Exit code 3, before any file is read."""
     for file in bundle.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"\0")
@@ -368,19 +364,19 @@ def test_a_damaged_bundle_is_one_line(run: Run, bundle: Path, tmp_path: Path) ->
     assert "model.onnx" in err
 
 
-def test_a_bundle_whose_card_is_junk_is_one_line(run: Run, tmp_path: Path) -> None:
-    """Whatever the file holds."""
+def test_a_bundle_with_an_invalid_card_is_one_line(run: Run, tmp_path: Path) -> None:
+    """Valid JSON that is not a card."""
     (tmp_path / "card.json").write_text('{"name": 1}', encoding="utf-8")
     code, out, err = run("predict", "--bundle", tmp_path, "x.png")
     assert (code, out) == (3, "")
     assert len(err.splitlines()) == 1
 
 
-# A MongoDB client that is not closed warns when it is collected, so these have a process of their own.
+# A MongoDB client that is not closed warns when it is collected, so these tests start a new process.
 
 
-def said_with(mongo: str, *arguments: str) -> tuple[int, list[str]]:
-    """Return exit code and errors of a command in a deployment that cannot be reached."""
+def run_connected_to(mongo: str, *arguments: str) -> tuple[int, list[str]]:
+    """Return exit code and error lines of a command with a MongoDB that cannot be reached."""
     deployment = {
         "AIRFLOW_CONN_MONGO_DEFAULT": mongo,
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://id:key@/?region_name=us-east-1",
@@ -405,15 +401,15 @@ UNREACHABLE = "mongodb://db.invalid/?connect=false"
     "mongo", ["mongodb://db/?nonsense=true", "mongodb://db/?tls=perhaps", "mongodb://db/?tlsCAFile=/none"]
 )
 def test_a_connection_that_the_client_refuses_is_one_line(mongo: str) -> None:
-    """Options go to the MongoDB client as they are, and its errors do not come out as they are."""
-    code, lines = said_with(mongo, "ledgers")
+    """The options are passed to the MongoDB client; its errors are translated."""
+    code, lines = run_connected_to(mongo, "ledgers")
     assert (code, len(lines)) == (3, 1), lines[-1]
 
 
 def test_an_empty_window_is_one_line_with_both_names() -> None:
-    """Nothing is asked of the database for it."""
+    """The database is not queried."""
     window = ("--since", "2026-01-02", "--until", "2026-01-01")
-    code, lines = said_with(UNREACHABLE, "run", "classify", *window)
+    code, lines = run_connected_to(UNREACHABLE, "run", "classify", *window)
     assert code == 3
     assert lines[-1].startswith("error: since: ")
     assert "until: " in lines[-1]
@@ -421,7 +417,7 @@ def test_an_empty_window_is_one_line_with_both_names() -> None:
 
 def test_a_wrong_hyperparameter_is_one_line_with_its_name() -> None:
     """Before anything is trained."""
-    code, lines = said_with(
+    code, lines = run_connected_to(
         UNREACHABLE, "step", "train", "--dataset", "s3://b/x.json", "--config-json", '{"epochs": 0}'
     )
     assert code == 2
@@ -429,7 +425,7 @@ def test_a_wrong_hyperparameter_is_one_line_with_its_name() -> None:
 
 
 def test_python_m_mnist_ops_is_the_same_command_line() -> None:
-    """For those who have no console script."""
+    """It works without the console script."""
     done = subprocess.run(
         [sys.executable, "-m", "mnist_ops", "--nonsense"],
         cwd=ROOT,

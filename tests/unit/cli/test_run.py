@@ -1,4 +1,4 @@
-"""`mnist-ops run classify` and `run resume`, on doubles."""
+"""`mnist-ops run classify` and `run resume`, on in-memory stores."""
 
 import json
 import traceback
@@ -18,14 +18,14 @@ from tests.support.pipeline_in_memory import Pipeline, url_of
 
 
 class Interrupting(InMemoryImages):
-    """Images whose fetch is interrupted after so many, once."""
+    """Images whose fetch is interrupted once, after a number of images."""
 
     left: int | None = None
 
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """One value a URL, in order."""
+        """Yield one value for each URL, in order."""
         for outcome in super().fetch(urls, known):
             if self.left == 0:
                 self.left = None
@@ -51,23 +51,24 @@ def images(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Interrupting:
 
 def mnist_ops(*words: str) -> Result:
     """Run the command line."""
-    said = CliRunner().invoke(app, words)
-    if said.exc_info is not None:
-        traceback.clear_frames(said.exc_info[2])  # what a process would do at its end: folders are removed
-    return said
+    result = CliRunner().invoke(app, words)
+    if result.exc_info is not None:
+        # As at the end of a process: temporary folders are removed.
+        traceback.clear_frames(result.exc_info[2])
+    return result
 
 
-def snapshot_of(said: Result) -> str:
-    """The manifest that `run classify` said to go on with."""
-    line = next(line for line in said.stderr.splitlines() if "run resume" in line)
+def snapshot_of(result: Result) -> str:
+    """The manifest that `run classify` printed for `run resume`."""
+    line = next(line for line in result.stderr.splitlines() if "run resume" in line)
     return line.rpartition(" ")[2]
 
 
-def test_a_run_labels_all_that_wait(images: Interrupting, pipeline: Pipeline) -> None:
+def test_a_run_predicts_every_waiting_record(images: Interrupting, pipeline: Pipeline) -> None:
     """In parts, with one ledger; every image is fetched once."""
-    said = mnist_ops("run", "classify")
-    assert said.exit_code == 0, said.output
-    taken, ledger = map(json.loads, said.stdout.splitlines())
+    result = mnist_ops("run", "classify")
+    assert result.exit_code == 0, result.output
+    taken, ledger = map(json.loads, result.stdout.splitlines())
     assert len(taken["predictions"]) == 3
     assert ledger["outcomes"]["predicted"] == 10
     assert images.fetched == [url_of(number) for number in range(10)]
@@ -75,7 +76,7 @@ def test_a_run_labels_all_that_wait(images: Interrupting, pipeline: Pipeline) ->
 
 
 @pytest.mark.parametrize("fetched", [0, 5, 9])
-def test_an_interrupted_run_does_only_what_it_has_not_done(
+def test_a_resumed_run_does_only_what_is_missing(
     images: Interrupting, pipeline: Pipeline, fetched: int
 ) -> None:
     """Parts that were classified are neither fetched nor classified again."""
@@ -86,17 +87,17 @@ def test_an_interrupted_run_does_only_what_it_has_not_done(
     before = list(pipeline.objects.keys("predictions/"))
     assert len(before) == done // 4
     images.fetched.clear()
-    said = mnist_ops("run", "resume", snapshot_of(interrupted))
-    assert said.exit_code == 0, said.output
+    result = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert result.exit_code == 0, result.output
     assert images.fetched == [url_of(number) for number in range(done, 10)]
-    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
     assert set(before) < set(pipeline.objects.keys("predictions/"))
 
 
-def test_images_that_were_fetched_are_only_classified(
+def test_a_resumed_run_does_not_fetch_a_stored_image_shard_again(
     images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image shard of a part stands, its prediction shard does not."""
+    """The image shard of a part is stored, its prediction shard is not."""
 
     def killed(*_: object, **__: object) -> None:
         raise ConnectionAbortedError
@@ -106,21 +107,21 @@ def test_images_that_were_fetched_are_only_classified(
         interrupted = mnist_ops("run", "classify")
     assert list(pipeline.objects.keys("images/"))
     images.fetched.clear()
-    said = mnist_ops("run", "resume", snapshot_of(interrupted))
+    result = mnist_ops("run", "resume", snapshot_of(interrupted))
     assert images.fetched == [url_of(number) for number in range(4, 10)]
-    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
 
 
-def test_a_run_that_publishes_nothing_is_gone_on_with_in_the_same_way(
+def test_a_run_without_publishing_is_resumed_without_publishing(
     images: Interrupting, pipeline: Pipeline
 ) -> None:
-    """What it says to go on with it writes into no record; without the option its predictions are written."""
+    """The printed command has the option; without the option the predictions are written."""
     images.left = 5
     interrupted = mnist_ops("run", "classify", "--no-publish")
     manifest, option = interrupted.stderr.splitlines()[-1].split()[-2:]
     assert option == "--no-publish"
-    said = mnist_ops("run", "resume", manifest, option)
-    assert json.loads(said.stdout)["manifest"] == manifest
+    result = mnist_ops("run", "resume", manifest, option)
+    assert json.loads(result.stdout)["manifest"] == manifest
     assert not any("prediction" in document for document in pipeline.records.documents())
     assert (
         json.loads(mnist_ops("run", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
@@ -128,8 +129,8 @@ def test_a_run_that_publishes_nothing_is_gone_on_with_in_the_same_way(
     )
 
 
-def test_a_finished_run_is_done_no_second_time(images: Interrupting, pipeline: Pipeline) -> None:
-    """Its ledger is told as it stands, whatever a later run wrote since; nothing is stored."""
+def test_resuming_a_finished_run_changes_nothing(images: Interrupting, pipeline: Pipeline) -> None:
+    """It prints the stored ledger, also after a later run changed records, and stores nothing."""
     first = mnist_ops("run", "classify")
     mnist_ops("run", "classify", "--reclassify", "all")
     before = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
@@ -140,10 +141,10 @@ def test_a_finished_run_is_done_no_second_time(images: Interrupting, pipeline: P
     assert (images.fetched, after) == ([], before)
 
 
-def test_a_run_that_was_held_goes_on_once_the_hold_is_released(
+def test_a_held_run_is_resumed_once_the_hold_is_released(
     images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has a ledger, and is not finished."""
+    """It has a ledger, but is not finished."""
     monkeypatch.setenv("MNIST_OPS_FAILURE_BUDGET_FROM", "1")
     for number in range(5):
         images.images[url_of(number)] = b"no image"
@@ -151,14 +152,14 @@ def test_a_run_that_was_held_goes_on_once_the_hold_is_released(
     assert "continue it (`mnist-ops run resume`)" in str(held.exception)
     run = next(iter(pipeline.runs.ledgers()))["run"]
     assert mnist_ops("release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
-    said = mnist_ops("run", "resume", snapshot_of(held))
-    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
+    result = mnist_ops("run", "resume", snapshot_of(held))
+    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
 
 
-def test_a_part_whose_images_went_missing_is_fetched_again(
+def test_a_part_with_a_missing_image_object_is_fetched_again(
     images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its shard refers to one that is no longer there."""
+    """Its shard refers to an object that was deleted."""
 
     def killed(*_: object, **__: object) -> None:
         raise ConnectionAbortedError
@@ -169,14 +170,14 @@ def test_a_part_whose_images_went_missing_is_fetched_again(
     (key,) = pipeline.objects.keys("images/")
     pipeline.objects.objects[key] += b"damaged"
     images.fetched.clear()
-    said = mnist_ops("run", "resume", snapshot_of(interrupted))
-    assert "part 0 is fetched again" in said.stderr
+    result = mnist_ops("run", "resume", snapshot_of(interrupted))
+    assert "part 0 is fetched again" in result.stderr
     assert images.fetched == [url_of(number) for number in range(10)]
-    assert json.loads(said.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
 
 
 def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting, pipeline: Pipeline) -> None:
-    """By name; the one that stands is named too."""
+    """The error names it, and the committed one."""
     manifest = snapshot_of(mnist_ops("run", "classify"))
     generation = pipeline.manifest(manifest).generation
     pipeline.runs = type(pipeline.runs)()
@@ -193,12 +194,12 @@ def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting,
 def test_a_snapshot_of_another_kind_of_run_is_refused(
     images: Interrupting, pipeline: Pipeline, run: str
 ) -> None:
-    """Airflow's, which has tasks of its own, and a training's; before anything is fetched."""
+    """A run of Airflow or of `run train` is refused before anything is fetched."""
     labelled = run.endswith("training")
     if labelled:
         pipeline.add_digit("known", 3, label="three")
     manifest = pipeline.snapshot(run, labelled=labelled)
     refused = mnist_ops("run", "resume", manifest)
     assert refused.exit_code != 0
-    assert f"of {run}, which is no `run classify`" in str(refused.exception)
+    assert f"of {run}, which is not a `run classify`" in str(refused.exception)
     assert images.fetched == []

@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         "GATE_MAXIMUM_ECE": 1,
     }.items():
         monkeypatch.setenv(f"MNIST_OPS_{name}", str(value))
-    # Other tests of this process may have set up Airflow's log, which goes to standard output.
+    # Other tests of this process may have configured Airflow's log, which writes to standard output.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -62,7 +62,7 @@ def pipeline(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 
 def test_config_show_prints_every_value(run: Run) -> None:
-    """Those of the file, of what it extends, the changes and the defaults."""
+    """The values of the file, of the files that it extends, of --set, and the defaults."""
     code, out, _ = run("config", "show", "--config", "classic", "--set", "epochs=2", "--set", "seed=5")
     shown = json.loads(out)
     assert code == 0
@@ -70,8 +70,8 @@ def test_config_show_prints_every_value(run: Run) -> None:
     assert shown["validate_every"] is None
 
 
-def test_what_config_show_prints_is_a_config_itself(run: Run, tmp_path: Path) -> None:
-    """A sweep's too."""
+def test_the_output_of_config_show_is_a_valid_config(run: Run, tmp_path: Path) -> None:
+    """Also for a sweep."""
     _, first, _ = run("config", "show", "--config", "kernel-sizes", "--set", "epochs=2")
     file = tmp_path / "shown.json"
     file.write_text(first)
@@ -80,7 +80,7 @@ def test_what_config_show_prints_is_a_config_itself(run: Run, tmp_path: Path) ->
 
 
 def test_config_schema_prints_the_published_schema(run: Run) -> None:
-    """To the letter."""
+    """Byte for byte."""
     published = (ROOT / "docs" / "training-config.schema.json").read_text()
     assert run("config", "schema") == (0, published, "")
 
@@ -89,10 +89,10 @@ def test_config_schema_prints_the_published_schema(run: Run) -> None:
     "command",
     [["config", "show"], ["run", "train"], ["sweep", "s3://b/x"], ["step", "train", "--dataset", "x"]],
 )
-def test_a_wrong_config_is_a_line_a_problem_with_its_file(
+def test_a_wrong_config_is_a_line_for_each_problem_with_its_file(
     run: Run, tmp_path: Path, command: list[str]
 ) -> None:
-    """Exit code 2, before anything is connected to."""
+    """Exit code 2, before any connection is opened."""
     file = tmp_path / "wrong.toml"
     file.write_text("epochs = 0\nbatch = 7")
     code, out, err = run(*command, "--config", file, "--set", "zoom=x")
@@ -110,7 +110,7 @@ def test_a_wrong_config_is_a_line_a_problem_with_its_file(
 def test_step_train_takes_a_named_config_with_changes(
     run: Run, pipeline: Pipeline, trained: Trained, tmp_path: Path
 ) -> None:
-    """Its training notes what was meant, and its URI goes into the file."""
+    """The training records its config, and its URI is written into the file."""
     changes = (*QUICK, "--set", "optimizer=sgd")
     code, out, _ = run("step", "train", "--dataset", trained.dataset, *changes, "--result", tmp_path / "uri")
     assert code == 0
@@ -120,7 +120,7 @@ def test_step_train_takes_a_named_config_with_changes(
 
 
 def test_step_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trained: Trained) -> None:
-    """As Airflow gives it."""
+    """Airflow passes it so."""
     text = '{"epochs": 1, "batch_size": 320}'
     code, out, _ = run("step", "train", "--dataset", trained.dataset, "--config-json", text)
     assert code == 0
@@ -137,7 +137,7 @@ def test_step_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trai
         (["--config-json", '{"epochs": 0}'], "epochs: Input should be greater than or equal to 1; got 0"),
     ],
 )
-def test_what_is_not_one_config_is_refused(run: Run, arguments: list[str], words: str) -> None:
+def test_step_train_refuses_anything_but_one_valid_config(run: Run, arguments: list[str], words: str) -> None:
     """Exit code 2."""
     code, out, err = run("step", "train", "--dataset", "s3://b/x.json", *arguments)
     assert (code, out) == (2, "")
@@ -150,24 +150,24 @@ def test_what_is_not_one_config_is_refused(run: Run, arguments: list[str], words
 def test_a_sweep_trains_every_trial_and_names_the_winner(
     run: Run, pipeline: Pipeline, trained: Trained
 ) -> None:
-    """As JSON: the table and where it lies."""
+    """As JSON: the table and its URI."""
     grid = ("--set", "sweep.learning_rate=[1e-6, 0.01]")
     code, out, _ = run("sweep", trained.dataset, *QUICK, *grid, "--json")
-    answer = json.loads(out)
-    choice = read_choice(pipeline.objects, answer["sweep"])
+    document = json.loads(out)
+    choice = read_choice(pipeline.objects, document["sweep"])
     assert code == 0
-    assert [row["differences"] for row in answer["trials"]] == [
+    assert [row["differences"] for row in document["trials"]] == [
         {"learning_rate": 1e-6},
         {"learning_rate": 0.01},
     ]
-    assert answer["winner"] == choice.winner == choice.trials[1].training
+    assert document["winner"] == choice.winner == choice.trials[1].training
     assert choice.trials[1].validation_accuracy > choice.trials[0].validation_accuracy
 
 
 def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, trained: Trained) -> None:
-    """A row a trial, and the winner's URI in the last line."""
+    """One row for each trial, and the winner's URI in the last line."""
     code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", "sweep.network=[lenet5]")
-    assert code == 2  # no JSON: a list of names needs quotation marks
+    assert code == 2  # invalid JSON: names in a list need quotation marks
     code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", 'sweep.network=["lenet5","mnistnet"]')
     lines = out.splitlines()
     assert code == 0
@@ -178,7 +178,7 @@ def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, tra
 
 @pytest.mark.usefixtures("pipeline")
 def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are chosen from, the log says why, and the exit code is 1."""
+    """The winner is one of the others, the log has the error, and the exit code is 1."""
     grid = ("--set", "sweep.learning_rate=[10, 0.01]")
     code, out, _ = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid, "--json")
     assert code == 1
@@ -187,8 +187,8 @@ def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pyte
 
 
 @pytest.mark.usefixtures("pipeline")
-def test_a_sweep_of_which_nothing_is_left_fails(run: Run, trained: Trained) -> None:
-    """With the first trial's reason."""
+def test_a_sweep_whose_trials_all_fail_fails(run: Run, trained: Trained) -> None:
+    """With the error of the first trial."""
     grid = ("--set", "sweep.learning_rate=[10, 9]")
     code, out, err = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid)
     assert (code, out) == (3, "")
@@ -198,7 +198,7 @@ def test_a_sweep_of_which_nothing_is_left_fails(run: Run, trained: Trained) -> N
 # --- run train
 
 
-def test_run_train_goes_on_with_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
+def test_run_train_releases_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
     """Snapshot, fetch, build, two trials, evaluate, release."""
     code, out, _ = run("run", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
     result = json.loads(out)
@@ -221,21 +221,23 @@ def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Train
 
 
 def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
-    """Those of the epoch kept where none is named."""
+    """Without --epoch, those of the kept weights."""
     kept = read_training(pipeline.objects, trained.training).model.best_epoch
-    answers = {}
+    documents = {}
     for epoch in (1, 2, None):
         named = () if epoch is None else ("--epoch", epoch)
         code, out, _ = run("test", trained.training, *named, "--json")
         assert code == 0
-        answers[epoch] = json.loads(out)
-    assert answers[None]["test"] == answers[kept]["test"]
-    assert answers[1]["test"]["nll"] != answers[2]["test"]["nll"]
-    assert read_training(pipeline.objects, answers[1]["training"]).model.best_epoch == 1
+        documents[epoch] = json.loads(out)
+    assert documents[None]["test"] == documents[kept]["test"]
+    assert documents[1]["test"]["nll"] != documents[2]["test"]["nll"]
+    assert read_training(pipeline.objects, documents[1]["training"]).model.best_epoch == 1
 
 
-def test_test_prints_lines_for_people(run: Run, pipeline: Pipeline, trained: Trained) -> None:
-    """Nothing is registered by it."""
+def test_test_without_json_prints_the_measures_in_two_columns(
+    run: Run, pipeline: Pipeline, trained: Trained
+) -> None:
+    """Nothing is registered."""
     code, out, _ = run("test", trained.training)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
@@ -248,7 +250,7 @@ def test_test_prints_lines_for_people(run: Run, pipeline: Pipeline, trained: Tra
     assert not pipeline.models.models(MODEL)
 
 
-def test_test_names_the_champion_beside_it(
+def test_test_also_prints_the_champion(
     run: Run, released: Pipeline, pipeline: Pipeline, trained: Trained
 ) -> None:
     """On the same test fold."""
@@ -258,7 +260,7 @@ def test_test_names_the_champion_beside_it(
 
 
 def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
-    """By way of the gate, as always."""
+    """The gate decides whether it becomes champion."""
     code, out, _ = run("release", trained.training, "--epoch", 1)
     (model,) = pipeline.models.models(MODEL)
     result = json.loads(out)
@@ -269,10 +271,10 @@ def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, train
 
 
 @pytest.mark.parametrize("command", ["test", "release"])
-def test_an_epoch_that_never_was_is_refused(
+def test_an_epoch_without_a_checkpoint_is_refused(
     run: Run, pipeline: Pipeline, trained: Trained, command: str
 ) -> None:
-    """With those that there are."""
+    """The error lists the epochs that have one."""
     code, out, err = run(command, trained.training, "--epoch", 99)
     assert (code, out) == (3, "")
     assert "no epoch 99; there are 1 to 2" in err
