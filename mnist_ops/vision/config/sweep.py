@@ -24,9 +24,7 @@ _GRID = TypeAdapter(dict[str, Annotated[list[Any], Field(min_length=1)]])
 
 
 def trials(
-    config: Mapping[str, object],
-    grid: Mapping[str, object],
-    origins: Mapping[str, str] | None = None,
+    config: Mapping[str, object], grid: Mapping[str, object], origins: Mapping[str, str] | None = None
 ) -> tuple[TrainingConfig, ...]:
     """Return the trials of a grid: the cartesian product of its lists; the last field changes fastest.
 

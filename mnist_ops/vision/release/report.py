@@ -182,11 +182,7 @@ def _tiles(model: ReportedModel) -> Iterator[dict[str, str]]:
     yield {"name": "NLL", "value": f"{test.nll:.4f}", "note": "nats"}
     yield {"name": "Brier", "value": f"{test.brier:.4f}", "note": "of 2"}
     yield {"name": "ECE", "value": f"{test.ece:.4f}", "note": f"{uncalibrated.ece:.4f} before"}
-    yield {
-        "name": "Temperature",
-        "value": f"{model.card.temperature:.3g}",
-        "note": "fitted on validation",
-    }
+    yield {"name": "Temperature", "value": f"{model.card.temperature:.3g}", "note": "fitted on validation"}
     if champion := model.other_champion:
         gain = 100 * (test.accuracy - champion.test.accuracy)
         yield {"name": "Champion", "value": f"{gain:+.2f}", "note": f"points over v{champion.version}"}
