@@ -24,7 +24,7 @@ import torch
 
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.config.files import read_config
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import Evaluation, evaluate
@@ -74,7 +74,7 @@ def folds(folder: Path) -> tuple[Examples, Examples, Examples]:
 def measure(folder: Path, name: str, seed: int) -> Trial:
     """Train once, choose and calibrate on the validation fold, and evaluate on the test split."""
     training, validation, test = folds(folder)
-    config = load_config(Path(name), [f"seed={seed}"])
+    config = read_config(Path(name)).changed([f"seed={seed}"]).config()
     start = time.perf_counter()
     model = train(training, validation, config, pick_device("cpu"))
     seconds = time.perf_counter() - start

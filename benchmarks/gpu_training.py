@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.time_to_accuracy import Digits
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.config.files import read_config
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.inference.softmax import softmax
@@ -118,7 +118,7 @@ def main() -> int:
     named = os.environ.get("MNIST_OPS_DATA_DIR")
     folder, target = (Path(named), 0.99) if named else (sample_digits.SAMPLE, 0.97)
     training, test = (sample_digits.load(split, folder) for split in ("train", "test"))
-    config = load_config(Path("fast"))
+    config = read_config(Path("fast")).config()
     trained_on_gpu(training, test, config.model_copy(update={"epochs": 1}))  # warm-up
     before = torch.cuda.memory_allocated()
     model, measurements = trained_on_gpu(training, test, config)

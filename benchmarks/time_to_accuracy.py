@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks import classic_script
 from mnist_ops.local import sample_digits
-from mnist_ops.vision.config.files import load_config
+from mnist_ops.vision.config.files import read_config
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics
@@ -73,7 +73,8 @@ class Clock(TrainingCallback):
 
 def ours(training: Digits, test: Digits, seed: int) -> tuple[float, list[tuple[float, float]]]:
     """Return the seconds to the accuracy with the configuration `fast`, and the curve."""
-    config = load_config(Path("fast"), [f"seed={seed}", f"threads={os.cpu_count() or 1}"])
+    changes = [f"seed={seed}", f"threads={os.cpu_count() or 1}"]
+    config = read_config(Path("fast")).changed(changes).config()
     steps = -(-len(training[0]) // config.batch_size)
     config = config.model_copy(update={"validate_every": steps // classic_script.EVALUATIONS})
     clock = Clock(test)

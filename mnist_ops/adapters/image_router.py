@@ -1,7 +1,7 @@
 """Sends each URL to the fetcher for its scheme."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from mnist_ops.domain.image_urls import scheme_of
 from mnist_ops.domain.images import FetchOutcome, Validators
@@ -28,16 +28,16 @@ class ImageRouter:
     ) -> Iterator[FetchOutcome]:
         """Fetch every URL; one outcome each, in order. Reads `urls` lazily."""
         queues = _UrlQueues(iter(urls), self._read_ahead_count)
-        http, s3 = _Branch(self._http, queues, known, s3=False), _Branch(self._s3, queues, known, s3=True)
-        branches = {False: http, True: s3}
+        http = _outcomes(self._http, queues, known, s3=False)
+        s3 = _outcomes(self._s3, queues, known, s3=True)
         try:
             while queues.read(s3=False):
                 while queues.order:
-                    yield branches[queues.order[0]].next()
+                    yield next(s3 if queues.order[0] else http)
                     queues.order.popleft()
         finally:
-            for branch in branches.values():
-                branch.close()
+            http.close()
+            s3.close()
 
 
 class _UrlQueues:
@@ -45,25 +45,21 @@ class _UrlQueues:
 
     Attributes:
         order: for each URL that has no outcome yet, whether it is an s3 URL.
-        queues: the URLs that no fetcher has taken yet, by whether they are s3 URLs.
     """
 
     def __init__(self, urls: Iterator[str], limit: int) -> None:
         self._urls = urls
         self._limit = limit
         self.order: deque[bool] = deque()
-        self.queues: dict[bool, deque[str]] = {False: deque(), True: deque()}
+        self._queues: dict[bool, deque[str]] = {False: deque(), True: deque()}
 
     def read(self, *, s3: bool) -> bool:
-        """Read one more URL, of either kind, for the fetcher that needs one.
-
-        Args:
-            s3: which fetcher needs a URL.
+        """Read one more URL, of either kind, for the s3 or the http fetcher.
 
         Returns:
             False if there is no more URL, or the other fetcher's queue is full.
         """
-        if len(self.queues[not s3]) >= self._limit:
+        if len(self._queues[not s3]) >= self._limit:
             return False
         url = next(self._urls, None)
         if url is None:
@@ -71,39 +67,21 @@ class _UrlQueues:
         # Most URLs have another first letter: looking at it saves the search for a scheme.
         is_s3 = url[:1] in "sS" and scheme_of(url) == "s3"
         self.order.append(is_s3)
-        self.queues[is_s3].append(url)
+        self._queues[is_s3].append(url)
         return True
 
-
-class _Branch:
-    """One fetcher and its queue of URLs."""
-
-    def __init__(
-        self, fetcher: ImageFetcher, queues: _UrlQueues, known: Mapping[str, Validators] | None, *, s3: bool
-    ) -> None:
-        self._fetcher = fetcher
-        self._queues = queues
-        self._known = known
-        self._s3 = s3
-        self._outcomes: Iterator[FetchOutcome] = iter(())
-
-    def next(self) -> FetchOutcome:
-        """The outcome of this branch's oldest URL."""
-        outcome = next(self._outcomes, None)
-        if outcome is None:
-            # The last fetch ended because the other queue was full before a URL for this one was read.
-            self._outcomes = iter(self._fetcher.fetch(self._urls(), self._known))
-            outcome = next(self._outcomes)
-        return outcome
-
-    def close(self) -> None:
-        """End the fetch in progress."""
-        close = getattr(self._outcomes, "close", None)
-        if close is not None:
-            close()
-
-    def _urls(self) -> Iterator[str]:
-        queue = self._queues.queues[self._s3]
-        while queue or self._queues.read(s3=self._s3):
+    def take(self, *, s3: bool) -> Iterator[str]:
+        """Yield the URLs for one fetcher, until `read` returns False."""
+        queue = self._queues[s3]
+        while queue or self.read(s3=s3):
             if queue:
                 yield queue.popleft()
+
+
+def _outcomes(
+    fetcher: ImageFetcher, queues: _UrlQueues, known: Mapping[str, Validators] | None, *, s3: bool
+) -> Generator[FetchOutcome, None, None]:
+    """Yield the outcomes of one fetcher's URLs; only as many may be asked for as URLs were read for it."""
+    while True:
+        # A fetch ends when the other queue is full before a URL for this one was read: then the next begins.
+        yield from fetcher.fetch(queues.take(s3=s3), known)

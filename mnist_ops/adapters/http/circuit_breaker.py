@@ -14,9 +14,6 @@ class CircuitBreaker:
     `Retry-After` longer than `max_retry_after_s`. When the open time is over, requests are sent again
     (half-open): the next failure opens the circuit again, the next success closes it.
 
-    Args:
-        policy: the limits.
-
     Attributes:
         failures: transient failures in a row.
         open_until: when the circuit stops being open, in the fetch's seconds.

@@ -56,7 +56,7 @@ class HttpImages:
         """
         if self._fetching:
             raise RuntimeError("one fetch at a time: finish or close the previous one first")
-        buffer = ReadAheadBuffer(iter(urls), known, self._transfers.policy)
+        buffer = ReadAheadBuffer(iter(urls), {} if known is None else known, self._transfers.policy)
         scheduler = FetchScheduler(self._transfers, buffer, rng=self._rng, utcnow=self._utcnow)
         self._fetching = True
         try:
@@ -70,11 +70,9 @@ class HttpImages:
         self._transfers.close()
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections."""
         self.close()

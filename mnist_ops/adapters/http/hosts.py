@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from mnist_ops.adapters.http.circuit_breaker import CircuitBreaker
 from mnist_ops.adapters.http.concurrency_limit import ConcurrencyLimit
@@ -17,6 +18,7 @@ _MAX_HOSTS = 4096
 _STALLED_AFTER_S = 0.5
 
 
+@dataclass(slots=True, eq=False)
 class FetchTask:
     """One URL, from the moment it is read until its outcome is taken.
 
@@ -25,7 +27,8 @@ class FetchTask:
     Attributes:
         url: the URL as the caller gave it.
         validators: those that an earlier response to this URL had.
-        target: the URL to request next, in ASCII: the URL itself, or where it was redirected to.
+        target: the URL to request next, in ASCII: the URL itself, or where it was redirected to. Unset until
+            the URL has been checked, as its host.
         host: the host of `target`.
         failures: requests that failed.
         redirects: redirects followed.
@@ -35,29 +38,16 @@ class FetchTask:
         outcome: None until the task is complete.
     """
 
-    __slots__ = (
-        "deadline",
-        "failures",
-        "host",
-        "outcome",
-        "queued",
-        "redirects",
-        "started_at",
-        "target",
-        "url",
-        "validators",
-    )
-
-    # Unset until the URL has been checked.
-    host: "Host"
-
-    def __init__(self, url: str, validators: Validators | None) -> None:
-        self.url = self.target = url
-        self.validators = validators
-        self.failures = self.redirects = 0
-        self.deadline = self.started_at = 0.0
-        self.queued = False
-        self.outcome: FetchOutcome | None = None
+    url: str
+    validators: Validators | None
+    target: str = field(init=False)
+    host: "Host" = field(init=False)
+    failures: int = 0
+    redirects: int = 0
+    deadline: float = 0.0
+    started_at: float = 0.0
+    queued: bool = False
+    outcome: FetchOutcome | None = None
 
 
 class Host:
@@ -73,36 +63,18 @@ class Host:
 
     Attributes:
         name: `host:port`.
-        port: the port.
-        exempt: whether the policy allows this host to have a blocked address.
+        exempt_port: its port, if the policy allows this host to have a blocked address.
         blocked: why no request is sent to it, if its name is a blocked address in any spelling.
         slots_used: slots that tasks hold.
         slots: slots for new tasks, now.
         waiting: tasks without a slot, the oldest first.
     """
 
-    __slots__ = (
-        "_breaker",
-        "_first_request_at",
-        "_in_backoff",
-        "_last_success_at",
-        "_limit",
-        "_policy",
-        "blocked",
-        "exempt",
-        "name",
-        "port",
-        "slots",
-        "slots_used",
-        "waiting",
-    )
-
     def __init__(self, url: HttpUrl, policy: FetchPolicy) -> None:
         self._policy = policy
         self.name = f"{url.host}:{url.port}"
-        self.port = url.port
-        self.exempt = self.name in policy.allowed_hosts
-        literal = None if self.exempt else literal_address(url.host)
+        self.exempt_port = url.port if self.name in policy.allowed_hosts else None
+        literal = None if self.exempt_port else literal_address(url.host)
         # The open-socket callback would block it too, but curl could reuse a connection that was opened for
         # another, exempt spelling of the same address.
         self.blocked = None if literal is None else block_reason(literal)
@@ -140,8 +112,7 @@ class Host:
 
     def record_success(self, started_at: float, now: float) -> None:
         """Count a request, begun at `started_at`, that got the response of a healthy host, also a 404."""
-        if self._breaker.failures:
-            self._breaker.failures = 0
+        self._breaker.failures = 0
         self._last_success_at = now
         # While slots are free, a success says nothing about a higher limit.
         if self._limit.value >= self._policy.per_host or self.slots_used < self.slots:
@@ -172,11 +143,7 @@ class Host:
 
 
 class Hosts:
-    """The hosts of one fetch, by their URLs.
-
-    Args:
-        policy: the limits.
-    """
+    """The hosts of one fetch, by their URLs."""
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy

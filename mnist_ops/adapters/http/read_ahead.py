@@ -25,9 +25,7 @@ class ReadAheadBuffer:
 
     __slots__ = ("_body_bytes", "_known", "_pending", "_policy", "_tasks", "_urls", "stalled")
 
-    def __init__(
-        self, urls: Iterator[str], known: Mapping[str, Validators] | None, policy: FetchPolicy
-    ) -> None:
+    def __init__(self, urls: Iterator[str], known: Mapping[str, Validators], policy: FetchPolicy) -> None:
         self._urls: Iterator[str] | None = urls
         self._known = known
         self._policy = policy
@@ -68,7 +66,7 @@ class ReadAheadBuffer:
         if url is None:
             self._urls = None
             return None
-        task = FetchTask(url, None if self._known is None else self._known.get(url))
+        task = FetchTask(url, self._known.get(url))
         self._tasks.append(task)
         self._pending += 1
         return task

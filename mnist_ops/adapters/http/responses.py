@@ -1,10 +1,9 @@
 """What the end of an HTTP request means: failures with their reasons, and the headers that matter."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import NamedTuple
 
 import pycurl
@@ -16,28 +15,24 @@ LONGEST_RETRY_AFTER_S = 86_400.0
 LONGEST_DETAIL = 200
 
 # All other errors of curl are `connection_failed`.
-_ERROR_REASONS: Mapping[int, Reason] = MappingProxyType(
-    {
-        pycurl.E_OPERATION_TIMEDOUT: Reason.TIMEOUT,
-        pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
-        pycurl.E_WRITE_ERROR: Reason.TOO_LARGE,
-        pycurl.E_URL_MALFORMAT: Reason.INVALID_URL,
-    }
-)
+_ERROR_REASONS = {
+    pycurl.E_OPERATION_TIMEDOUT: Reason.TIMEOUT,
+    pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
+    pycurl.E_WRITE_ERROR: Reason.TOO_LARGE,
+    pycurl.E_URL_MALFORMAT: Reason.INVALID_URL,
+}
 # The body reached the byte cap.
 TOO_LARGE_ERRORS = frozenset({pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR})
 # Most invalid certificates have expired and their owners renew them: transient, but a retry within seconds
 # meets the same certificate.
 _CERTIFICATE_ERRORS = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_ISSUER_ERROR})
-_STATUS_REASONS: Mapping[int, Reason] = MappingProxyType(
-    {
-        404: Reason.NOT_FOUND,
-        410: Reason.NOT_FOUND,
-        # The server waited too long for the request; RFC 9110 allows the client to repeat it.
-        408: Reason.TIMEOUT,
-        429: Reason.RATE_LIMITED,
-    }
-)
+_STATUS_REASONS = {
+    404: Reason.NOT_FOUND,
+    410: Reason.NOT_FOUND,
+    # The server waited too long for the request; RFC 9110 allows the client to repeat it.
+    408: Reason.TIMEOUT,
+    429: Reason.RATE_LIMITED,
+}
 _OVERLOAD_REASONS = frozenset({Reason.RATE_LIMITED, Reason.TIMEOUT, Reason.CONNECTION_FAILED})
 # 502 and 504 come from a proxy whose server fails.
 _OVERLOAD_STATUSES = frozenset({502, 503, 504})

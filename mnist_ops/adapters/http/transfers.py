@@ -52,29 +52,17 @@ class Transfer:
     Attributes:
         curl: the handle, to be added to a multi handle.
         task: whose request this is.
+        conditional: whether the request has validators, so that a 304 means that the image has not changed.
         body: the body so far.
         header_lines: the header lines so far, also those of interim responses and trailers.
     """
-
-    __slots__ = (
-        "_blocked",
-        "_conditional",
-        "_exempt_port",
-        "_max_bytes",
-        "_sockets",
-        "_timeout_ms",
-        "body",
-        "curl",
-        "header_lines",
-        "task",
-    )
 
     # Unset while the handle is idle.
     task: FetchTask
 
     def __init__(self, policy: FetchPolicy, resolve: Sequence[str] = (), ca_file: Path | None = None) -> None:
         self._max_bytes = policy.max_bytes
-        self._conditional = False
+        self.conditional = False
         self._exempt_port: int | None = None
         self._blocked: str | None = None
         self._sockets: list[socket.socket] = []
@@ -114,45 +102,33 @@ class Transfer:
             curl.setopt(pycurl.CAINFO, str(ca_file))
 
     def prepare(self, task: FetchTask, timeout_s: float) -> None:
-        """Set the handle up for a task's request.
-
-        Args:
-            task: its `target` is requested.
-            timeout_s: total seconds for the request.
-        """
+        """Set the handle up to request a task's `target`, with `timeout_s` seconds in total."""
         self.task = task
-        host = task.host
-        self._exempt_port = host.port if host.exempt else None
+        self._exempt_port = task.host.exempt_port
         self._blocked = None
         # Rounded to hundredths of a second: most requests then have the same timeout as the last one.
         timeout_ms = max(1, int(timeout_s * 100) * 10)
         if timeout_ms != self._timeout_ms:
             self._timeout_ms = timeout_ms
             self.curl.setopt(pycurl.TIMEOUT_MS, timeout_ms)
-        if task.validators is not None or self._conditional:
+        if task.validators is not None or self.conditional:
             # Validators belong to the original URL, not to the target of a redirect.
             validators = None if task.redirects else task.validators
             lines = [] if validators is None else conditional_headers(validators)
             self.curl.setopt(pycurl.HTTPHEADER, _HEADERS + lines)
-            self._conditional = bool(lines)
+            self.conditional = bool(lines)
         self.curl.setopt(pycurl.URL, task.target)
 
     @property
     def status(self) -> int:
         """The HTTP status of the response; 0 if there was none."""
-        code: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
-        return code
+        return int(self.curl.getinfo(pycurl.RESPONSE_CODE))
 
     @property
     def location(self) -> str | None:
         """The URL that the response redirects to, made absolute by curl."""
         url: str | None = self.curl.getinfo(pycurl.REDIRECT_URL)
         return url
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the request had validators, so that a 304 means that the image has not changed."""
-        return self._conditional
 
     def reset(self) -> None:
         """Clear the response and close our sockets."""

@@ -96,19 +96,6 @@ class RawConfig:
         return trials(self.values, self.sweep, self.origins)
 
 
-def load_config(path: Path | None, changes: Sequence[str] = ()) -> TrainingConfig:
-    """Load the configuration of a single training.
-
-    Args:
-        path: a .toml or .json file, or the name of a shipped configuration; None for the defaults.
-        changes: see `RawConfig.changed`.
-
-    Raises:
-        ValidationError: a file cannot be read, a value is not allowed, or there is a sweep.
-    """
-    return read_config(path).changed(changes).config()
-
-
 def shipped_configs() -> dict[str, Path]:
     """Return the files of the configurations that come with the package, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
@@ -118,7 +105,7 @@ def read_config(path: Path | None) -> RawConfig:
     """Read a configuration file and the files that it extends.
 
     Args:
-        path: as in `load_config`.
+        path: a .toml or .json file, or the name of a shipped configuration; None for the defaults.
 
     Raises:
         ValidationError: a file is missing, is neither TOML nor JSON, or extends itself.

@@ -1,27 +1,13 @@
 """The names of the networks and their kernel sizes, known without importing torch."""
 
-from dataclasses import dataclass
-
 from mnist_ops.domain.errors import Permanent
 
 KernelSizes = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kernels:
-    """The default kernel sizes of a network, and whether a config may choose others."""
-
-    sizes: KernelSizes
-    configurable: bool = False
-
-
-_KERNELS = {
-    "conv20-50-500": _Kernels((5, 5), configurable=True),
-    "lenet5": _Kernels((5, 5)),
-    "mnistnet": _Kernels((5, 5)),
-    "pytorch-example": _Kernels((3, 3)),
-}
-NETWORKS = tuple(_KERNELS)
+_DEFAULT_SIZES = {"conv20-50-500": (5, 5), "lenet5": (5, 5), "mnistnet": (5, 5), "pytorch-example": (3, 3)}
+_CONFIGURABLE = ("conv20-50-500",)  # a config may choose other sizes
+NETWORKS = tuple(_DEFAULT_SIZES)
 
 
 def kernel_sizes_of(network: str, wanted: KernelSizes | None = None) -> KernelSizes:
@@ -34,13 +20,12 @@ def kernel_sizes_of(network: str, wanted: KernelSizes | None = None) -> KernelSi
     Raises:
         Permanent: there is no such network, or its kernel sizes cannot be chosen.
     """
-    if network not in _KERNELS:
+    if network not in _DEFAULT_SIZES:
         raise Permanent(f"network {network!r} is not one of {', '.join(NETWORKS)}")
-    kernels = _KERNELS[network]
-    if wanted is not None and wanted != kernels.sizes and not kernels.configurable:
-        configurable = ", ".join(name for name, other in _KERNELS.items() if other.configurable)
+    sizes = _DEFAULT_SIZES[network]
+    if wanted is not None and wanted != sizes and network not in _CONFIGURABLE:
         raise Permanent(
-            f"{network} has the kernel sizes {kernels.sizes}, not {wanted}; "
-            f"other sizes can be chosen for {configurable}"
+            f"{network} has the kernel sizes {sizes}, not {wanted}; "
+            f"other sizes can be chosen for {', '.join(_CONFIGURABLE)}"
         )
-    return wanted or kernels.sizes
+    return wanted or sizes

@@ -250,8 +250,10 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
         safetensors.deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise Permanent(f"{folder / WEIGHTS}: not in the safetensors format: {error}") from error
-    golden = _golden(files[GOLDEN], folder / GOLDEN)
-    abstention = _abstention(files[ABSTENTION], folder / ABSTENTION)
+    with _naming(folder / GOLDEN):
+        golden = _golden(files[GOLDEN])
+    with _naming(folder / ABSTENTION):
+        abstention = Abstention.from_bytes(files[ABSTENTION])
     if abstention.threshold != card.abstention.threshold:
         raise Permanent(
             f"{folder / ABSTENTION}: its threshold is {abstention.threshold}, the card's "
@@ -266,22 +268,16 @@ def golden_bytes(golden: Golden) -> bytes:
     return npz_bytes({name: getattr(golden, name) for name in _GOLDEN_ARRAYS} | {"labels": labels})
 
 
-def _golden(content: bytes, path: Path) -> Golden:
-    with _naming(path):
-        arrays = read_npz(content, (*_GOLDEN_ARRAYS, "labels"))
-        labels = tuple(map(str, arrays.pop("labels").ravel()))
-        count = len(np.atleast_1d(arrays["images"]))
-        for name, (dtype, shape) in _GOLDEN_ARRAYS.items():
-            if arrays[name].dtype != dtype or arrays[name].shape != (count, *shape):
-                raise Permanent(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-        if count < MIN_GOLDEN:
-            raise Permanent(f"fewer than {MIN_GOLDEN} golden samples")
-        return Golden(**arrays, labels=labels)  # type: ignore[arg-type]
-
-
-def _abstention(content: bytes, path: Path) -> Abstention:
-    with _naming(path):
-        return Abstention.from_bytes(content)
+def _golden(content: bytes) -> Golden:
+    arrays = read_npz(content, (*_GOLDEN_ARRAYS, "labels"))
+    labels = tuple(map(str, arrays.pop("labels").ravel()))
+    count = len(np.atleast_1d(arrays["images"]))
+    for name, (dtype, shape) in _GOLDEN_ARRAYS.items():
+        if arrays[name].dtype != dtype or arrays[name].shape != (count, *shape):
+            raise Permanent(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+    if count < MIN_GOLDEN:
+        raise Permanent(f"fewer than {MIN_GOLDEN} golden samples")
+    return Golden(**arrays, labels=labels)  # type: ignore[arg-type]
 
 
 @contextmanager

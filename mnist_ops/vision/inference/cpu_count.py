@@ -4,10 +4,8 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
-
-def cpu_count(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
+def cpu_count(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """The number of CPUs that the affinity and the container's quota, rounded up, allow this process.
 
     Args:

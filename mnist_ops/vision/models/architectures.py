@@ -1,9 +1,9 @@
-"""The networks by name, from normalised pixels float32 (N, 1, 32, 32) to logits (N, classes).
+"""The networks by name, from normalised pixels float32 (N, 1, 32, 32) to logits (N, 10).
 
 Sources: `lenet5` is LeNet-5 of LeCun et al. 1998, section II.B, in its modern form (batch
-normalisation, ReLU and max pooling instead of tanh and trainable pooling; 61,750 parameters for 10
-classes). `conv20-50-500` has the sizes of Caffe's LeNet example (20 and 50 kernels, 500 hidden units);
-its kernel sizes can be chosen. `mnistnet` (6 and 16 kernels, 120-84-10, no normalisation) and
+normalisation, ReLU and max pooling instead of tanh and trainable pooling; 61,750 parameters).
+`conv20-50-500` has the sizes of Caffe's LeNet example (20 and 50 kernels, 500 hidden units); its kernel
+sizes can be chosen. `mnistnet` (6 and 16 kernels, 120-84-10, no normalisation) and
 `pytorch-example` (32 and 64 kernels of 3 by 3, dropout) have the sizes that many tutorials train.
 """
 
@@ -33,7 +33,7 @@ class ConvolutionalNetwork(nn.Module):
         self.head = head(_feature_count(features))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised pixels (N, 1, 32, 32)."""
+        """Logits (N, 10) of normalised pixels (N, 1, 32, 32)."""
         logits: Tensor = self.head(self.features(pixels).flatten(1))
         return logits
 
@@ -51,47 +51,45 @@ def _feature_count(features: nn.Sequential) -> int:
     return extracted.numel()
 
 
-def _lenet5(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
+def _lenet5(_: KernelSizes) -> ConvolutionalNetwork:
     # Pooling before ReLU gives the same result as after it, with a quarter of the work for ReLU.
-    return ConvolutionalNetwork(
-        nn.Sequential(
-            nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU(),
-        ),
-        lambda size: nn.Sequential(
-            nn.Linear(size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
-        ),
+    features = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU(),
     )  # fmt: skip
+    return ConvolutionalNetwork(features, _head_120_84)
 
 
-def _conv20_50_500(kernel_sizes: KernelSizes, classes: int) -> ConvolutionalNetwork:
+def _conv20_50_500(kernel_sizes: KernelSizes) -> ConvolutionalNetwork:
     first, second = kernel_sizes
-    return ConvolutionalNetwork(
-        nn.Sequential(
-            nn.Conv2d(1, 20, first), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(20, 50, second), nn.MaxPool2d(2), nn.ReLU(),
-        ),
-        lambda size: nn.Sequential(nn.Linear(size, 500), nn.ReLU(), nn.Linear(500, classes)),
+    features = nn.Sequential(
+        nn.Conv2d(1, 20, first), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(20, 50, second), nn.MaxPool2d(2), nn.ReLU(),
     )  # fmt: skip
-
-
-def _mnistnet(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
     return ConvolutionalNetwork(
-        nn.Sequential(
-            nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU()
-        ),
-        lambda size: nn.Sequential(
-            nn.Linear(size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
-        ),
+        features, lambda size: nn.Sequential(nn.Linear(size, 500), nn.ReLU(), nn.Linear(500, CLASSES))
     )
 
 
-def _pytorch_example(_: KernelSizes, classes: int) -> ConvolutionalNetwork:
+def _mnistnet(_: KernelSizes) -> ConvolutionalNetwork:
+    features = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU()
+    )
+    return ConvolutionalNetwork(features, _head_120_84)
+
+
+def _head_120_84(size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, CLASSES)
+    )
+
+
+def _pytorch_example(_: KernelSizes) -> ConvolutionalNetwork:
     return ConvolutionalNetwork(
         nn.Sequential(
             nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout(0.25)
         ),
-        lambda size: nn.Sequential(nn.Linear(size, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, classes)),
+        lambda size: nn.Sequential(nn.Linear(size, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, CLASSES)),
     )
 
 
@@ -103,21 +101,17 @@ _BUILDERS = {
 }
 
 
-def build_network(
-    name: str, kernel_sizes: KernelSizes | None = None, classes: int = CLASSES
-) -> ConvolutionalNetwork:
+def build_network(name: str, kernel_sizes: KernelSizes | None = None) -> ConvolutionalNetwork:
     """Build a network by its name, with random weights from torch's global generator.
 
     Args:
         name: one of `NETWORKS`.
         kernel_sizes: sides of the two convolutions' kernels, in pixels; None for the network's default.
-        classes: the number of outputs.
 
     Raises:
         Permanent: no network has that name, or its kernel sizes cannot be chosen.
     """
-    sizes = kernel_sizes_of(name, kernel_sizes)
-    return _BUILDERS[name](sizes, classes)
+    return _BUILDERS[name](kernel_sizes_of(name, kernel_sizes))
 
 
 def parameter_count(network: nn.Module) -> int:

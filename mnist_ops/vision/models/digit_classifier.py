@@ -23,7 +23,7 @@ def normalise(grey: Tensor) -> Tensor:
 
 
 class DigitClassifier(nn.Module):
-    """A network with its preprocessing inside: uint8 (N, 28, 28) to logits float32 (N, classes)."""
+    """A network with its preprocessing inside: uint8 (N, 28, 28) to logits float32 (N, 10)."""
 
     resize: Tensor
 
@@ -37,6 +37,6 @@ class DigitClassifier(nn.Module):
         return normalise(self.resize @ images.float() @ self.resize.T)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of digits uint8 (N, 28, 28), ink 255 on 0."""
+        """Logits (N, 10) of digits uint8 (N, 28, 28), ink 255 on 0."""
         logits: Tensor = self.network(self.prepare(images))
         return logits

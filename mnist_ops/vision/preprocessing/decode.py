@@ -25,7 +25,7 @@ from mnist_ops.domain.reasons import Reason
 from mnist_ops.vision.data.examples import SIDE
 from mnist_ops.vision.preprocessing.formats import check_size, format_of
 from mnist_ops.vision.preprocessing.grayscale import to_grey
-from mnist_ops.vision.preprocessing.normalize import harmonise, ink_on_black_batch
+from mnist_ops.vision.preprocessing.normalize import harmonise, ink_on_black
 from mnist_ops.vision.preprocessing.png_batch import filtered_rows, unfilter
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -92,7 +92,7 @@ def decode_all(
         else:
             plain[position] = rows
     if plain:
-        digits[list(plain)] = ink_on_black_batch(unfilter(list(plain.values())))
+        digits[list(plain)] = ink_on_black(unfilter(list(plain.values())))
     decoded = map_slow(_decode_one, [payloads[position] for position in others])
     for position, digit in zip(others, decoded, strict=True):
         if isinstance(digit, ItemRejected):
@@ -169,9 +169,8 @@ def _scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     if not np.isfinite(grey).all():
         raise ValueError("a grey value is not finite")
     low, high = float(grey.min()), float(grey.max())
-    white: float | None
     scales = (1, *_FULL_SCALES) if values.dtype.kind == "f" else _FULL_SCALES
-    white = next((scale for scale in scales if high <= scale), None)
+    white = next((float(scale) for scale in scales if high <= scale), None)
     if low < 0 or white is None:
         grey -= low
         white = high - low or 1

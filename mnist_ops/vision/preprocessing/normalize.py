@@ -31,18 +31,12 @@ def harmonise(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Args:
         grey: uint8 (H, W), dark on light or light on dark, H and W at least 1.
     """
-    ink = ink_on_black(grey)
+    (ink,) = ink_on_black(grey[None])
     return ink if ink.shape == (SIDE, SIDE) else normalise(ink)
 
 
-def ink_on_black(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Invert a picture uint8 (H, W) whose border is brighter than its centre, or that is evenly bright."""
-    corrected: NDArray[np.uint8] = ink_on_black_batch(grey[None])[0]
-    return corrected
-
-
-def ink_on_black_batch(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """As `ink_on_black`, for N pictures uint8 (N, H, W)."""
+def ink_on_black(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Invert those of pictures uint8 (N, H, W) whose border is brighter than the centre, or evenly bright."""
     border_size, border = border_sums(greys)
     centre = greys.sum(axis=(1, 2), dtype=np.int64) - border
     # The means are compared by cross-multiplication: exact, and defined for a picture without a centre.

@@ -122,14 +122,3 @@ class Checkpoints(Protocol):
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Store a checkpoint."""
-
-
-class NoCheckpoints:
-    """Stores nothing: for trainings short enough to be repeated."""
-
-    def newest(self) -> Checkpoint | None:
-        """Return None."""
-        return None
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Do nothing."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from operator import methodcaller
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from mnist_ops.domain.errors import Permanent, Transient
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # also the name of a folder
+
+_P = ParamSpec("_P")
 
 _log = logging.getLogger(__name__)
 
@@ -206,68 +209,40 @@ class Tracker:
         """Record the end. Called last; again if something fails after a finished training."""
 
 
+def _on_each(method: Callable[Concatenate[Tracker, _P], None]) -> Callable[Concatenate["Trackers", _P], None]:
+    """A method of `Trackers` that calls this method of each of its trackers."""
+
+    def call_each(trackers: "Trackers", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        trackers.active = tuple(
+            tracker
+            for tracker in trackers.active
+            if _succeeds(tracker, methodcaller(method.__name__, *args, **kwargs))
+        )
+
+    return call_each
+
+
 class Trackers(Tracker):
     """Calls several trackers in order; one that raises Transient is dropped, and the training continues.
 
-    Args:
-        trackers: the trackers to call.
+    Attributes:
+        active: the trackers that still record.
     """
 
     name = "trackers"
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self._trackers = tuple(trackers)
+        self.active = tuple(trackers)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the trackers that still record."""
-        return tuple(tracker.name for tracker in self._trackers)
-
-    def _call_each(self, call: Callable[[Tracker], None]) -> None:
-        self._trackers = tuple(tracker for tracker in self._trackers if _succeeds(tracker, call))
-
-    def begin(self, experiment: Experiment) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.begin(experiment))
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.scalars(step, values))
-
-    def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.queues(step, values))
-
-    def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.histograms(step, values))
-
-    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.images(step, tag, images, captions))
-
-    def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.graph(network, example))
-
-    def embedding(
-        self,
-        step: int,
-        tag: str,
-        vectors: "NDArray[np.floating]",
-        labels: Sequence[str],
-        images: "NDArray[np.uint8]",
-    ) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.embedding(step, tag, vectors, labels, images))
-
-    def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.hparams(config, metrics))
-
-    def finish(self, outcome: Outcome) -> None:
-        """Call each tracker."""
-        self._call_each(lambda tracker: tracker.finish(outcome))
+    begin = _on_each(Tracker.begin)
+    scalars = _on_each(Tracker.scalars)
+    queues = _on_each(Tracker.queues)
+    histograms = _on_each(Tracker.histograms)
+    images = _on_each(Tracker.images)
+    graph = _on_each(Tracker.graph)
+    embedding = _on_each(Tracker.embedding)
+    hparams = _on_each(Tracker.hparams)
+    finish = _on_each(Tracker.finish)
 
 
 def _succeeds(tracker: Tracker, call: Callable[[Tracker], None]) -> bool:

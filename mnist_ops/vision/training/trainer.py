@@ -29,7 +29,6 @@ from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.checkpoint import (
     Checkpoint,
     Checkpoints,
-    NoCheckpoints,
     load_optimizer,
     optimizer_tensors,
 )
@@ -84,16 +83,17 @@ def train(
     for fold, examples in (("training", training), ("validation", validation)):
         if not len(examples):
             raise Permanent(f"the {fold} fold is empty")
-    callback, checkpoints = callback or TrainingCallback(), checkpoints or NoCheckpoints()
+    callback = callback or TrainingCallback()
     with _isolated_torch_state(config, device):
         run = _TrainingRun(config, (training, validation), device)
-        if checkpoint := checkpoints.newest():
+        if checkpoints and (checkpoint := checkpoints.newest()):
             run.restore(checkpoint)
             _log.info("training resumes after epoch %d of %d", checkpoint.epoch, config.epochs)
         callback.on_start(run.model, training, validation)
         while not run.finished:
             _train_epoch_in_memory(run, callback)
-            checkpoints.save(run.checkpoint())
+            if checkpoints:
+                checkpoints.save(run.checkpoint())
         trained = run.best_model()
     callback.on_end(trained)
     return trained

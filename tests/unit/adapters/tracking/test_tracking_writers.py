@@ -193,7 +193,7 @@ def test_a_file_that_is_not_sqlite_drops_the_tracker_and_not_the_training(
     file.write_bytes(b"no database" * 100)
     trackers = Trackers([SqliteTracker(file)])
     trackers.begin(experiment())
-    assert trackers.names == ()
+    assert trackers.active == ()
     assert "tracker sqlite is dropped" in caplog.text
     with pytest.raises(Permanent, match="not a database"):
         Experiments(file).all()
@@ -290,7 +290,7 @@ def dropped(tmp_path: Path, call: Callable[[Tracker], None]) -> bool:
     call(trackers)
     trackers.scalars(1, {"train/loss": 0.5})
     trackers.finish(Outcome(Status.FINISHED, AT))
-    return trackers.names == ()
+    return trackers.active == ()
 
 
 @pytest.mark.parametrize("network", [Untraceable, Changing, OfAnotherShape])
@@ -373,8 +373,8 @@ def test_the_console_has_a_line_for_each_call(caplog: pytest.LogCaptureFixture) 
 def test_the_settings_choose_the_trackers(tmp_path: Path) -> None:
     """In any order and case; an empty setting means no tracker."""
     chosen = tracker_of(Settings(training_dir=tmp_path, trackers="console, SQLite,tensorboard"))
-    assert chosen.names == ("console", "sqlite", "tensorboard")
-    assert tracker_of(Settings(training_dir=tmp_path, trackers="")).names == ()
+    assert [tracker.name for tracker in chosen.active] == ["console", "sqlite", "tensorboard"]
+    assert tracker_of(Settings(training_dir=tmp_path, trackers="")).active == ()
     assert tracker_of(Settings(training_dir=tmp_path)).names == ("sqlite", "tensorboard")
 
 

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from mnist_ops.vision.config.files import (
     config_of_text,
     config_schema,
-    load_config,
     read_config,
     shipped_configs,
 )
@@ -46,6 +45,11 @@ def errors_of(load: Callable[..., object], *arguments: object) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         load(*arguments)
     return [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in caught.value.errors()]
+
+
+def load_config(path: Path | None, changes: Sequence[str] = ()) -> TrainingConfig:
+    """Return the configuration of a single training with changes on top."""
+    return read_config(path).changed(changes).config()
 
 
 def trials_of(path: Path, changes: Sequence[str] = ()) -> tuple[TrainingConfig, ...]:

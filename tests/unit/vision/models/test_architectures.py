@@ -41,8 +41,8 @@ def test_the_first_full_layer_is_sized_for_the_kernels(kernel_sizes: tuple[int, 
 
 
 def test_kernel_sizes_are_refused_where_they_are_fixed() -> None:
-    """The error names the field, the fixed sizes, and a network whose sizes can be chosen."""
-    with pytest.raises(Permanent, match=r"kernel_sizes \(3, 3\).*lenet5 are \(5, 5\).*conv20-50-500"):
+    """The error names the network, both sizes, and a network whose sizes can be chosen."""
+    with pytest.raises(Permanent, match=r"lenet5 .* \(5, 5\), not \(3, 3\).*conv20-50-500"):
         build_network("lenet5", (3, 3))
 
 

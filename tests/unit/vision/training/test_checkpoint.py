@@ -8,14 +8,14 @@ from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.training.callbacks import TrainingCallback
-from mnist_ops.vision.training.checkpoint import Checkpoint, NoCheckpoints, checkpoint_of
+from mnist_ops.vision.training.checkpoint import Checkpoint, checkpoint_of
 from mnist_ops.vision.training.trainer import train
 
 CPU = torch.device("cpu")
 FEW_STEPS = {"epochs": 3, "batch_size": 40}
 
 
-class Kept(NoCheckpoints):
+class Kept:
     """Keeps checkpoints as bytes, as a killed process leaves them."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from mnist_ops.vision.models.torch_backend import torch_forward
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import network_from, weights_of
 from mnist_ops.vision.training.callbacks import TrainingCallback, TrainingCallbacks
-from mnist_ops.vision.training.checkpoint import Checkpoint, NoCheckpoints
+from mnist_ops.vision.training.checkpoint import Checkpoint
 from mnist_ops.vision.training.trainer import LOG_EVERY, pick_device, train
 
 CPU = torch.device("cpu")
@@ -180,7 +180,7 @@ class ShrinkingMemory(TrainingCallback):
         model.network.register_forward_pre_hook(allocate)
 
 
-class Kept(NoCheckpoints):
+class Kept:
     """Keeps saved checkpoints in a list; `newest` is the one given to it."""
 
     def __init__(self, newest: Checkpoint | None = None) -> None:
@@ -273,9 +273,10 @@ def test_other_bytes_are_not_weights(weights: bytes) -> None:
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    """Such as those of a network with 7 classes."""
-    with pytest.raises(Permanent, match="not weights of lenet5"):
-        network_from("lenet5", weights_of(build_network("lenet5", classes=7).state_dict()))
+    """Such as those of a network with other kernel sizes."""
+    weights = weights_of(build_network("conv20-50-500", (3, 3)).state_dict())
+    with pytest.raises(Permanent, match="not weights of conv20-50-500"):
+        network_from("conv20-50-500", weights)
 
 
 def test_only_known_devices_are_picked() -> None:
