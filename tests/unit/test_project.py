@@ -97,8 +97,8 @@ def test_the_builder_sees_every_file_that_the_image_copies() -> None:
     assert copied == allowed
 
 
-def test_the_version_stands_in_two_places_only(pyproject: dict[str, Any]) -> None:
-    """pyproject.toml and the package say the same."""
+def test_the_version_is_the_same_in_both_places(pyproject: dict[str, Any]) -> None:
+    """In pyproject.toml and in the package."""
     assert pyproject["project"]["version"] == __version__
 
 
@@ -131,7 +131,7 @@ def code_of(name: str) -> str:
 
 
 def relative_links(name: str) -> set[str]:
-    """Return the files that a document links to, anchors aside; what stands in code is no link."""
+    """Return the files that a document links to, without anchors; links in code do not count."""
     prose = re.sub(r"```.*?```|`[^`\n]+`", "", read(name), flags=re.DOTALL)
     targets = re.findall(r"\]\(\s*<?([^\s<>)]+)", prose) + re.findall(
         r"^\[[^\]]+\]:\s+(\S+)", prose, re.MULTILINE
