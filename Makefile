@@ -71,7 +71,7 @@ clean: ## Remove caches, build results and .venv; .local/ and .env stay
 	@find . \( -path ./.venv -o -path ./.local -o -path ./.git \) -prune -o -name __pycache__ -exec rm -rf {} +
 	@rm -rf .venv dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-install: $(INSTALLED)
+install: $(INSTALLED) ## Build .venv from requirements.lock; every target above does it when it is needed
 
 NAME_A_PYTHON := name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)
 
