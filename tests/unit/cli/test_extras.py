@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from mnist_ops.cli._support import extras
 from mnist_ops.cli._support.extras import MODULES, require_extras
 from mnist_ops.domain.errors import Permanent
 
+ROOT = Path(__file__).parents[3]
 TRAIN = [
     ("run", "train"),
     ("step", "train", "--dataset", "s3://bucket/dataset.json"),
@@ -85,3 +88,9 @@ def test_one_missing_module_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(Permanent, match='needs the extra "train"'):
         require_extras("step train", "train")
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    """A command names only extras that pip can install."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert MODULES.keys() <= project["optional-dependencies"].keys()
