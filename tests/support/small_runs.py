@@ -54,7 +54,7 @@ class SmallRuns:
         records: the records.
         runs: commits and ledgers.
         datasets: knows the data sets.
-        images: what lies behind the records' URLs.
+        images: what is behind the records' URLs.
         models: has one champion.
         aside: the same objects by another client, for what is no step's own request.
     """

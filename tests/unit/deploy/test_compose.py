@@ -159,7 +159,7 @@ def test_every_other_variable_has_a_default() -> None:
     assert "$" not in VARIABLE.sub("", TEXT).replace("$$", "")
 
 
-def test_no_secret_stands_in_the_file() -> None:
+def test_the_file_holds_no_secret() -> None:
     """Every value that is named like a secret, or is a password in a URL, comes from a variable."""
     secret_names = re.compile(r"PASSWORD$|SECRET|_KEY(_ID)?$|KEYFILE")
     raw = yaml.safe_load(TEXT)
@@ -285,7 +285,7 @@ def test_the_pools_that_operators_name_are_created() -> None:
 
 
 def pools_of_script() -> dict[str, str]:
-    """Return the slots of the pools that airflow-init.sh creates, as they stand there."""
+    """Return the slots of the pools that airflow-init.sh creates."""
     script = (ROOT / "deploy" / "airflow-init.sh").read_text(encoding="utf-8")
     return dict(re.findall(r"^airflow pools set (\w+) (\S+) ", script, re.MULTILINE))
 
@@ -361,7 +361,7 @@ def test_every_setting_can_be_made_in_the_env_file(airflow_services: dict[str, S
 
 
 def test_defaults_of_settings_are_those_of_the_library() -> None:
-    """Bucket, database and collection have to stand in the file, because servers are told them."""
+    """Bucket, database and collection must be in the file, because the servers need them."""
     defaults = {match["name"]: match["rest"] for match in VARIABLE.finditer(TEXT) if match["operator"] == "-"}
     for name, default in defaults.items():
         if name.startswith("MNIST_OPS_"):

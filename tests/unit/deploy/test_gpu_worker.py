@@ -129,7 +129,7 @@ def test_the_instances_own_credentials_need_a_session(resources) -> None:
     assert template["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
 
 
-def test_no_secret_stands_in_the_template(template) -> None:
+def test_the_template_holds_no_secret(template) -> None:
     """It names the secret that holds them, and no parameter takes one."""
     assert not re.search(
         r"AKIA[0-9A-Z]{16}|://[^/\s:@]+:[^@\s]+@|(password|secret_key)\s*[:=]\s*\S", TEXT, re.IGNORECASE

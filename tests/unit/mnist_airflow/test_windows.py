@@ -204,7 +204,7 @@ def test_the_selection_time_is_in_whole_milliseconds(run_type: str) -> None:
 
 @pytest.mark.parametrize("run_type", sorted(SCHEDULED | MANUAL | {BACKFILL}))
 def test_a_window_never_takes_labelled_records(run_type: str) -> None:
-    """That is what train_lenet asks for in so many words."""
+    """train_lenet asks for exactly that."""
     assert not taken(replace(run(run_type), logical_date=LOGICAL)).labelled
 
 
