@@ -1,4 +1,4 @@
-"""What every test stands on: none of the developer's settings, an Airflow home of its own, hypothesis.
+"""What every test needs: none of the developer's settings, a separate Airflow home, hypothesis.
 
 Airflow reads its configuration when it is first imported, so all of this happens at import time.
 """

@@ -325,7 +325,7 @@ def run_dag(run_any) -> Callable[..., Run]:
     """Runs one of the project's DAGs by hand, on the real servers; keyword arguments are its params."""
 
     def run(dag_id: str, logical_date: datetime | None = None, **conf: object) -> Run:
-        # Read anew each time: `dag.test` leaves the params of one run in the DAG.
+        # Parsed for each run: `dag.test` leaves the params of one run in the DAG.
         dag = DagBag(dag_folder=str(DAGS)).dags[dag_id]
         for task in dag.tasks:
             task.retry_delay = timedelta(0)  # which Airflow makes a second

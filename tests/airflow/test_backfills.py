@@ -36,11 +36,11 @@ SLOTS = 2
 
 
 class Listing(BaseOperator):
-    """Stands for the snapshot: returns what the next task is mapped over."""
+    """In place of the snapshot: returns what the next task is mapped over."""
 
 
 class Working(BaseOperator):
-    """Stands for the work on one part."""
+    """In place of the work on one part."""
 
     def __init__(self, *, number: int, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -135,7 +135,7 @@ def start(parallelism: int = 32) -> SchedulerJobRunner:
 
 
 def listed(dag: SerializedDAG, run_id: str) -> None:
-    """Let `list` have found so many parts, and let the scheduler decide what comes next."""
+    """Let `list` have found three parts, and let the scheduler decide what comes next."""
     where = {"dag_id": dag.dag_id, "task_id": "list", "run_id": run_id}
     with create_session() as session:
         session.scalar(select(TaskInstance).filter_by(**where)).state = TaskInstanceState.SUCCESS
@@ -153,7 +153,7 @@ def decide(dag: SerializedDAG, run_id: str) -> None:
         run.schedule_tis(ready, session=session)
 
 
-def places(dag: SerializedDAG, run_id: str) -> dict[tuple[str, int], tuple[str, int]]:
+def pools_and_priorities(dag: SerializedDAG, run_id: str) -> dict[tuple[str, int], tuple[str, int]]:
     """Pool and priority of a run's task instances, by task and map index."""
     with create_session() as session:
         found = session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id))
@@ -168,7 +168,7 @@ def test_airflow_has_loaded_the_policy() -> None:
 def test_a_backfills_tasks_have_a_pool_and_a_priority_of_their_own(dag) -> None:
     """From the moment on that Airflow makes them, those that are not expanded yet included."""
     (run_id,) = backfill(dag)
-    assert places(dag, run_id) == {
+    assert pools_and_priorities(dag, run_id) == {
         ("list", -1): ("backfill", 0),
         ("work", -1): ("backfill", 0),
         ("train", -1): ("gpu", 0),
@@ -179,7 +179,7 @@ def test_a_live_runs_tasks_are_left_as_they_are(dag) -> None:
     """The default pool, and a weight of one for itself and each task after it."""
     run_id = live(dag)
     listed(dag, run_id)
-    assert places(dag, run_id) == {
+    assert pools_and_priorities(dag, run_id) == {
         ("list", -1): ("default_pool", 2),
         **{("work", number): ("default_pool", 1) for number in range(PARTS)},
         ("train", -1): ("gpu", 1),
@@ -187,11 +187,11 @@ def test_a_live_runs_tasks_are_left_as_they_are(dag) -> None:
 
 
 def test_mapped_tasks_of_a_backfill_are_expanded_into_its_pool(dag) -> None:
-    """The first one is the task instance that stood for them all, the others are new."""
+    """The first one was the only task instance before the expansion; the others are new."""
     (run_id,) = backfill(dag)
     start()
     listed(dag, run_id)
-    found = places(dag, run_id)
+    found = pools_and_priorities(dag, run_id)
     assert {found["work", number] for number in range(PARTS)} == {("backfill", 0)}
 
 
@@ -204,7 +204,7 @@ def test_a_cleared_task_of_a_backfill_stays_in_its_pool(dag) -> None:
             instance.state = TaskInstanceState.FAILED
             instance.pool, instance.priority_weight = "default_pool", 7
         clear_task_instances(instances, session)
-    assert set(places(dag, run_id).values()) == {("backfill", 0), ("gpu", 0)}
+    assert set(pools_and_priorities(dag, run_id).values()) == {("backfill", 0), ("gpu", 0)}
 
 
 def test_a_task_that_is_tried_again_stays_in_its_pool(dag) -> None:
@@ -233,14 +233,14 @@ def test_a_scheduled_run_that_a_backfill_reprocesses_yields_as_soon_as_it_starts
         session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).state = DagRunState.SUCCESS
     assert backfill(dag) == [run_id]
     start()
-    assert set(places(dag, run_id).values()) == {("backfill", 0), ("gpu", 0)}
+    assert set(pools_and_priorities(dag, run_id).values()) == {("backfill", 0), ("gpu", 0)}
 
 
 def test_a_live_run_that_starts_is_not_moved(dag) -> None:
     """The listener is told of every run."""
     run_id = live(dag, state=DagRunState.QUEUED)
     start()
-    assert places(dag, run_id)["list", -1] == ("default_pool", 2)
+    assert pools_and_priorities(dag, run_id)["list", -1] == ("default_pool", 2)
 
 
 def test_without_the_pool_a_backfill_runs_in_the_default_one(dag, caplog) -> None:
@@ -249,7 +249,7 @@ def test_without_the_pool_a_backfill_runs_in_the_default_one(dag, caplog) -> Non
         session.execute(delete(Pool).where(Pool.pool == backfills.POOL))
     (run_id,) = backfill(dag)
     start()
-    assert places(dag, run_id)["list", -1] == ("default_pool", 0)
+    assert pools_and_priorities(dag, run_id)["list", -1] == ("default_pool", 0)
     assert "there is no pool backfill" in caplog.text
 
 

@@ -141,15 +141,6 @@ def test_the_trials_differ_in_what_is_swept_alone(deployment, swept) -> None:
     assert {(config["network"], config["epochs"]) for config in configs} == {("conv20-50-500", 1)}
 
 
-def test_the_winner_is_the_one_that_validated_best(deployment, swept) -> None:
-    """By its NLL; nothing of the test fold decides."""
-    run, _ = swept
-    table = json.loads(deployment.read(run.xcoms["choose", "sweep"]))
-    nll = {trial["training"]: trial["validation_nll"] for trial in table["trials"]}
-    assert nll[table["winner"]] == min(nll.values())
-    assert run.xcoms["choose", "return_value"] == table["winner"]
-
-
 def test_only_the_winner_meets_the_test_fold(deployment, swept) -> None:
     """One evaluation, of its training, is released."""
     run, _ = swept
@@ -334,9 +325,9 @@ def refused_to_stop(times: int) -> type[StartTrainingInstanceOperator]:
             raise TimeoutError("too slow")
 
         def refuse(self, request: Any, **_: object) -> AWSResponse | None:
-            return None if next(left, None) is None else AWSResponse(request.url, 400, {}, Refusal())
+            return None if next(left, None) is None else AWSResponse(request.url, 400, {}, NotStoppable())
 
-    class Refusal:
+    class NotStoppable:
         def stream(self) -> Iterator[bytes]:
             yield b"<Response><Errors><Error><Code>IncorrectInstanceState</Code><Message>It is pending"
             yield b"</Message></Error></Errors><RequestID>1</RequestID></Response>"
@@ -410,7 +401,7 @@ def test_a_kill_after_the_start_leaves_the_machine_to_its_teardown(machine) -> N
 
 
 def test_a_wrong_instance_in_the_settings_fails_for_good_by_its_name() -> None:
-    """No retry can mend it."""
+    """No retry can fix it."""
     with (
         environment(MNIST_OPS_TRAINING_INSTANCE_ID="gpu-box"),
         pytest.raises(AirflowFailException, match="training_instance_id"),
@@ -463,6 +454,6 @@ def test_a_plan_takes_json_text_as_well_as_objects() -> None:
     ],
 )
 def test_a_plan_refuses_what_is_wrong_by_its_field(asked, said) -> None:
-    """For good: no retry can mend it."""
+    """At once: no retry can fix it."""
     with pytest.raises(AirflowFailException, match=said):
         planned(**asked)

@@ -291,5 +291,5 @@ class Writer:
 
 @pytest.fixture
 def writer() -> Callable[..., Writer]:
-    """Makes writers; each stands for one run."""
+    """Makes writers, one for each run."""
     return Writer

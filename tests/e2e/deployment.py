@@ -155,7 +155,7 @@ class Deployment:
     ) -> Mapping[str, str]:
         """Start a backfill of `classify_records` over days in a row, two at a time.
 
-        Airflow takes one at a time, and notes only every 30 s that one is done.
+        Airflow takes one at a time, and records only every 30 s that one is done.
 
         Returns:
             The ids of its runs, named as the windows.
@@ -175,7 +175,7 @@ class Deployment:
             if all(backfill["completed_at"] for backfill in former):
                 return
             time.sleep(1.0)
-        raise AssertionError(f"a backfill of {CLASSIFY} is not noted as done after {TIMEOUT_S:.0f} s")
+        raise AssertionError(f"a backfill of {CLASSIFY} is not recorded as done after {TIMEOUT_S:.0f} s")
 
     def first_run(self, dag_id: str) -> str:
         """Wait for a DAG's first run to begin; its id."""

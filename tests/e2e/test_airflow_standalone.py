@@ -192,8 +192,8 @@ def test_the_trials_of_a_sweep_run_as_mapped_tasks(trained):
 def test_the_trials_of_a_sweep_are_tracked_as_experiments(running):
     """The stack keeps them in its own folder."""
     folder = Path(running.settings["MNIST_OPS_TRAINING_DIR"])
-    noted = Experiments(folder / "experiments.sqlite").all()
-    assert [experiment.status for experiment in noted] == [Status.FINISHED] * TRIALS
+    experiments = Experiments(folder / "experiments.sqlite").all()
+    assert [experiment.status for experiment in experiments] == [Status.FINISHED] * TRIALS
 
 
 @pytest.mark.usefixtures("trained")
