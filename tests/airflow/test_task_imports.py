@@ -108,14 +108,24 @@ def test_classifying_imports_the_onnx_runtime_and_no_torch(executed) -> None:
 
 
 PRELOAD = """
-import json, sys, threading
+import ast, importlib, inspect, json, sys, threading
 from mnist_airflow.preload import MODULES, preload
 preload()
-json.dump({
+found = {
     "missing": [name for name in MODULES if name not in sys.modules],
     "heavy": [name for name in sys.argv[2:] if name in sys.modules],
     "threads": threading.active_count(),
-}, open(sys.argv[1], "w"))
+}
+before = set(sys.modules)
+from mnist_airflow.operators import base, records
+from mnist_airflow import connections
+for module in (base, records, connections):
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            importlib.import_module(node.module)
+ours = ("mnist_ops.", "airflow.providers.")
+found["imported by tasks"] = sorted(name for name in set(sys.modules) - before if name.startswith(ours))
+json.dump(found, open(sys.argv[1], "w"))
 """
 
 
@@ -123,7 +133,7 @@ json.dump({
 def preloaded(tmp_path_factory) -> Mapping[str, Any]:
     """What a process looks like after it has imported what tasks need."""
     answer = tmp_path_factory.mktemp("preload") / "answer.json"
-    in_a_fresh_process(PRELOAD, str(answer), *HEAVY)
+    in_a_fresh_process(PRELOAD, str(answer), *HEAVY, AIRFLOW_HOME=str(answer.parent))
     return json.loads(answer.read_text())
 
 
@@ -138,26 +148,9 @@ def test_preloading_imports_no_torch_and_starts_no_thread(preloaded) -> None:
     assert preloaded["threads"] == 1
 
 
-def test_a_task_that_is_forked_finds_its_imports_there(tmp_path) -> None:
+def test_a_task_that_is_forked_finds_its_imports_there(preloaded) -> None:
     """After preloading, what the operators import in their methods costs nothing."""
-    script = """
-import ast, importlib, inspect, sys, textwrap
-from mnist_airflow.preload import preload
-preload()
-before = set(sys.modules)
-from mnist_airflow.operators import base, records
-from mnist_airflow import connections
-from mnist_ops.pipeline import Pipeline
-names = "snapshot", "fetch", "classify", "assess", "publish", "reconcile"
-steps = [getattr(Pipeline, name) for name in names]
-for source in (base, records, connections, *steps):
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(source)))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            importlib.import_module(node.module)
-ours = {name for name in set(sys.modules) - before if name.startswith(("mnist_ops.", "airflow.providers."))}
-sys.exit(f"not preloaded: {sorted(ours)}" if ours else 0)
-"""
-    in_a_fresh_process(script, AIRFLOW_HOME=str(tmp_path))
+    assert preloaded["imported by tasks"] == []
 
 
 def test_only_a_scheduler_whose_tasks_are_its_children_preloads(tmp_path) -> None:

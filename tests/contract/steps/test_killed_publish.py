@@ -21,7 +21,7 @@ from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.publish import RECORDS_PER_BULK
 from tests.contract.steps.test_concurrent_runs import AT, FAILING, Run
 
-RECORDS = 5 * RECORDS_PER_BULK
+RECORDS = 3 * RECORDS_PER_BULK
 BUCKET = "killed-publish"
 
 
@@ -47,7 +47,7 @@ class Updates(monitoring.CommandListener):
 
 @pytest.fixture
 def run(secantus, s3_clients) -> Run:
-    """A run over five bulks of records, nothing done yet."""
+    """A run over three bulks of records, nothing done yet."""
     secantus.insert(
         *(
             {"_id": number, "image_url": f"https://images.example/{number}.png", "created_at": AT}
