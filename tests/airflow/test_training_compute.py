@@ -364,8 +364,8 @@ def killed_start(machine, run_any) -> Iterator[Any]:
 
         def wait(self, **_: object) -> None:
             assert machine.state == "running"
-            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-            time.sleep(30)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)  # which the signal ends
             raise AssertionError("nothing ended the waiting")
 
     with DAG("killed_start", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC)) as dag:
