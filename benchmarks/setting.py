@@ -187,11 +187,7 @@ def setting(pictures: int, data_dir: Path | None = None) -> Iterator[Setting]:
         folder, ports = Path(name), free_ports()
         layout = Layout(folder / "stack")
         running = stack.up(
-            layout,
-            ports,
-            mongo_answers=mongo_answers,
-            parts=("mongo", "s3"),
-            report_progress=print,
+            layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3"), report_progress=print
         )
         try:
             store_pictures(folder / "pictures", pictures, data_dir)

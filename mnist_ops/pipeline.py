@@ -42,6 +42,10 @@ def utc_now() -> datetime:
     return whole_milliseconds(datetime.now(UTC))
 
 
+class Objects(ObjectStore, GarbageStore, Protocol):
+    """The object store, whose garbage can be listed and deleted."""
+
+
 class Ports(Protocol):
     """What a pipeline needs: `mnist_ops.wiring.Adapters`, or in tests the doubles of every port."""
 
@@ -54,7 +58,7 @@ class Ports(Protocol):
         """The user's records."""
 
     @property
-    def objects(self) -> ObjectStore:
+    def objects(self) -> Objects:
         """Where every object is stored."""
 
     @property
@@ -68,10 +72,6 @@ class Ports(Protocol):
     @property
     def datasets(self) -> DatasetRegistry:
         """Built data sets."""
-
-    @property
-    def garbage(self) -> GarbageStore:
-        """Lists and deletes objects."""
 
     def images(self) -> AbstractContextManager[ImageFetcher]:
         """A fetcher of images."""
@@ -300,7 +300,7 @@ class Pipeline:
 
         ports = self.adapters
         references = ReferenceIndex(ports.objects, ports.runs, ports.datasets)
-        return collect_garbage(references, ports.garbage, rule=rule, now=self.now(), delete=delete)
+        return collect_garbage(references, ports.objects, rule=rule, now=self.now(), delete=delete)
 
 
 def pipeline_of_environment(environment: Mapping[str, str]) -> Pipeline:

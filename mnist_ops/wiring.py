@@ -13,7 +13,6 @@ from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, mongo_clie
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.connection import s3_client
-from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.connections import read_connection
@@ -77,11 +76,6 @@ class Adapters:
     def objects(self) -> S3Objects:
         """Where every object is stored."""
         return S3Objects(self._s3_client, self.settings.s3_bucket, self.settings.s3_prefix)
-
-    @cached_property
-    def garbage(self) -> S3GarbageStore:
-        """Lists and deletes objects."""
-        return S3GarbageStore(self._s3_client, self.settings.s3_bucket, self.settings.s3_prefix)
 
     @contextmanager
     def images(self) -> Iterator[ImageRouter]:

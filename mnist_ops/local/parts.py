@@ -117,10 +117,7 @@ class Starter:
         part, log = service.name, self.layout.log(service.name)
         if not runs(self.layout, self.stack.ports, part):
             process = processes.start(
-                service.command,
-                environment=service.environment,
-                folder=self.layout.data(part),
-                log=log,
+                service.command, environment=service.environment, folder=self.layout.data(part), log=log
             )
             ports = sorted(self.stack.ports.of(part))
             processes.remember(self.layout.pid_file(part), process.pid, ports)

@@ -20,12 +20,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def wait_until_ready(
-    name: str,
-    probe: Probe,
-    *,
-    timeout_s: float,
-    check: Callable[[], None],
-    report_progress: ReportProgress,
+    name: str, probe: Probe, *, timeout_s: float, check: Callable[[], None], report_progress: ReportProgress
 ) -> None:
     """Repeat a probe until nothing is missing, and report what is missing whenever that changes.
 

@@ -11,7 +11,6 @@ from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.domain.ports import (
     DatasetRegistry,
-    GarbageStore,
     ImageFetcher,
     ModelRegistry,
     ObjectStore,
@@ -34,7 +33,6 @@ class Doubles:
         settings: of the deployment.
         fetcher: has the images behind the records' URLs.
         load: loads a bundle.
-        garbage: lists and deletes objects; by default the object store in memory does.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -45,11 +43,6 @@ class Doubles:
     datasets: DatasetRegistry = field(default_factory=InMemoryDatasets)
     fetcher: ImageFetcher = field(default_factory=InMemoryImages)
     load: Load = _refuse
-    garbage: GarbageStore | None = None
-
-    def __post_init__(self) -> None:
-        if self.garbage is None:
-            object.__setattr__(self, "garbage", self.objects)
 
     @contextmanager
     def images(self) -> Iterator[ImageFetcher]:

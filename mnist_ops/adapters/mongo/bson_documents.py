@@ -10,12 +10,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.records import (
-    NO_FAILURE,
-    FailureStamp,
-    FieldNames,
-    RecordHead,
-)
+from mnist_ops.domain.records import NO_FAILURE, FailureStamp, FieldNames, RecordHead
 from mnist_ops.domain.retry_policy import MAX_ATTEMPTS
 
 Document = dict[str, object]

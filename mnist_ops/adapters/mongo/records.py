@@ -6,13 +6,7 @@ from typing import cast
 from bson.errors import BSONError
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import (
-    BulkWriteError,
-    ConnectionFailure,
-    ExecutionTimeout,
-    PyMongoError,
-    WTimeoutError,
-)
+from pymongo.errors import BulkWriteError, ConnectionFailure, ExecutionTimeout, PyMongoError, WTimeoutError
 from pymongo.read_concern import ReadConcern
 
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, decode, head_of, id_of
@@ -120,13 +114,7 @@ class MongoRecords:
         """The current heads of records by `id_json`; records that no longer exist are left out."""
         fields = self._fields
         projection = dict.fromkeys(
-            (
-                fields.image_url,
-                fields.created_at,
-                fields.label,
-                fields.prediction,
-                fields.prediction_failure,
-            ),
+            (fields.image_url, fields.created_at, fields.label, fields.prediction, fields.prediction_failure),
             1,
         )
         heads: dict[str, RecordHead] = {}

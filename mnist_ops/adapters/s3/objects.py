@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,16 +13,19 @@ from boto3.s3.transfer import TransferConfig
 from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.adapters.s3.upload import PART_SIZE, S3Upload
 from mnist_ops.domain.errors import ObjectMissing, Permanent
+from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
 
+# The maximum of DeleteObjects.
+_KEYS_PER_REQUEST = 1_000
 _UPLOADS = frozenset({"PutObject", "UploadPart"})
 
 
 class S3Objects:
-    """The objects of one bucket under one prefix. Implements `ObjectStore`.
+    """The objects of one bucket under one prefix. Implements `ObjectStore` and `GarbageStore`.
 
     Args:
         client: a boto3 S3 client, made with `CLIENT_CONFIG`.
@@ -88,7 +92,7 @@ class S3Objects:
             self._client.upload_file(str(path), self._bucket, self._prefix + key, Config=self._transfer)
         return self.uri(key)
 
-    def upload(self, key: str) -> "S3Upload":
+    def upload(self, key: str) -> S3Upload:
         """Begin an object that is written piece by piece."""
         return S3Upload(self._client, self._bucket, self._prefix + key)
 
@@ -106,13 +110,54 @@ class S3Objects:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys under a prefix; their order differs between stores."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys begin with a prefix."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
         with translating(self.uri(prefix)):
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield entry["Key"].removeprefix(self._prefix)
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield StoredObject(key, entry["Size"], entry["LastModified"])
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete objects; returns the store's message for each that it did not delete, by key."""
+        failed = {}
+        for start in range(0, len(keys), _KEYS_PER_REQUEST):
+            chosen = keys[start : start + _KEYS_PER_REQUEST]
+            with translating(self.uri(chosen[0])):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": self._prefix + key} for key in chosen], "Quiet": True},
+                )
+            for error in answer.get("Errors", []):
+                if error.get("Code") != "NoSuchKey":
+                    message = f"{error.get('Code')}: {error.get('Message')}"
+                    failed[error.get("Key", "").removeprefix(self._prefix)] = message
+        return failed
+
+    def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
+        """The multipart uploads below a prefix that were neither completed nor aborted."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with translating(self.uri(prefix)):
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    # Some stores ignore the prefix.
+                    if upload["Key"].startswith(self._prefix + prefix):
+                        key = upload["Key"].removeprefix(self._prefix)
+                        yield UnfinishedUpload(key, upload["UploadId"], upload["Initiated"])
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Abort an upload; does nothing where it no longer exists."""
+        with translating(self.uri(upload.key)), suppress(self._client.exceptions.NoSuchUpload):
+            self._client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._prefix + upload.key, UploadId=upload.id
+            )
 
     def ensure_bucket(self) -> None:
         """Create the bucket where it does not exist yet."""

@@ -8,7 +8,6 @@ import pytest
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoRuns
-from mnist_ops.adapters.s3.garbage import S3GarbageStore
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.images import Validators
 from mnist_ops.domain.keys import Generation
@@ -67,7 +66,7 @@ def deployment(request) -> Deployment:
     """Ten records; with a real object store come the registries of a real database."""
     if request.param == "memory":
         objects = InMemoryObjects()
-        runs, store = SmallRuns(objects, InMemoryRecords()), objects
+        runs = SmallRuns(objects, InMemoryRecords())
     else:
         name = f"gc/{request.param}/{abs(hash(request.node.name))}"
         client = request.getfixturevalue("s3_clients")(request.param)
@@ -75,9 +74,8 @@ def deployment(request) -> Deployment:
         objects.ensure_bucket()
         database = request.getfixturevalue("database")
         runs = SmallRuns(objects, InMemoryRecords(), MongoRuns(database), MongoDatasets(database))
-        store = S3GarbageStore(client, "mnist-ops", name)
     runs.records.insert(*(runs.document(number) for number in range(10)))
-    return Deployment(runs, store)
+    return Deployment(runs, objects)
 
 
 def keys_of(deployment: Deployment, uris: list[str]) -> set[str]:
@@ -326,8 +324,7 @@ def test_abandoned_uploads_are_aborted(s3_clients, server) -> None:
     client = s3_clients(server)
     store = S3Objects(client, "mnist-ops", f"gc/uploads-{server}")
     store.ensure_bucket()
-    garbage = S3GarbageStore(client, "mnist-ops", f"gc/uploads-{server}")
-    deployment = Deployment(SmallRuns(store, InMemoryRecords()), garbage)
+    deployment = Deployment(SmallRuns(store, InMemoryRecords()), store)
     for key in ("snapshots/dag/run/killed/part-00000.bson.gz", "elsewhere/file"):
         begun = client.create_multipart_upload(Bucket="mnist-ops", Key=f"gc/uploads-{server}/{key}")
         client.upload_part(
@@ -340,7 +337,7 @@ def test_abandoned_uploads_are_aborted(s3_clients, server) -> None:
     if server != "moto":  # which gives 2010 as the start of every upload
         assert deployment.collect(days=29).deleted == 0
     assert deployment.collect(days=31).deleted == 1
-    assert [upload.key for upload in garbage.unfinished_uploads("")] == ["elsewhere/file"]
+    assert [upload.key for upload in store.unfinished_uploads("")] == ["elsewhere/file"]
     assert deployment.collect(days=31).deleted == 0
 
 
@@ -351,7 +348,6 @@ def test_deleting_an_object_that_no_longer_exists_succeeds(s3_clients, server) -
     store = S3Objects(client, "mnist-ops", f"gc/gone-{server}")
     store.ensure_bucket()
     store.put_bytes("a", b"1")
-    garbage = S3GarbageStore(client, "mnist-ops", f"gc/gone-{server}")
-    assert garbage.delete(["a", "b"]) == {}
-    assert garbage.delete(["a", *map(str, range(1_500))]) == {}
+    assert store.delete(["a", "b"]) == {}
+    assert store.delete(["a", *map(str, range(1_500))]) == {}
     assert list(store.keys("")) == []
