@@ -4,19 +4,17 @@ import getpass
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mnist_ops.cli._support.options import now, pipeline
+from mnist_ops.cli._support.options import pipeline
 from mnist_ops.cli._support.tables import print_facts, print_table
 from mnist_ops.domain.champions import ChampionChange, Promotion
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
-
-if TYPE_CHECKING:
-    from mnist_ops.pipeline import Ports
+from mnist_ops.pipeline import Ports
 
 app = typer.Typer(help="Released models, and which one is the champion.", no_args_is_help=True)
 
@@ -79,7 +77,7 @@ def promote(
     """Make a version the champion. If the gate refused it, --force is needed."""
     steps = pipeline()
     model = _model(steps.adapters, version)
-    changed = steps.promote_version(model, Promotion(now(), getpass.getuser(), why), force=force)
+    changed = steps.promote_version(model, Promotion(steps.now(), getpass.getuser(), why), force=force)
     state = "is the champion" if changed else "was the champion already"
     _print_champion(model.bundle.name, version, state, as_json=as_json)
 
@@ -87,9 +85,9 @@ def promote(
 @app.command()
 def rollback(why: Why, as_json: Json = False) -> None:
     """Restore the previous champion; each repetition goes one further back."""
-    adapters = pipeline().adapters
-    promotion = Promotion(now(), getpass.getuser(), why)
-    restored = adapters.models.rollback(adapters.settings.model_name, promotion)
+    steps = pipeline()
+    promotion = Promotion(steps.now(), getpass.getuser(), why)
+    restored = steps.adapters.models.rollback(steps.settings.model_name, promotion)
     _print_champion(restored.name, restored.version, "is the champion again", as_json=as_json)
 
 
@@ -98,7 +96,7 @@ def _print_champion(name: str, version: int, state: str, *, as_json: bool) -> No
     typer.echo(json.dumps(champion) if as_json else f"{name} {version} {state}")
 
 
-def _model(adapters: "Ports", version: int) -> RegisteredModel:
+def _model(adapters: Ports, version: int) -> RegisteredModel:
     name = adapters.settings.model_name
     models = {model.bundle.version: model for model in adapters.models.models(name)}
     if version not in models:

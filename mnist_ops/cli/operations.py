@@ -4,12 +4,13 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from mnist_ops.cli._support.options import pipeline
+from mnist_ops.domain.keys import Generation
 from mnist_ops.settings import settings_of
 
 
@@ -71,9 +72,7 @@ def release_hold(
     generation: Annotated[int, typer.Option(min=0, help="The generation.")] = 0,
 ) -> None:
     """Allow a held run to be published. Afterwards, clear its task `assess` in Airflow."""
-    from mnist_ops.domain.keys import Generation
-
-    pipeline().adapters.runs.release_hold(
-        Generation(run, generation), getpass.getuser(), why, datetime.now(UTC)
-    )
+    steps = pipeline()
+    held = Generation(run, generation)
+    steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
     typer.echo(f"{run}/{generation} may be published: clear its task assess")

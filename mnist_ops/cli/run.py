@@ -3,7 +3,7 @@
 import getpass
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,6 @@ from mnist_ops.cli._support.options import (
     Publish,
     Since,
     Until,
-    now,
     pipeline,
     raw_config,
     selection,
@@ -24,9 +23,7 @@ from mnist_ops.cli._support.options import (
 from mnist_ops.cli._support.run_progress import Progress, new_generation, progress_of
 from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.selection import Reclassify, Selection
-
-if TYPE_CHECKING:
-    from mnist_ops.pipeline import Pipeline
+from mnist_ops.pipeline import Pipeline
 
 app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
 
@@ -61,7 +58,7 @@ def resume(
     _finish_run(pipeline(), manifest, publish=publish)
 
 
-def _finish_run(steps: "Pipeline", manifest: str, *, publish: bool) -> None:
+def _finish_run(steps: Pipeline, manifest: str, *, publish: bool) -> None:
     """Do what is missing of a run after its snapshot, and print its outcomes."""
     progress = progress_of(steps, manifest)
     if progress.ledger is not None:
@@ -80,7 +77,7 @@ def _print_outcomes(ledger: Mapping[str, object]) -> None:
     typer.echo(json.dumps({name: ledger[name] for name in ("run", "outcomes", "reasons")}))
 
 
-def _predictions(steps: "Pipeline", progress: Progress) -> list[str]:
+def _predictions(steps: Pipeline, progress: Progress) -> list[str]:
     """The prediction shards of all parts, in order; the missing ones are made."""
     predictions = dict(progress.predictions)
     with steps.adapters.images() as images:
@@ -106,7 +103,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
 
     trials = raw_config(config, changes).trials()
     steps = pipeline()
-    manifest = steps.snapshot(new_generation(), Selection(at=now(), labelled=True))
+    manifest = steps.snapshot(new_generation(), Selection(at=steps.now(), labelled=True))
     parts = steps.parts(manifest)
     if not parts:
         typer.echo("no record has a human label, so there is nothing to train on")

@@ -18,7 +18,6 @@ from mnist_ops.cli._support.options import (
     Limit,
     Since,
     Until,
-    now,
     pipeline,
     raw_config,
     selection,
@@ -40,8 +39,9 @@ def snapshot(
     labelled: Annotated[bool, typer.Option(help="Take the human-labelled records.")] = False,
 ) -> None:
     """Take a snapshot; prints the manifest, then one line for each part."""
-    chosen = Selection(at=now(), labelled=True) if labelled else selection(since, until, reclassify, limit)
     steps = pipeline()
+    by_hand = selection(since, until, reclassify, limit)
+    chosen = Selection(at=steps.now(), labelled=True) if labelled else by_hand
     manifest = steps.snapshot(new_generation(), chosen)
     typer.echo("\n".join([manifest, *steps.parts(manifest)]))
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 TrainingUri = Annotated[str, typer.Argument(help="The training's URI.", show_default=False)]
 Epoch = Annotated[
-    int | None,
-    typer.Option(min=1, help="Use this epoch's checkpoint instead of the kept weights."),
+    int | None, typer.Option(min=1, help="Use this epoch's checkpoint instead of the kept weights.")
 ]
 
 

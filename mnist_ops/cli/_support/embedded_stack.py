@@ -53,10 +53,6 @@ def stack_status(environment: Mapping[str, str]) -> list[stack.PartStatus]:
 def run_demo(environment: Mapping[str, str], *, keep: bool) -> bool:
     """Run the demo on a new stack and report on standard output; returns whether every number is right.
 
-    Args:
-        environment: the process's, for ports and settings.
-        keep: leave the stack running.
-
     Raises:
         Permanent: the folder of the demo's stack holds something else.
     """

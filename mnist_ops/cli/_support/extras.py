@@ -12,13 +12,7 @@ MODULES = {
 
 
 def require_extras(command: str, *extras: str) -> None:
-    """Fail before a command starts, rather than in the middle of it.
-
-    No module is imported for this.
-
-    Args:
-        command: as it is typed, without `mnist-ops`.
-        extras: names of MODULES.
+    """Check the extras of a command before it starts, without importing their modules.
 
     Raises:
         Permanent: an extra is not installed.

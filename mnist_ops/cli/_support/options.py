@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
+from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.pipeline import Pipeline, pipeline_of_environment, utc_now
 
 if TYPE_CHECKING:
-    from mnist_ops.pipeline import Pipeline
     from mnist_ops.vision.config.files import RawConfig
 
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
@@ -31,15 +31,8 @@ Changes = Annotated[
 ]
 
 
-def now() -> datetime:
-    """The wall clock (UTC), in the whole milliseconds that MongoDB can hold."""
-    return whole_milliseconds(datetime.now(UTC))
-
-
-def pipeline() -> "Pipeline":
+def pipeline() -> Pipeline:
     """The steps over the connections of the environment, else over those of the embedded stack."""
-    from mnist_ops.pipeline import pipeline_of_environment
-
     return pipeline_of_environment(os.environ)
 
 
@@ -60,7 +53,7 @@ def selection(
     since: datetime | None, until: datetime | None, again: Reclassify, limit: int | None
 ) -> Selection:
     """The selection of a run by hand; without `until`, all records up to now."""
-    moment = now()
+    moment = utc_now()
     return Selection(
         at=moment,
         since=since.replace(tzinfo=UTC) if since else None,

@@ -3,21 +3,18 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from mnist_ops.cli._support.options import now
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, cli_run_key, is_of_cli, part_reference
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import RunStore
-
-if TYPE_CHECKING:
-    from mnist_ops.pipeline import Pipeline
+from mnist_ops.pipeline import Pipeline, utc_now
 
 
 def new_generation() -> Generation:
     """The first generation of a new run of the command line."""
-    return Generation(cli_run_key(now(), secrets.token_hex(4)))
+    return Generation(cli_run_key(utc_now(), secrets.token_hex(4)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Progress:
     ledger: Mapping[str, object] | None
 
 
-def progress_of(pipeline: "Pipeline", manifest_uri: str) -> Progress:
+def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
     """Read from the stores how far the run of a snapshot has come.
 
     Raises:
@@ -59,14 +56,8 @@ def progress_of(pipeline: "Pipeline", manifest_uri: str) -> Progress:
         there = committed or "missing"
         raise Permanent(f"{manifest_uri}: not the snapshot of {generation.id}; that is {there}")
     parts = {part.number: part_reference(manifest_uri, part.number) for part in manifest.parts}
-    images, predictions = (
-        {
-            part: uri
-            for part, uri in stored_shards(adapters.objects, kind, generation).items()
-            if part in parts
-        }
-        for kind in ("images", "predictions")
-    )
+    shards = (stored_shards(adapters.objects, kind, generation) for kind in ("images", "predictions"))
+    images, predictions = ({part: uri for part, uri in uris.items() if part in parts} for uris in shards)
     return Progress(parts, images, predictions, _ledger_of(adapters.runs, generation))
 
 

@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -24,27 +23,18 @@ _log = logging.getLogger(__name__)
 
 
 def train_with_progress(pipeline: Pipeline, dataset: str, config: TrainingConfig) -> str:
-    """Train on a data set; returns the training's URI.
-
-    Args:
-        pipeline: the steps.
-        dataset: the data set's manifest.
-        config: the hyperparameters.
-    """
-    settings = pipeline.settings
-    device, values = pick_device(settings.device), config.model_dump(mode="json")
+    """Train on a data set, given by its manifest; returns the training's URI."""
+    device, values = pick_device(pipeline.settings.device), config.model_dump(mode="json")
     experiment = Experiment(
         name=experiment_name(config.network, dataset, values),
-        started_at=_now(),
+        started_at=pipeline.now(),
         config=values,
         dataset=dataset_digest(dataset),
         device=device.type,
         environment=environment_of(device),
     )
-    with (
-        _progress(config.epochs) as progress,
-        tracked(tracker_of(settings), experiment, _now) as tracking,
-    ):
+    tracker = tracker_of(pipeline.settings)
+    with _progress(config.epochs) as progress, tracked(tracker, experiment, pipeline.now) as tracking:
         return pipeline.train(dataset, config, TrainingCallbacks([progress, tracking]))
 
 
@@ -101,7 +91,3 @@ def _summary(metrics: EpochMetrics) -> str:
         f"epoch {metrics.epoch}: loss {metrics.train_loss:.4f}, "
         f"validation accuracy {metrics.validation_accuracy:.2%}, nll {metrics.validation_nll:.4f}"
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -15,12 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def train_trials(pipeline: Pipeline, dataset: str, trials: Sequence[TrainingConfig]) -> str:
-    """Train some trials on a data set; returns the URI of their table, without those that failed.
-
-    Args:
-        pipeline: the steps.
-        dataset: the data set's manifest.
-        trials: at least one.
+    """Train trials, at least one, on a data set; returns the URI of their table, without those that failed.
 
     Raises:
         Permanent: all of them failed; the error is that of the first.
@@ -40,7 +35,7 @@ def train_trials(pipeline: Pipeline, dataset: str, trials: Sequence[TrainingConf
 
 
 def best_training(pipeline: Pipeline, dataset: str, trials: Sequence[TrainingConfig]) -> str:
-    """Train some trials on a data set; returns the URI of the training that validates best.
+    """Train trials on a data set; returns the URI of the training that validates best.
 
     Raises:
         Permanent: a trial failed.
