@@ -76,15 +76,6 @@ def scheduled(airflow: AirflowRest) -> list[Json]:
     return [run for run in airflow.runs(CLASSIFY) if run["run_type"] == "scheduled"]
 
 
-def of_backfill(airflow: AirflowRest, first: datetime, last: datetime) -> list[Json]:
-    """The runs of a backfill from one logical date to another."""
-    return [
-        run
-        for run in airflow.runs(CLASSIFY)
-        if run["run_type"] == "backfill" and first <= datetime.fromisoformat(str(run["logical_date"])) <= last
-    ]
-
-
 def wake(airflow: AirflowRest) -> None:
     """Unpause, and wait until what was due before has labelled the windows' records."""
     airflow.unpause(CLASSIFY)
@@ -149,7 +140,7 @@ def beside_backfill(
     done = 0
     while len(lives) < runs:
         live = live_run(airflow, website)
-        states = [run["state"] for run in of_backfill(airflow, first, last)]
+        states = [run["state"] for run in airflow.backfill_runs(CLASSIFY, first, last)]
         print(
             f"  {live.seconds:5.1f} s, {states.count('success')} of {len(states)} windows are done",
             flush=True,

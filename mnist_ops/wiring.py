@@ -1,7 +1,7 @@
 """Connections and settings become adapters: the one place where they are put together."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +88,7 @@ class Adapters:
             allowed_hosts=settings.allowed_hosts,
             buckets=settings.image_buckets,
         )
-        with HttpImages(policy) as http, S3Images(self._s3_client, policy) as s3:
+        with closing(HttpImages(policy)) as http, closing(S3Images(self._s3_client, policy)) as s3:
             yield ImageRouter(http, s3)
 
     def load_classifier(self, folder: Path, digest: str) -> "Classifier":

@@ -20,13 +20,7 @@ _PAGE = 100
 
 
 class AirflowRest:
-    """A client for one Airflow with user name and password.
-
-    Args:
-        url: such as http://127.0.0.1:8080.
-        username: of the account.
-        password: of the account.
-    """
+    """A client for one Airflow, such as http://127.0.0.1:8080, with user name and password."""
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self._url = url.rstrip("/")
@@ -81,13 +75,6 @@ class AirflowRest:
         path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/taskInstances"
         return self.listing(path, "task_instances", order_by="id")
 
-    def task_states(self, dag_id: str, run_id: str) -> dict[str, list[str]]:
-        """The states of a run's task instances by task id."""
-        states: dict[str, list[str]] = {}
-        for instance in self.task_instances(dag_id, run_id):
-            states.setdefault(str(instance["task_id"]), []).append(str(instance["state"]))
-        return states
-
     def listing(self, path: str, name: str, *, order_by: str) -> list[Json]:
         """Read a whole listing, page by page.
 
@@ -132,6 +119,15 @@ class AirflowRest:
         body = {"dag_id": dag_id, "from_date": since.isoformat(), "to_date": until.isoformat(), **options}
         return int(str(self.call("POST", "/backfills", body)["id"]))
 
+    def backfill_runs(self, dag_id: str, since: datetime, until: datetime) -> list[Json]:
+        """The runs of backfills with a logical date from `since` to `until`, both included."""
+        return [
+            run
+            for run in self.runs(dag_id)
+            if run["run_type"] == "backfill"
+            and since <= datetime.fromisoformat(str(run["logical_date"])) <= until
+        ]
+
     def wait_for_backfill(self, backfill_id: int, timeout_s: float) -> None:
         """Wait until all runs of a backfill have finished, with success or not.
 
@@ -143,13 +139,7 @@ class AirflowRest:
         first, last = datetime.fromisoformat(since), datetime.fromisoformat(until)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            states = [
-                str(run["state"])
-                for run in self.runs(dag_id)
-                if run["run_type"] == "backfill"
-                and first <= datetime.fromisoformat(str(run["logical_date"])) <= last
-            ]
-            if all(state in FINISHED for state in states):
+            if all(run["state"] in FINISHED for run in self.backfill_runs(dag_id, first, last)):
                 self._close(backfill_id)
                 return
             time.sleep(_POLL_INTERVAL_S)

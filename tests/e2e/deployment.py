@@ -190,9 +190,12 @@ class Deployment:
         """Wait for a run, and look at it."""
         self.airflow.wait(dag_id, run_id, TIMEOUT_S)
         ledgers = self.adapters.runs.ledgers(f"{run_key(dag_id, run_id)}/")
+        states: dict[str, list[str]] = {}
+        for instance in self.airflow.task_instances(dag_id, run_id):
+            states.setdefault(str(instance["task_id"]), []).append(str(instance["state"]))
         return Run(
             facts=self.airflow.run(dag_id, run_id),
-            tasks=self.airflow.task_states(dag_id, run_id),
+            tasks=states,
             ledgers=tuple(sorted(ledgers, key=lambda ledger: ledger["generation"])),
         )
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,11 @@ def fetcher_for(
     ca_file: Path | None = None,
     resolve: Sequence[str] = (),
     **limits: object,
-) -> HttpImages:
-    """Return a fetcher, to be closed; it may connect to these servers (or `host:port`) on loopback."""
+) -> closing[HttpImages]:
+    """Return a fetcher that may connect to these servers (or `host:port`) on loopback; `with` closes it."""
     allowed = frozenset(server if isinstance(server, str) else server.host_port for server in servers)
     defaults = {"max_bytes": 100_000, "backoff_s": 0.02, "total_timeout_s": 10.0, "allowed_hosts": allowed}
     policy = FetchPolicy(**{**defaults, **limits})
-    return HttpImages(policy, rng=random.Random(1), utcnow=lambda: NOW, resolve=resolve, ca_file=ca_file)
+    return closing(
+        HttpImages(policy, rng=random.Random(1), utcnow=lambda: NOW, resolve=resolve, ca_file=ca_file)
+    )

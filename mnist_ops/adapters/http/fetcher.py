@@ -4,8 +4,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from mnist_ops.adapters.http.read_ahead import ReadAheadBuffer
 from mnist_ops.adapters.http.scheduler import FetchScheduler
@@ -18,7 +16,7 @@ class HttpImages:
     """Fetches http and https URLs. Implements `ImageFetcher`; for one thread and one fetch at a time.
 
     Connections are kept from one `fetch` to the next. No proxy, credentials, cookies or content
-    encodings are used. Closed by `close` or as a context manager.
+    encodings are used.
 
     Args:
         policy: the limits.
@@ -68,11 +66,3 @@ class HttpImages:
     def close(self) -> None:
         """Close all connections, also those of an unfinished fetch."""
         self._transfers.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

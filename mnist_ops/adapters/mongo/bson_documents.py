@@ -83,15 +83,13 @@ def value_at(document: Mapping[str, object], path: str) -> object:
 
 def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
     """Read the fields of a record that the pipeline uses; values of wrong types count as absent."""
-    image_url = value_at(document, fields.image_url)
-    created_at = value_at(document, fields.created_at)
     prediction = value_at(document, fields.prediction)
     record_id = document.get("_id")
     return RecordHead(
         id=record_id,
         id_json=id_json(record_id),
-        image_url=_url(image_url),
-        created_at=_date(created_at),
+        image_url=_url(value_at(document, fields.image_url)),
+        created_at=_date(value_at(document, fields.created_at)),
         label=value_at(document, fields.label),
         prediction=prediction if isinstance(prediction, Mapping) else None,
         failure=_failure(value_at(document, fields.prediction_failure)),
@@ -100,8 +98,9 @@ def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
 
 def _url(value: object) -> str | None:
     """The value if it is a string of at most `LONGEST_URL` bytes, else None."""
-    usable = isinstance(value, str) and len(value.encode(errors="surrogatepass")) <= LONGEST_URL
-    return value if usable else None  # type: ignore[return-value]
+    if isinstance(value, str) and len(value.encode(errors="surrogatepass")) <= LONGEST_URL:
+        return value
+    return None
 
 
 def _date(value: object) -> datetime | None:

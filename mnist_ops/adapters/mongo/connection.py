@@ -27,7 +27,7 @@ def mongo_client(where: Connection) -> Mongo:
     scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
     if str(options.pop("allow_insecure", False)).lower() == "true":
         options["tlsAllowInvalidCertificates"] = True
-    address = f"{where.host or '127.0.0.1'}" + (f":{where.port}" if where.port else "")
+    address = (where.host or "127.0.0.1") + (f":{where.port}" if where.port else "")
     if where.login and where.password:
         address = f"{quote_plus(where.login)}:{quote_plus(where.password)}@{address}"
     try:

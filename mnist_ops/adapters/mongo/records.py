@@ -28,12 +28,7 @@ _IDS_PER_QUERY = 100
 
 
 class MongoRecords:
-    """A collection of records. Implements `RecordStore`.
-
-    Args:
-        collection: where they are.
-        fields: the names of their fields.
-    """
+    """A collection of records. Implements `RecordStore`."""
 
     def __init__(self, collection: Collection[Document], fields: FieldNames) -> None:
         self._fields = fields
@@ -113,10 +108,10 @@ class MongoRecords:
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
         """The current heads of records by `id_json`; records that no longer exist are left out."""
         fields = self._fields
-        projection = dict.fromkeys(
-            (fields.image_url, fields.created_at, fields.label, fields.prediction, fields.prediction_failure),
-            1,
-        )
+        projection = [
+            *(fields.image_url, fields.created_at, fields.label),
+            *(fields.prediction, fields.prediction_failure),
+        ]
         heads: dict[str, RecordHead] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             query = {"_id": {"$in": [id_of(text) for text in ids[start : start + _IDS_PER_QUERY]]}}

@@ -67,16 +67,13 @@ class MongoRuns:
             "at": at,
         }
         try:
-            translated(self._insert_run, commit)
+            translated(self._runs.insert_one, commit)
         except DuplicateKeyError:
             committed = self.committed(generation)
             if committed is None:
                 raise Transient(f"{generation.id}: its commit was deleted at this moment") from None
             return committed
         return manifest_uri
-
-    def _insert_run(self, commit: Document) -> None:
-        self._runs.insert_one(commit)
 
     def committed(self, generation: Generation) -> str | None:
         """The manifest of a generation, once it is committed."""
@@ -128,7 +125,7 @@ class MongoModels:
     def champion(self, name: str) -> BundleRef | None:
         """The bundle in production."""
         alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
-        return _bundle(alias) if alias else None
+        return _referred(name, alias) if alias else None
 
     def reserve(self, name: str, training: str) -> int:
         """The version number of a training's model; the same one at every call."""
@@ -145,7 +142,7 @@ class MongoModels:
                 "training": training,
             }
             try:
-                translated(self._insert_model, reservation)
+                translated(self._models.insert_one, reservation)
             except DuplicateKeyError:
                 continue  # another training, or another attempt of this one, has taken the number
             return version
@@ -158,9 +155,6 @@ class MongoModels:
             sort=[("version", -1)],
         )
         return cast("int", newest["version"]) if newest else 0
-
-    def _insert_model(self, document: Document) -> None:
-        self._models.insert_one(document)
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
         """Record a released model, once; returns the registered one."""
@@ -220,7 +214,7 @@ class MongoModels:
         entry = _change_document(change)
         if former is None:
             try:
-                translated(self._insert_model, {"_id": key, **alias, "history": [entry]})
+                translated(self._models.insert_one, {"_id": key, **alias, "history": [entry]})
             except DuplicateKeyError:
                 return False
             return True
@@ -253,10 +247,6 @@ class MongoDatasets:
     def datasets(self) -> Sequence[str]:
         """The URIs of the manifests of all data sets."""
         return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
-
-
-def _bundle(document: Document) -> BundleRef:
-    return _referred(str(document["name"]), document)
 
 
 def _referred(name: str, document: Document) -> BundleRef:
@@ -307,11 +297,11 @@ def _decision_document(decision: Decision) -> Document:
 
 
 def _model(document: Document) -> RegisteredModel:
-    decision = cast("Document | None", document.get("decision"))
+    name, decision = str(document["name"]), cast("Document | None", document.get("decision"))
     return RegisteredModel(
-        bundle=_bundle(document),
+        bundle=_referred(name, document),
         training=str(document["training"]),
         metrics=cast("Mapping[str, float]", document["metrics"]),
         released_at=cast("datetime", document["released_at"]),
-        decision=_decision(str(document["name"]), decision) if decision else None,
+        decision=_decision(name, decision) if decision else None,
     )

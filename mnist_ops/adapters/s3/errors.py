@@ -45,12 +45,7 @@ def translating(uri: str) -> Iterator[None]:
 
 
 def translate(uri: str, error: Exception) -> MnistOpsError:
-    """Return a client's error as one of ours: `Transient` where the same call may succeed later.
-
-    Args:
-        uri: of the object.
-        error: of boto3, botocore or s3transfer.
-    """
+    """Return an error of boto3, botocore or s3transfer as ours: `Transient` where a retry may succeed."""
     # A transfer manager wraps the error of its client.
     cause = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
     if isinstance(cause, ClientError):

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CHUNK = 64 << 10
-_NOT_MODIFIED = 304
 # Access-point names (ARNs) are left out: they can lead to other regions and endpoints.
 _URL = re.compile(
     r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\x00-\x1f\x7f\ud800-\udfff]{1,1024})", re.IGNORECASE
@@ -43,8 +41,8 @@ class S3Images:
     The store is the operator's own, so it is trusted not to send slowly on purpose: the client's timeouts
     limit each single wait, and the total deadline is checked between chunks of a body. The client repeats
     failed requests as it is configured to; `attempts` and backoff of the policy are not used. There are as
-    many threads as the client's pool has connections. They are kept from one `fetch` to the next; `close`, or
-    the end of a context, ends them.
+    many threads as the client's pool has connections. They are kept from one `fetch` to the next; `close`
+    ends them.
 
     Args:
         client: a boto3 S3 client.
@@ -84,16 +82,6 @@ class S3Images:
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        """Use as a context manager."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the threads."""
-        self.close()
 
     def _outcome(self, url: str, known: Validators | None) -> FetchOutcome:
         try:
@@ -155,7 +143,7 @@ def _outcome_of_error(
 ) -> UnchangedImage | FetchFailure:
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status == _NOT_MODIFIED and conditional:
+    if status == 304 and conditional:
         return UnchangedImage(url, status)
     if code in _MISSING or status == 404:
         reason = Reason.NOT_FOUND

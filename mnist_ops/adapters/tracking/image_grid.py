@@ -11,15 +11,15 @@ from mnist_ops.vision.data.examples import SIDE, require_digits
 _SCALE = 2  # pixels of the grid per pixel of a digit
 _CAPTION = 14  # height in pixels
 _GAP = 4  # pixels
+_COLUMNS = 10
 
 
-def sample_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: int = 10) -> NDArray[np.uint8]:
+def sample_grid(images: NDArray[np.uint8], captions: Sequence[str]) -> NDArray[np.uint8]:
     """Return one image uint8 (height, width, 3) of digits, row by row.
 
     Args:
         images: uint8 (N, 28, 28), ink 255 on 0; at least one.
         captions: N captions of one word each.
-        columns: digits per row.
 
     Raises:
         ValueError: the numbers of images and captions differ.
@@ -27,11 +27,11 @@ def sample_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: int
     """
     require_digits(images)
     width, height = SIDE * _SCALE + _GAP, SIDE * _SCALE + _CAPTION + _GAP
-    rows = -(-len(images) // columns)
-    picture = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
+    rows = -(-len(images) // _COLUMNS)
+    picture = Image.new("RGB", (_COLUMNS * width + _GAP, rows * height + _GAP), "white")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(number, columns)
+        row, column = divmod(number, _COLUMNS)
         left, top = _GAP + column * width, _GAP + row * height
         digit = Image.fromarray(image).resize((SIDE * _SCALE, SIDE * _SCALE), Image.Resampling.NEAREST)
         picture.paste(digit, (left, top))

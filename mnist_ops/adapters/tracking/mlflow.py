@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-_RETRIES, _TIMEOUT_S = (
-    2,
-    20,
-)  # per request: with the default of 7 retries, MLflow would block a training for minutes
+# Per request: with the default of 7 retries, MLflow would block a training for minutes.
+_RETRIES, _TIMEOUT_S = 2, 20
 _BATCH = 100  # numbers per request: one request per step would slow the training
 _LONGEST = 5000  # characters of a tag; MLflow's own limit is a little higher
 _NAME_TAG = "mnist_ops.experiment"

@@ -151,11 +151,7 @@ class TensorBoardTracker(Tracker):
 
 
 def serve(folder: Path, port: int) -> None:
-    """Run TensorBoard on 127.0.0.1 until it is stopped.
-
-    Args:
-        folder: the folder of all experiments.
-        port: the port to listen on.
+    """Run TensorBoard over the folder of all experiments, on 127.0.0.1, until it is stopped.
 
     Raises:
         Permanent: TensorBoard is not installed, the folder does not exist, or the port is in use.

@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 import tracemalloc
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -171,7 +172,7 @@ def test_closing_early_ends_the_transfers(server, images):
 
 def test_closing_the_fetcher_in_the_middle_of_a_fetch_is_safe(server):
     """An error in the caller's loop closes the fetcher before the generator."""
-    with HttpImages(FetchPolicy(allowed_hosts=frozenset({server.host_port}))) as fetcher:
+    with closing(HttpImages(FetchPolicy(allowed_hosts=frozenset({server.host_port})))) as fetcher:
         outcomes = fetcher.fetch([server.url("ok/1"), server.url("slow_body/1")])
         next(outcomes)
     outcomes.close()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -179,7 +180,7 @@ def test_an_object_that_has_not_changed_is_not_sent_again(s3_clients, store):
     client.create_bucket(Bucket="versions")
     client.put_object(Bucket="versions", Key="1.png", Body=b"one")
     url, policy = "s3://versions/1.png", FetchPolicy(buckets=frozenset({"versions"}))
-    with S3Images(client, policy) as fetcher:
+    with closing(S3Images(client, policy)) as fetcher:
         first = one(fetcher, url)
         assert first.validators.etag.startswith('"')
         assert first.validators.last_modified.endswith(" GMT")
@@ -209,7 +210,7 @@ def test_a_304_that_was_not_asked_for_is_a_failure(server):
 def test_threads_and_connections_are_kept_and_match(server):
     """One thread a connection of the client, from one fetch to the next, until the fetcher is closed."""
     server.routes["busy"] = server.routes["ok"]
-    with images_at(server.port) as fetcher:
+    with closing(images_at(server.port)) as fetcher:
         for _ in range(3):
             outcomes = list(fetcher.fetch(f"s3://busy/{number}" for number in range(40)))
             assert all(isinstance(outcome, FetchedImage) for outcome in outcomes)
