@@ -31,7 +31,7 @@ import psutil
 
 from benchmarks.airflow_runs import CLASSIFY, Task, all_free_ports, free_port, gaps_s, spread, tasks_of
 from benchmarks.measuring import machine
-from benchmarks.setting import enthrone, picture_name, store_pictures, train_model
+from benchmarks.setting import enthrone, insert, picture_name, store_pictures, train_model
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.keys import run_key
@@ -272,17 +272,11 @@ class Killer:
 def store(adapters: Adapters, images_url: str, count: int) -> None:
     """Store records, created now."""
     now = datetime.now(UTC)
-    for start in range(0, count, 10_000):
-        adapters.records.insert(
-            *(
-                {
-                    "_id": f"{number:06d}",
-                    "image_url": f"{images_url}/{picture_name(number)}",
-                    "created_at": now,
-                }
-                for number in range(start, min(start + 10_000, count))
-            )
-        )
+    records = (
+        {"_id": f"{number:06d}", "image_url": f"{images_url}/{picture_name(number)}", "created_at": now}
+        for number in range(count)
+    )
+    insert(adapters, records)
 
 
 def complaints(adapters: Adapters, finished: Finished, count: int) -> list[str]:

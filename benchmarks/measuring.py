@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,11 +66,6 @@ def _peak_so_far(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def median(runs: list[Measurement], of: Callable[[Measurement], float]) -> float:
-    """The median of one figure."""
-    return statistics.median(map(of, runs))
 
 
 def median_ratio(slower: Sequence[float], faster: Sequence[float]) -> str:

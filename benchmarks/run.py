@@ -17,7 +17,7 @@ import importlib.util
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import publish, snapshot
@@ -90,10 +90,6 @@ def _run(here: Setting, database: str, module: Sequence[str], limit: int) -> Mea
     name, *arguments = module
     command = [sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments]
     return measure(command, here.environment(database) | place.environment())
-
-
-def _median(runs: Sequence[Measurement], of: Callable[[Measurement], float]) -> float:
-    return statistics.median(map(of, runs))
 
 
 def _rates(runs: Sequence[Measurement], stage: str, records: int = RECORDS) -> list[float]:
@@ -179,6 +175,7 @@ def growth(rounds: Rounds) -> list[str]:
     each = [
         b.stages["all"] / MANY_RECORDS / (a.stages["all"] / RECORDS) for a, b in zip(few, many, strict=True)
     ]
+    peak = statistics.median(run.peak_bytes for run in many)
     memory = [b.peak_bytes / a.peak_bytes for a, b in zip(few, many, strict=True)]
     return [
         f"## {MANY_RECORDS:,} records",
@@ -186,8 +183,8 @@ def growth(rounds: Rounds) -> list[str]:
         (
             f"{statistics.median(_rates(many, 'all', MANY_RECORDS)):,.0f} records/s: a record takes "
             f"{statistics.median(each):.2f} times as long as with {RECORDS:,} ({min(each):.2f} to "
-            f"{max(each):.2f}), memory peaks at {_median(many, lambda run: run.peak_bytes) / 1e6:.0f} MB, "
-            f"{statistics.median(memory):.2f} times as high."
+            f"{max(each):.2f}), memory peaks at {peak / 1e6:.0f} MB, {statistics.median(memory):.2f} times "
+            "as high."
         ),
         "",
     ]

@@ -1,12 +1,13 @@
 """What the benchmarks run on: an embedded stack, pictures behind nginx, records, and a champion."""
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -90,17 +91,21 @@ def picture_name(number: int) -> str:
 def store_records(adapters: Adapters, images_url: str, count: int) -> None:
     """Store a record for every picture."""
     now = datetime.now(UTC)
-    for start in range(0, count, 10_000):
-        adapters.records.insert(
-            *(
-                {
-                    "_id": f"{number:06d}",
-                    "image_url": f"{images_url}/{picture_name(number)}",
-                    "created_at": now - timedelta(seconds=number + 1),
-                }
-                for number in range(start, min(start + 10_000, count))
-            )
-        )
+    records = (
+        {
+            "_id": f"{number:06d}",
+            "image_url": f"{images_url}/{picture_name(number)}",
+            "created_at": now - timedelta(seconds=number + 1),
+        }
+        for number in range(count)
+    )
+    insert(adapters, records)
+
+
+def insert(adapters: Adapters, records: Iterator[Mapping[str, object]]) -> None:
+    """Insert records, up to 10,000 at a time."""
+    while batch := list(itertools.islice(records, 10_000)):
+        adapters.records.insert(*batch)
 
 
 @contextmanager
@@ -204,15 +209,13 @@ def setting(pictures: int, data_dir: Path | None = None) -> Iterator[Setting]:
 def store_large_records(adapters: Adapters, count: int) -> None:
     """Store records of some 400 bytes, whose pictures are nowhere."""
     now = datetime.now(UTC)
-    for start in range(0, count, 10_000):
-        adapters.records.insert(
-            *(
-                {
-                    "_id": f"{number:08d}",
-                    "image_url": f"http://images.example.org/{number:08d}.png",
-                    "created_at": now - timedelta(seconds=number + 1),
-                    "form": {"page": number % 97, "comment": f"{number * 2_654_435_761 % 2**64:020d}" * 13},
-                }
-                for number in range(start, start + 10_000)
-            )
-        )
+    records = (
+        {
+            "_id": f"{number:08d}",
+            "image_url": f"http://images.example.org/{number:08d}.png",
+            "created_at": now - timedelta(seconds=number + 1),
+            "form": {"page": number % 97, "comment": f"{number * 2_654_435_761 % 2**64:020d}" * 13},
+        }
+        for number in range(count)
+    )
+    insert(adapters, records)
