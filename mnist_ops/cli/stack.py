@@ -44,7 +44,7 @@ def status() -> None:
         (part.name, part.missing or f"answers, pid {part.pid}, {part.memory_bytes >> 20} MiB")
         for part in parts
     )
-    raise typer.Exit(ExitCode.DONE if all(part.answers for part in parts) else ExitCode.SOME_FAILED)
+    raise typer.Exit(ExitCode.SOME_FAILED if any(part.missing for part in parts) else ExitCode.DONE)
 
 
 def demo(

@@ -147,12 +147,7 @@ def probe(ports: Ports) -> Probe:
 
 
 def create_pools(ports: Ports, credentials: Credentials, pools: Mapping[str, int]) -> None:
-    """Create the missing pools; one that exists keeps its slots, which a person may have set.
-
-    Args:
-        ports: where Airflow listens.
-        credentials: its password.
-        pools: slots by name.
+    """Create the missing pools, slots by name; one that exists keeps its slots, which a person may have set.
 
     Raises:
         Permanent: Airflow refused it.

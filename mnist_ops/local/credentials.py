@@ -1,12 +1,12 @@
 """The keys and passwords of the embedded stack: generated once, and readable by their owner only."""
 
-import base64
 import json
 import secrets
 from dataclasses import asdict, dataclass
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.local.layout import Layout, write_private
+from mnist_ops.local.secrets_file import SECRETS
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,12 +50,10 @@ def load_or_create(layout: Layout) -> Credentials:
 
 def _generate() -> Credentials:
     return Credentials(
-        s3_access_key=secrets.token_hex(10),
-        s3_secret_key=secrets.token_hex(32),
+        s3_access_key=SECRETS["S3_ACCESS_KEY"](),
+        s3_secret_key=SECRETS["S3_SECRET_KEY"](),
         airflow_password=secrets.token_urlsafe(12),
-        # Fernet: 32 bytes, base64 for URLs, with its padding.
-        airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii"),
-        # HS512 needs a key of at least 64 bytes.
-        airflow_jwt_secret=secrets.token_hex(64),
-        airflow_secret_key=secrets.token_hex(32),
+        airflow_fernet_key=SECRETS["AIRFLOW_FERNET_KEY"](),
+        airflow_jwt_secret=SECRETS["AIRFLOW_JWT_SECRET"](),
+        airflow_secret_key=SECRETS["AIRFLOW_API_SECRET_KEY"](),
     )

@@ -136,8 +136,7 @@ class Demo:
     def _first_run(self, dag_id: str) -> str:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            runs = self.airflow.runs(dag_id)
-            if runs:
+            if runs := self.airflow.runs(dag_id):
                 return str(runs[0]["dag_run_id"])
             time.sleep(1)
         self._require(bool(self.airflow.runs(dag_id)), f"unpausing {dag_id} caused no run")
@@ -164,14 +163,11 @@ class Demo:
         self._require(accuracy >= MINIMUM_ACCURACY, f"accuracy {accuracy:.4f}, expected {MINIMUM_ACCURACY}")
         self._check_failures(made, documents)
         self._check_ledgers(made, ledgers)
-        touched = [
-            record for record in made.labelled if documents[str(record["_id"])].keys() != record.keys()
-        ]
+        touched = [one for one in made.labelled if documents[str(one["_id"])].keys() != one.keys()]
         self._require(not touched, f"{len(touched)} human-labelled records were changed")
         champion = self.models.champion(model_name)
-        registered = [model for model in self.models.models(model_name) if model.bundle == champion]
-        self._require(bool(registered), f"no {model_name} is champion")
-        model = registered[0] if registered else None
+        model = next((one for one in self.models.models(model_name) if one.bundle == champion), None)
+        self._require(model is not None, f"no {model_name} is champion")
         return Result(ledgers, model, accuracy, self.complaints, self.seconds)
 
     def _check_failures(self, made: DemoRecords, documents: Mapping[str, Mapping[str, object]]) -> None:

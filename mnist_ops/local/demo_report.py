@@ -11,13 +11,7 @@ _STAGES = ("snapshot", "fetch", "classify", "publish")
 
 
 def show(result: Result, console: Console, addresses: Mapping[str, str]) -> None:
-    """Print records by outcome and reason, the stages, the model, and where to find more.
-
-    Args:
-        result: of the demo.
-        console: to print on.
-        addresses: where Airflow, S3 and the logs are, by name.
-    """
+    """Print records by outcome and reason, the stages, the model, and the addresses by name."""
     console.print(_outcomes(result.ledgers), _stages(result.ledgers))
     if result.model is not None:
         bundle, metrics = result.model.bundle, result.model.metrics
@@ -31,11 +25,8 @@ def show(result: Result, console: Console, addresses: Mapping[str, str]) -> None
     )
     for name, address in addresses.items():
         console.print(f"{name:<10} {address}", highlight=False, soft_wrap=True)
-    summary = (
-        f"[red]{len(result.complaints)} numbers are wrong[/red]"
-        if result.complaints
-        else "every number is right"
-    )
+    wrong = len(result.complaints)
+    summary = f"[red]{wrong} numbers are wrong[/red]" if wrong else "every number is right"
     console.print(f"result     {summary}", highlight=False)
 
 

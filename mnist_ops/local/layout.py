@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_ops.domain.errors import Transient
-
-OWNER_ONLY = 0o600
+from mnist_ops.local.secrets_file import OWNER_ONLY
 
 
 @dataclass(frozen=True, slots=True)

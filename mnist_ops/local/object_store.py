@@ -17,7 +17,7 @@ _VOLUME_MB = 64
 _MAX_VOLUMES = 400
 
 
-def service(layout: Layout, ports: Ports, credentials: Credentials, bucket: str = BUCKET) -> Service:
+def service(layout: Layout, ports: Ports, credentials: Credentials) -> Service:
     """Describe the store's process; it creates the bucket when it starts."""
     internal = ports.s3_internal
     names = (
@@ -28,7 +28,7 @@ def service(layout: Layout, ports: Ports, credentials: Credentials, bucket: str 
     )
     command = (
         *(program("weed"), "-logtostderr=true", "mini"),
-        *(f"-dir={layout.data(NAME)}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-bucket={bucket}"),
+        *(f"-dir={layout.data(NAME)}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-bucket={BUCKET}"),
         *(f"-s3.port={ports.s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{name}={internal + offset}" for offset, name in enumerate(names)),
         *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
@@ -38,7 +38,7 @@ def service(layout: Layout, ports: Ports, credentials: Credentials, bucket: str 
         "AWS_ACCESS_KEY_ID": credentials.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
     }
-    return Service(NAME, command, {**inherited_environment(), **keys}, probe(ports, bucket))
+    return Service(NAME, command, {**inherited_environment(), **keys}, probe(ports))
 
 
 def endpoint(ports: Ports) -> str:
@@ -46,7 +46,7 @@ def endpoint(ports: Ports) -> str:
     return f"http://{HOST}:{ports.s3}"
 
 
-def probe(ports: Ports, bucket: str = BUCKET) -> Probe:
+def probe(ports: Ports) -> Probe:
     """Return a probe of whether S3 answers, has the bucket, and can store objects."""
     master, filer = (f"http://{HOST}:{ports.s3_internal + offset}" for offset in (0, 4))
     accept = {"Accept": "application/json"}
@@ -55,9 +55,9 @@ def probe(ports: Ports, bucket: str = BUCKET) -> Probe:
         if request(endpoint(ports)) is None:
             return f"an answer at {HOST}:{ports.s3}"
         # To the filer a bucket is a folder, and it requires no signature.
-        answer = request(f"{filer}/buckets/{bucket}/?limit=1", headers=accept)
+        answer = request(f"{filer}/buckets/{BUCKET}/?limit=1", headers=accept)
         if answer is None or answer[0] != 200:
-            return f"the bucket {bucket}"
+            return f"the bucket {BUCKET}"
         # On a busy machine volumes join seconds later; until then every write is an internal error.
         answer = request(f"{master}/dir/status", headers=accept)
         joined = answer is not None and answer[0] == 200 and json.loads(answer[1])["Topology"]["Max"] > 0

@@ -34,14 +34,12 @@ class PartStatus:
     Attributes:
         name: which part.
         pid: of its first process; None where it does not run.
-        answers: whether it answers in its own protocol.
         memory_bytes: the sum of its processes' resident memory; shared pages count once a process.
-        missing: what is missing, in words; None where it answers.
+        missing: what is missing, in words; None where it answers in its own protocol.
     """
 
     name: str
     pid: int | None
-    answers: bool
     memory_bytes: int
     missing: str | None
 
@@ -75,12 +73,17 @@ class Starter:
             Permanent: it ended or did not answer; with the last lines of its log.
         """
         started = time.monotonic()
-        if part == airflow_server.NAME:
-            self._start_airflow()
+        layout, ports = self.layout, self.stack.ports
+        if part == database.NAME:
+            self._run(database.service(layout, ports, self.mongo_answers))
+        elif part == object_store.NAME:
+            self._run(object_store.service(layout, ports, self.credentials))
+        elif part == image_server.NAME:
+            self._run(image_server.service(layout, ports))
         elif part == postgres.NAME:
-            postgres.start(self.layout)
+            postgres.start(layout)
         else:
-            self._run(self._service(part))
+            self._start_airflow()
         self.report_progress(f"{part}: ready after {time.monotonic() - started:.1f} s")
 
     def _start_airflow(self) -> None:
@@ -104,14 +107,6 @@ class Starter:
                 f"{stack.airflow_password} (shown this once, kept in {self.layout.airflow_passwords_file})"
             )
             shown.touch()
-
-    def _service(self, part: str) -> Service:
-        layout, ports = self.layout, self.stack.ports
-        if part == database.NAME:
-            return database.service(layout, ports, self.mongo_answers)
-        if part == object_store.NAME:
-            return object_store.service(layout, ports, self.credentials, self.stack.bucket)
-        return image_server.service(layout, ports)
 
     def _run(self, service: Service) -> None:
         part, log = service.name, self.layout.log(service.name)
@@ -174,10 +169,9 @@ def part_status(layout: Layout, ports: Ports, part: str, mongo_answers: MongoAns
     """Probe a part and measure its memory."""
     running = processes.recall(layout.pid_file(part))
     if running is None or not processes.is_alive(running):
-        return PartStatus(part, None, answers=False, memory_bytes=0, missing="it does not run")
+        return PartStatus(part, None, memory_bytes=0, missing="it does not run")
     missing = _probe(ports, part, mongo_answers)()
-    memory = processes.memory_bytes(running, home=layout.root)
-    return PartStatus(part, running.pid, answers=missing is None, memory_bytes=memory, missing=missing)
+    return PartStatus(part, running.pid, processes.memory_bytes(running, home=layout.root), missing)
 
 
 def _probe(ports: Ports, part: str, mongo_answers: MongoAnswers) -> Probe:

@@ -24,12 +24,7 @@ class S3Upload:
 
     A small one goes up in one request, a larger one as a multipart upload: each part goes up as soon as it is
     full. Up to `_PARTS_IN_FLIGHT` parts are in flight while the next one fills. Memory is therefore bounded,
-    and a writer that is faster than the store waits.
-
-    Args:
-        client: a boto3 S3 client, made with `CLIENT_CONFIG`.
-        bucket: the bucket's name.
-        key: the object's whole key.
+    and a writer that is faster than the store waits. `key` is the object's whole key.
     """
 
     def __init__(self, client: "S3Client", bucket: str, key: str) -> None:
@@ -93,9 +88,8 @@ class S3Upload:
     def _send(self, part: bytes) -> None:
         with translating(self._uri):
             if self._threads is None:
-                self._upload_id = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)[
-                    "UploadId"
-                ]
+                created = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)
+                self._upload_id = created["UploadId"]
                 self._threads = ThreadPoolExecutor(_PARTS_IN_FLIGHT, thread_name_prefix="mnist-ops-upload")
             if len(self._in_flight) == _PARTS_IN_FLIGHT:
                 self._etags.append(self._in_flight.popleft().result())

@@ -105,15 +105,10 @@ class SqliteTracker(Tracker):
     def finish(self, outcome: Outcome) -> None:
         """Record the status, the end and the best epoch."""
         with writing(self._path) as connection:
+            ended = outcome.at.astimezone(UTC).isoformat()
             connection.execute(
                 "UPDATE experiments SET status = ?, finished_at = ?, best_epoch = ?, why = ? WHERE name = ?",
-                (
-                    outcome.status,
-                    outcome.at.astimezone(UTC).isoformat(),
-                    outcome.best_epoch,
-                    outcome.why,
-                    self._name,
-                ),
+                (outcome.status, ended, outcome.best_epoch, outcome.why, self._name),
             )
 
     @property

@@ -53,7 +53,7 @@ def test_the_parts_answer_keep_their_data_and_end(layout, ports):
     reported = []
     running = up(layout, ports, parts=PARTS, report_progress=reported.append)
     assert stack.load(layout) == running
-    assert [part.name for part in status(layout, Ports()) if part.answers] == list(PARTS)
+    assert [part.name for part in status(layout, Ports()) if part.missing is None] == list(PARTS)
     for part in PARTS:
         assert any(line.startswith(f"{part}: ready after") for line in reported)
     (layout.images / "7.png").write_bytes(b"PNG")
@@ -160,7 +160,7 @@ def test_down_ends_only_its_own_processes(layout, ports, tmp_path):
             assert stack.down(layout) == ("images",)
             assert stranger.poll() is None
             stranger.communicate(b"\n")
-        assert [part.name for part in status(other, Ports()) if part.answers] == ["images"]
+        assert [part.name for part in status(other, Ports()) if part.missing is None] == ["images"]
     finally:
         stack.down(other)
 

@@ -56,7 +56,7 @@ def test_status_of_a_stack_that_never_was_names_every_part(layout):
     """None of them runs."""
     states = stack.status(layout, Ports(), mongo_answers=lambda *_: False)
     assert [state.name for state in states] == list(stack.PARTS)
-    assert all(state.pid is None and not state.answers for state in states)
+    assert all(state.pid is None and state.missing for state in states)
 
 
 def test_airflow_listens_on_this_machine_only(airflow):
