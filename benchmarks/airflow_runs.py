@@ -1,16 +1,12 @@
 """Runs of Airflow as the benchmarks look at them: tasks with their times, over the REST API."""
 
-import secrets
-import socket
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from benchmarks.setting import free_ports
 from mnist_ops.adapters.airflow_rest import AirflowRest
-from mnist_ops.local.ports import HOST, Ports
 
 CLASSIFY = "classify_records"
 
@@ -69,17 +65,3 @@ def spread(seconds: Sequence[float]) -> str:
     if not seconds:
         return "none"
     return f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to clients."""
-    while True:
-        port = 10_000 + secrets.randbelow(9_000)
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)):
-                return port
-
-
-def all_free_ports() -> Ports:
-    """Ports of a whole stack that nobody listens on."""
-    return replace(free_ports(), airflow=free_port())

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.airflow_runs import CLASSIFY, all_free_ports, gaps_s, spread, tasks_of
+from benchmarks.airflow_runs import CLASSIFY, gaps_s, spread, tasks_of
 from benchmarks.measuring import machine
 from benchmarks.setting import enthrone, picture_name, store_pictures, train_model
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest, Json
@@ -31,6 +31,7 @@ from mnist_ops.local.parts import POOLS
 from mnist_ops.local.ports import HOST
 from mnist_ops.settings import Settings
 from mnist_ops.wiring import Adapters, adapters_of_environment
+from tests.support.servers import free_ports_of_a_stack
 
 ROOT = Path(__file__).parents[1]
 EVERY = timedelta(seconds=20)
@@ -226,7 +227,7 @@ def main() -> None:
     # So that what was started is ended then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as folder:
-        layout, ports = Layout(Path(folder)), all_free_ports()
+        layout, ports = Layout(Path(folder)), free_ports_of_a_stack()
         store_pictures(layout.images, OF_A_WINDOW, None)
         settings = {
             "MNIST_OPS_ALLOWED_HOSTS": f"{HOST}:{ports.images}",

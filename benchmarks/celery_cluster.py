@@ -29,7 +29,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.airflow_runs import CLASSIFY, Task, all_free_ports, free_port, gaps_s, spread, tasks_of
+from benchmarks.airflow_runs import CLASSIFY, Task, gaps_s, spread, tasks_of
 from benchmarks.measuring import machine
 from benchmarks.setting import enthrone, insert, picture_name, store_pictures, train_model
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest
@@ -44,6 +44,7 @@ from mnist_ops.local.ports import HOST
 from mnist_ops.local.readiness import wait_until_ready
 from mnist_ops.settings import Settings
 from mnist_ops.wiring import Adapters, adapters_of_environment
+from tests.support.servers import first_free_port, free_ports_of_a_stack
 
 ROOT = Path(__file__).parents[1]
 PLACES = 2  # tasks at a time, a worker
@@ -130,7 +131,7 @@ def say(line: str) -> None:
 @contextmanager
 def cluster(layout: Layout, redis: str, given: argparse.Namespace) -> Iterator[tuple[Cluster, stack.Stack]]:
     """Bring everything up, and take it down again, whatever happens."""
-    ports, redis_port = all_free_ports(), given.redis_port or free_port()
+    ports, redis_port = free_ports_of_a_stack(), given.redis_port or first_free_port(1)
     settings = {
         "MNIST_OPS_ALLOWED_HOSTS": f"{HOST}:{ports.images}",
         "MNIST_OPS_RECORDS_PER_PART": str(given.part),

@@ -19,7 +19,7 @@ from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import sample_digits, stack
 from mnist_ops.local.layout import Layout
-from mnist_ops.local.ports import HOST, S3_INTERNAL_PORTS, Ports
+from mnist_ops.local.ports import HOST
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.bundles import upload_bundle
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -30,25 +30,7 @@ from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.release.export import Provenance, write_bundle
 from mnist_ops.vision.training import trainer as training
 from mnist_ops.wiring import Adapters, adapters_of_environment
-
-
-def free_ports() -> Ports:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(3)]
-    for one in sockets:
-        one.bind((HOST, 0))
-    mongo, s3, images = (one.getsockname()[1] for one in sockets)
-    for one in sockets:
-        one.close()
-    return Ports(mongo=mongo, s3=s3, images=images, s3_internal=_consecutive(S3_INTERNAL_PORTS))
-
-
-def _consecutive(count: int) -> int:
-    for first in range(20_000, 30_000, count):
-        with socket.socket() as one:
-            if all(one.connect_ex((HOST, first + offset)) for offset in range(count)):
-                return first
-    raise RuntimeError("no free ports")
+from tests.support.servers import free_ports_of_a_stack
 
 
 def train_model(folder: Path) -> None:
@@ -189,7 +171,7 @@ class Setting:
 def setting(pictures: int, data_dir: Path | None = None) -> Iterator[Setting]:
     """Start everything, with that many pictures, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
-        folder, ports = Path(name), free_ports()
+        folder, ports = Path(name), free_ports_of_a_stack()
         layout = Layout(folder / "stack")
         running = stack.up(
             layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3"), report_progress=print

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.setting import free_ports
 from mnist_ops.adapters.mongo.connection import Mongo, mongo_answers, mongo_client
 from mnist_ops.connections import read_connection
 from mnist_ops.domain.champions import Promotion
@@ -15,6 +14,7 @@ from mnist_ops.local import stack
 from mnist_ops.local.layout import Layout
 from mnist_ops.settings import Settings
 from mnist_ops.wiring import Adapters, adapters_of_environment
+from tests.support.servers import free_ports_of_a_stack
 
 CHAMPION = BundleRef("lenet5", 1, "s3://mnist-ops/models/none", f"sha256:{'0' * 64}")
 
@@ -25,13 +25,8 @@ def stores() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mnist-ops-bench-") as name:
         layout = Layout(Path(name))
         try:
-            stack.up(
-                layout,
-                free_ports(),
-                mongo_answers=mongo_answers,
-                parts=("mongo", "s3"),
-                report_progress=print,
-            )
+            ports = free_ports_of_a_stack()
+            stack.up(layout, ports, mongo_answers=mongo_answers, parts=("mongo", "s3"), report_progress=print)
             yield layout.root
         finally:
             stack.down(layout)

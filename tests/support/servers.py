@@ -50,7 +50,7 @@ def stop_servers() -> None:
 
 def free_ports_of_a_stack() -> Ports:
     """Free ports for every part of an embedded stack, one after the other."""
-    first = _first_free_port(4 + S3_INTERNAL_PORTS)
+    first = first_free_port(4 + S3_INTERNAL_PORTS)
     return Ports(mongo=first, s3=first + 1, images=first + 2, airflow=first + 3, s3_internal=first + 4)
 
 
@@ -82,7 +82,7 @@ def _layout() -> Layout:
     return Layout(session.folder() / "stack")
 
 
-def _first_free_port(count: int) -> int:
+def first_free_port(count: int) -> int:
     """The first of `count` consecutive free ports, below those that the kernel gives to clients."""
     while True:
         first = 10_000 + secrets.randbelow(20_000)
