@@ -14,12 +14,7 @@ from mnist_ops.domain.errors import Permanent
 
 
 def read_connection(name: str, environment: Mapping[str, str], local_dir: Path) -> Connection:
-    """Read a connection from its variable, else from the running embedded stack.
-
-    Args:
-        name: such as `mongo_default`.
-        environment: the process's environment.
-        local_dir: the folder of the embedded stack.
+    """Read a connection, such as `mongo_default`, from its variable, else from the running embedded stack.
 
     Raises:
         Permanent: there is neither, or it cannot be read.

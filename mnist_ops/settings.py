@@ -136,11 +136,9 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "image_buckets", "trackers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return (
-            [part.strip().lower() for part in value.split(",") if part.strip()]
-            if isinstance(value, str)
-            else value
-        )
+        if not isinstance(value, str):
+            return value
+        return [part.strip().lower() for part in value.split(",") if part.strip()]
 
     @field_validator("allowed_hosts")
     @classmethod

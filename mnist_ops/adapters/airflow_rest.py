@@ -76,18 +76,18 @@ class AirflowRest:
         return self.listing(path, "task_instances", order_by="id")
 
     def listing(self, path: str, name: str, *, order_by: str) -> list[Json]:
-        """Read a whole listing, page by page.
+        """Read a whole listing below /api/v2, page by page; `name` is that of the list in an answer.
 
-        Args:
-            path: of the listing, below /api/v2.
-            name: of the list in an answer.
-            order_by: a field that orders it, so that no page repeats or skips a row.
+        It is ordered by the field `order_by`, so that no page repeats or skips a row.
         """
         found: list[Json] = []
         while True:
             page = self.call("GET", f"{path}?limit={_PAGE}&offset={len(found)}&order_by={order_by}")
-            found += _list(page[name])
-            if not page[name] or len(found) >= int(str(page["total_entries"])):
+            rows = page[name]
+            if not isinstance(rows, list):
+                raise Permanent(f"Airflow answered {rows!r:.200}, expected a list")
+            found += rows
+            if not rows or len(found) >= int(str(page["total_entries"])):
                 return found
 
     def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
@@ -105,16 +105,9 @@ class AirflowRest:
         raise Transient(f"{dag_id} {run_id}: not finished after {timeout_s:.0f} s")
 
     def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
-        """Start a backfill from the window that begins at `since` to the one that begins at `until`.
+        """Start a backfill of the logical dates from `since` to `until`, both included; return its id.
 
-        Args:
-            dag_id: the DAG.
-            since: the first logical date.
-            until: the last logical date, included.
-            options: reprocess_behavior, max_active_runs, run_backwards, dag_run_conf.
-
-        Returns:
-            The backfill's id.
+        The options are reprocess_behavior, max_active_runs, run_backwards and dag_run_conf.
         """
         body = {"dag_id": dag_id, "from_date": since.isoformat(), "to_date": until.isoformat(), **options}
         return int(str(self.call("POST", "/backfills", body)["id"]))
@@ -162,12 +155,6 @@ class AirflowRest:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
-
-
-def _list(value: object) -> list[Json]:
-    if not isinstance(value, list):
-        raise Permanent(f"Airflow answered {value!r:.200}, expected a list")
-    return value
 
 
 def _json(response: requests.Response, what: str) -> Json:

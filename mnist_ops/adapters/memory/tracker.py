@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from mnist_ops.vision.training.tracking import Digits
+
 
 class InMemoryTracker(Tracker):
     """Keeps everything in lists, in the order of the calls.
@@ -38,11 +40,9 @@ class InMemoryTracker(Tracker):
         self.logged_scalars: list[tuple[int, str, float]] = []
         self.logged_queues: list[tuple[int, str, QueueSummary]] = []
         self.logged_histograms: list[tuple[int, str, NDArray[np.floating]]] = []
-        self.logged_images: list[tuple[int, str, NDArray[np.uint8], tuple[str, ...]]] = []
+        self.logged_images: list[tuple[int, str, Digits, tuple[str, ...]]] = []
         self.logged_graphs: list[nn.Module] = []
-        self.logged_embeddings: list[
-            tuple[int, str, NDArray[np.floating], tuple[str, ...], NDArray[np.uint8]]
-        ] = []
+        self.logged_embeddings: list[tuple[int, str, NDArray[np.floating], tuple[str, ...], Digits]] = []
         self.logged_hparams: list[tuple[Mapping[str, object], Mapping[str, float]]] = []
         self.outcomes: list[Outcome] = []
 
@@ -65,7 +65,7 @@ class InMemoryTracker(Tracker):
         self._require_room(step)
         self.logged_histograms += [(step, tag, array.copy()) for tag, array in values.items()]
 
-    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+    def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
         """Keep the arguments."""
         self._require_room(step)
         self.logged_images.append((step, tag, images, tuple(captions)))
@@ -76,12 +76,7 @@ class InMemoryTracker(Tracker):
         self.logged_graphs.append(network)
 
     def embedding(
-        self,
-        step: int,
-        tag: str,
-        vectors: "NDArray[np.floating]",
-        labels: Sequence[str],
-        images: "NDArray[np.uint8]",
+        self, step: int, tag: str, vectors: "NDArray[np.floating]", labels: Sequence[str], images: "Digits"
     ) -> None:
         """Keep the arguments."""
         self._require_room(step)

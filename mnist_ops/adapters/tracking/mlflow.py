@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,9 +14,9 @@ from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.vision.training.tracking import Experiment, Outcome, QueueSummary, Status, Tracker
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from mnist_ops.vision.training.tracking import Digits
 
 # Per request: with the default of 7 retries, MLflow would block a training for minutes.
 _RETRIES, _TIMEOUT_S = 2, 20
@@ -39,7 +39,6 @@ class MlflowTracker(Tracker):
     Args:
         uri: the URI of the tracking server; credentials come from MLflow's own environment variables.
         group: the MLflow experiment that holds the runs.
-        now_ms: the clock, in milliseconds since 1970.
 
     Raises:
         Permanent: `mlflow-skinny` is not installed.
@@ -47,12 +46,10 @@ class MlflowTracker(Tracker):
 
     name = "mlflow"
 
-    def __init__(
-        self, uri: str, group: str, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
-    ) -> None:
+    def __init__(self, uri: str, group: str) -> None:
         if find_spec("mlflow") is None:
             raise Permanent("the tracker mlflow needs the extra `mlflow`: pip install 'mnist-ops[mlflow]'")
-        self._uri, self._group, self._now_ms = uri, group, now_ms
+        self._uri, self._group = uri, group
         self._client: Any = None
         self._run = ""
         self._unsent: list[Any] = []
@@ -81,8 +78,8 @@ class MlflowTracker(Tracker):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Queue the numbers; send them once there are enough for a request."""
-        metric, at = _mlflow().entities.Metric, self._now_ms()
-        self._unsent += [metric(tag, value, at, step) for tag, value in values.items()]
+        metric, at_ms = _mlflow().entities.Metric, time.time_ns() // 10**6
+        self._unsent += [metric(tag, value, at_ms, step) for tag, value in values.items()]
         if len(self._unsent) >= _BATCH:
             self._flush()
 
@@ -91,7 +88,7 @@ class MlflowTracker(Tracker):
         for tag, summary in values.items():
             self.scalars(step, summary.scalars(tag))
 
-    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+    def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
         """Send one image with all digits and captions, as an artifact."""
         from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free, numpy when needed
 

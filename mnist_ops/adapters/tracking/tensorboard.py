@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    from mnist_ops.vision.training.tracking import Digits
+
 _FLUSH_S = 10  # seconds until TensorBoard can read a recorded number
 _LARGEST = 1e19  # limit of a value in a histogram, whose last bin ends at 1e20
 
@@ -77,7 +79,7 @@ class TensorBoardTracker(Tracker):
                 if finite.size:
                     writer.add_histogram(tag, finite.clip(-_LARGEST, _LARGEST), step)
 
-    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+    def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
         """Write one image with all digits and captions."""
         from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free floors stay quick
 
@@ -93,12 +95,7 @@ class TensorBoardTracker(Tracker):
             self._opened.add_graph(network, example)
 
     def embedding(
-        self,
-        step: int,
-        tag: str,
-        vectors: "NDArray[np.floating]",
-        labels: Sequence[str],
-        images: "NDArray[np.uint8]",
+        self, step: int, tag: str, vectors: "NDArray[np.floating]", labels: Sequence[str], images: "Digits"
     ) -> None:
         """Write vectors, labels and a sprite of the images for the projector."""
         import torch

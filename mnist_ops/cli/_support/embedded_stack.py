@@ -11,7 +11,7 @@ import mnist_ops
 from mnist_ops.adapters.airflow_rest import AirflowRest
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.local import stack
+from mnist_ops.local import object_store, stack
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.demo import Demo
 from mnist_ops.local.demo_records import write_images
@@ -31,8 +31,8 @@ def start_stack(environment: Mapping[str, str]) -> dict[str, str]:
     _prepared_adapters(Settings())
     return {
         "Airflow": f"{running.airflow_url} (user {running.airflow_user})",
-        "S3": _s3_endpoint(running),
-        "MongoDB": f"{HOST}:{running.connections['mongo_default']['port']}",
+        "S3": object_store.endpoint(running.ports),
+        "MongoDB": f"{HOST}:{running.ports.mongo}",
         "images": running.images_url,
     }
 
@@ -127,11 +127,6 @@ def _prepared_adapters(settings: Settings) -> Adapters:
     return adapters
 
 
-def _s3_endpoint(running: stack.Stack) -> str:
-    extra = running.connections["aws_default"]["extra"]
-    return str(extra["endpoint_url"]) if isinstance(extra, dict) else ""
-
-
 def _demo_passes(running: stack.Stack, layout: Layout) -> bool:
     settings = Settings(local_dir=layout.root)
     adapters = _prepared_adapters(settings)
@@ -142,7 +137,7 @@ def _demo_passes(running: stack.Stack, layout: Layout) -> bool:
     account = f"user {running.airflow_user}, password in {layout.airflow_passwords_file}"
     places = {
         "Airflow": f"{running.airflow_url} ({account})",
-        "S3": f"{adapters.objects.uri('snapshots/')} at {_s3_endpoint(running)}",
+        "S3": f"{adapters.objects.uri('snapshots/')} at {object_store.endpoint(running.ports)}",
         "logs": str(layout.log("airflow")),
     }
     show(result, console, places)

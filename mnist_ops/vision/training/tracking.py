@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    Digits = NDArray[np.uint8]  # (N, 28, 28), ink 255 on 0
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # also the name of a folder
 
 _P = ParamSpec("_P")
@@ -186,19 +188,14 @@ class Tracker:
     def histograms(self, step: int, values: "Mapping[str, NDArray[np.floating]]") -> None:
         """Record the distribution of arrays of any shape, by tag."""
 
-    def images(self, step: int, tag: str, images: "NDArray[np.uint8]", captions: Sequence[str]) -> None:
+    def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
         """Record digits uint8 (N, 28, 28), ink 255 on 0, with N captions."""
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
         """Record the graph of a network, traced with an example of its input; both on the CPU."""
 
     def embedding(
-        self,
-        step: int,
-        tag: str,
-        vectors: "NDArray[np.floating]",
-        labels: Sequence[str],
-        images: "NDArray[np.uint8]",
+        self, step: int, tag: str, vectors: "NDArray[np.floating]", labels: Sequence[str], images: "Digits"
     ) -> None:
         """Record the embedding of N digits: vectors (N, D), N labels, images uint8 (N, 28, 28)."""
 
