@@ -55,11 +55,9 @@ class AirflowRest:
         """Unpause a DAG, so that it is scheduled."""
         self.call("PATCH", f"/dags/{_quoted(dag_id)}", {"is_paused": False})
 
-    def trigger(
-        self, dag_id: str, conf: Mapping[str, object] | None = None, logical_date: datetime | None = None
-    ) -> str:
-        """Start a manual run; return its run id."""
-        body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": dict(conf or {})}
+    def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
+        """Start a manual run without a logical date; return its run id."""
+        body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self.call("POST", f"/dags/{_quoted(dag_id)}/dagRuns", body)["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[Json]:
