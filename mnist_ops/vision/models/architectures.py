@@ -111,7 +111,8 @@ def build_network(name: str, kernel_sizes: KernelSizes | None = None) -> Convolu
     Raises:
         Permanent: no network has that name, or its kernel sizes cannot be chosen.
     """
-    return _BUILDERS[name](kernel_sizes_of(name, kernel_sizes))
+    sizes = kernel_sizes_of(name, kernel_sizes)
+    return _BUILDERS[name](sizes)
 
 
 def parameter_count(network: nn.Module) -> int:
