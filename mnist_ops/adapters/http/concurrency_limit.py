@@ -13,9 +13,6 @@ class ConcurrencyLimit:
     Slow start: it doubles each round trip until the first overload. Then additive increase, multiplicative
     decrease (AIMD): one more each round trip, half as many at an overload.
 
-    Args:
-        maximum: the most requests at once.
-
     Attributes:
         value: requests at once; the whole part of it counts.
     """

@@ -27,9 +27,8 @@ class FetchTask:
     Attributes:
         url: the URL as the caller gave it.
         validators: those that an earlier response to this URL had.
-        target: the URL to request next, in ASCII: the URL itself, or where it was redirected to. Unset until
-            the URL has been checked, as its host.
-        host: the host of `target`.
+        target: the URL to request next, in ASCII: the URL itself, or where it was redirected to.
+        host: the host of `target`. Both are unset until the URL has been checked.
         failures: requests that failed.
         redirects: redirects followed.
         deadline: when the task fails at the latest; 0 before its first request.
@@ -56,10 +55,6 @@ class Host:
     A task that is ready or in transfer holds a slot. A task in backoff gives its slot back, but new tasks get
     one slot less for each task in backoff, up to half of the slots, rounded up. So a failing host gets fewer
     requests, and a host with a single slot gets none until its task returns.
-
-    Args:
-        url: any URL of the host.
-        policy: the limits.
 
     Attributes:
         name: `host:port`.

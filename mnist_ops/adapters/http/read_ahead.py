@@ -14,11 +14,6 @@ _TASK_BYTES = 1024
 class ReadAheadBuffer:
     """Reads URLs ahead, within a bound of count and of memory, and returns outcomes in order.
 
-    Args:
-        urls: read lazily.
-        known: validators by URL.
-        policy: the limits.
-
     Attributes:
         stalled: how many of the pending tasks do not count, because they wait for hosts that do not answer.
     """

@@ -69,14 +69,7 @@ class RequestFailure(NamedTuple):
 
 
 def failure_from_error(code: int, message: str, status: int, max_bytes: int) -> RequestFailure:
-    """The failure of a request that curl ended with an error.
-
-    Args:
-        code: curl's error code.
-        message: curl's error message.
-        status: the HTTP status, 0 if none was received.
-        max_bytes: the byte cap, for the detail.
-    """
+    """The failure of a request that curl ended with an error; the status is 0 if none was received."""
     reason = _ERROR_REASONS.get(code, Reason.CONNECTION_FAILED)
     if reason is Reason.TOO_LARGE:
         detail = f"the body is larger than {max_bytes} bytes"
@@ -89,13 +82,7 @@ def failure_from_error(code: int, message: str, status: int, max_bytes: int) -> 
 def failure_from_status(
     status: int, header_lines: Sequence[bytes], utcnow: Callable[[], datetime]
 ) -> RequestFailure:
-    """The failure of a request with a complete response that has no image.
-
-    Args:
-        status: the HTTP status.
-        header_lines: the response's header lines.
-        utcnow: the wall clock, for dates in `Retry-After`.
-    """
+    """The failure of a request with a complete response that has no image."""
     if 200 <= status < 300:
         return RequestFailure(Reason.NOT_AN_IMAGE, "the body is empty", status)
     default = Reason.SERVER_ERROR if status >= 500 else Reason.REFUSED_BY_SERVER
@@ -106,12 +93,7 @@ def failure_from_status(
 
 
 def header(header_lines: Sequence[bytes], name: bytes) -> bytes:
-    """The value of a header, that of its last line if it comes more than once; empty if there is none.
-
-    Args:
-        header_lines: names with values, as received.
-        name: lower-case, with its colon.
-    """
+    """The value in the last line of a header, whose name is in lower case with its colon; empty if none."""
     lines = (line for line in reversed(header_lines) if line[: len(name)].lower() == name)
     return next(lines, b"")[len(name) :].strip()
 

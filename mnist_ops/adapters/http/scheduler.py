@@ -36,12 +36,6 @@ class FetchScheduler:
     A task is read, gets a slot at its host or waits there for one, is `_ready`, in transfer, perhaps
     `_in_backoff` before its next attempt, and complete. Its outcome is yielded once all tasks before it
     are complete.
-
-    Args:
-        transfers: sends the requests.
-        buffer: reads the URLs.
-        rng: randomizes the backoff.
-        utcnow: the wall clock.
     """
 
     def __init__(

@@ -44,16 +44,10 @@ class SocketAddress(Protocol):
 class Transfer:
     """A reusable curl handle, its current task, and what it has received of the response.
 
-    Args:
-        policy: the limits.
-        resolve: addresses to use instead of DNS, in curl's format (`host:port:address[,address]`).
-        ca_file: certificates to trust instead of the system's.
-
     Attributes:
         curl: the handle, to be added to a multi handle.
         task: whose request this is.
         conditional: whether the request has validators, so that a 304 means that the image has not changed.
-        body: the body so far.
         header_lines: the header lines so far, also those of interim responses and trailers.
     """
 
@@ -168,15 +162,9 @@ class Transfer:
 
 
 class TransferPool:
-    """The curl handles of one fetcher, and the connections that they share.
-
-    Args:
-        policy: the limits.
-        resolve: addresses to use instead of DNS.
-        ca_file: certificates to trust instead of the system's.
+    """The curl handles of one fetcher, and the connections that they share; arguments as for `HttpImages`.
 
     Attributes:
-        policy: the limits.
         active: the transfers in progress by their handles, the oldest first.
     """
 

@@ -23,9 +23,7 @@ def config_error(*problems: Problem) -> ValidationError:
     return validation_error("TrainingConfig", problems)
 
 
-def validated_config(
-    values: Mapping[str, object], origins: Mapping[str, str] | None = None
-) -> TrainingConfig:
+def validated_config(values: Mapping[str, object], origins: Mapping[str, str]) -> TrainingConfig:
     """Validate values by field. They are taken as JSON: `"3"` is not a number, and 1.5 not an integer.
 
     Args:
@@ -38,16 +36,11 @@ def validated_config(
     try:
         return TrainingConfig.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise config_error(*described(error, origins or {})) from error
+        raise config_error(*described(error, origins)) from error
 
 
 def described(error: ValidationError, origins: Mapping[str, str]) -> list[Problem]:
-    """The problems of an error of pydantic, each with the value and its origin.
-
-    Args:
-        error: what pydantic found.
-        origins: where each value was set, by field.
-    """
+    """The problems of an error of pydantic, each with the value and its origin."""
     problems = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0])

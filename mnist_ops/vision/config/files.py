@@ -116,11 +116,9 @@ def read_config(path: Path | None) -> RawConfig:
 
 
 def config_of_text(text: str, origin: str) -> RawConfig:
-    """Read a configuration from a JSON object; it has neither `extend` nor `sweep`.
+    """Read a configuration from a JSON object, which an argument named `origin` holds.
 
-    Args:
-        text: the JSON.
-        origin: the name of the argument that holds it.
+    It has neither `extend` nor `sweep`.
 
     Raises:
         ValidationError: it is not a JSON object.
@@ -211,7 +209,10 @@ def _read(file: Path, chain: tuple[Path, ...]) -> RawConfig:
         content = _File.model_validate(parsed)
     except ValidationError as error:
         raise config_error(*described(error, dict.fromkeys(parsed, str(file)))) from error
-    base = _base(content.extend, (*chain, file))
+    chain = (*chain, file)
+    base = RawConfig({}, {}, {})
+    if content.extend is not None:
+        base = _read(_resolve(Path(content.extend), chain), chain)
     values = content.model_extra or {}
     names = [*values, *(f"{_SWEEP}{field}" for field in content.sweep or {})]
     return RawConfig(
@@ -219,11 +220,6 @@ def _read(file: Path, chain: tuple[Path, ...]) -> RawConfig:
         base.sweep if content.sweep is None else content.sweep,
         {**base.origins, **dict.fromkeys(names, str(file))},
     )
-
-
-def _base(extend: str | None, chain: tuple[Path, ...]) -> RawConfig:
-    """The configuration that the last file of a chain extends; an empty one if it extends none."""
-    return RawConfig({}, {}, {}) if extend is None else _read(_resolve(Path(extend), chain), chain)
 
 
 def _parse(parse: Callable[[str], object], text: str, origin: str) -> dict[str, object]:

@@ -39,13 +39,12 @@ def trials(
             there are more than 64.
     """
     origins = origins or {}
-    lists = _validated_grid(grid, origins)
+    of_grid = {field: origins[f"sweep.{field}"] for field in grid if f"sweep.{field}" in origins}
+    lists = _validated_grid(grid, of_grid)
     if (count := math.prod(map(len, lists.values()))) > MAX_TRIALS:
         raise config_error(Problem("sweep", f"{count} trials are not allowed: at most {MAX_TRIALS}"))
     # A value of the grid replaces the config's, so its problems are reported with the origin in the grid.
-    of_trials = {field: origin for field, origin in origins.items() if field not in lists} | {
-        field: origins[f"sweep.{field}"] for field in lists if f"sweep.{field}" in origins
-    }
+    of_trials = {field: origin for field, origin in origins.items() if field not in lists} | of_grid
     found: list[TrainingConfig] = []
     problems: list[Problem] = []
     for chosen in itertools.product(*lists.values()):
@@ -54,7 +53,7 @@ def trials(
         except ValidationError as error:
             problems += problems_of(error)
     _raise_if_any(_as_in_file(problems, lists))
-    _raise_if_any([*_equal_trials(found, lists, origins)])
+    _raise_if_any([*_equal_trials(found, next(iter(of_grid.values()), None))])
     return tuple(found)
 
 
@@ -72,13 +71,12 @@ def _raise_if_any(problems: Sequence[Problem]) -> None:
 
 def _validated_grid(grid: Mapping[str, object], origins: Mapping[str, str]) -> dict[str, list[Any]]:
     """The grid, where each value is a list and each field exists."""
-    of_grid = {field: origins[f"sweep.{field}"] for field in grid if f"sweep.{field}" in origins}
     unknown = [field for field in grid if field not in FIELDS]
-    problems = [Problem(field, unknown_field(field) + suffix(of_grid.get(field))) for field in unknown]
+    problems = [Problem(field, unknown_field(field) + suffix(origins.get(field))) for field in unknown]
     try:
         lists = _GRID.validate_python({field: grid[field] for field in grid if field in FIELDS})
     except ValidationError as error:
-        problems += described(error, of_grid)
+        problems += described(error, origins)
     if problems:
         raise config_error(*(Problem(f"sweep.{problem.field}", problem.message) for problem in problems))
     return lists
@@ -94,12 +92,9 @@ def _as_in_file(problems: Sequence[Problem], grid: Mapping[str, object]) -> list
     ]
 
 
-def _equal_trials(
-    found: Sequence[TrainingConfig], grid: Mapping[str, object], origins: Mapping[str, str]
-) -> Iterator[Problem]:
+def _equal_trials(found: Sequence[TrainingConfig], origin: str | None) -> Iterator[Problem]:
     first: dict[TrainingConfig, int] = {}
     for number, config in enumerate(found, start=1):
         if config in first:
-            origin = next((origins[f"sweep.{field}"] for field in grid if f"sweep.{field}" in origins), None)
             yield Problem("sweep", f"trials {first[config]} and {number} are the same" + suffix(origin))
         first.setdefault(config, number)

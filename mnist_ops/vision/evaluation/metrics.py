@@ -54,8 +54,7 @@ def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
         labels: integers (N,), 0 to C - 1.
 
     Raises:
-        Permanent: there are no examples, the shapes do not match, a label is outside the classes or a
-            probability is not finite.
+        Permanent: as `require_labelled`.
     Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
     require_labelled(probabilities, labels)

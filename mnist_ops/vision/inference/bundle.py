@@ -10,7 +10,6 @@
 Nothing here imports torch, and nothing is ever unpickled.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
+from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.examples import CLASSES, SIDE
 from mnist_ops.vision.evaluation.metrics import Evaluation
@@ -54,8 +54,6 @@ class InputSpec(_Section):
     """The input of the exported model.
 
     Attributes:
-        name: the name of the model's input.
-        dtype: the type of its elements.
         shape: N means any number of digits.
         ink: the value of full ink; the background is 0.
     """
@@ -70,8 +68,6 @@ class OutputSpec(_Section):
     """The output of the exported model, and how predictions are computed from it.
 
     Attributes:
-        name: the name of the model's output.
-        dtype: the type of its elements.
         shape: N as in the input.
         probabilities: of the classes, (N, 10), each row summing to 1.
         label: the name of the most probable class.
@@ -104,8 +100,6 @@ class Architecture(_Section):
     """The architecture of the network.
 
     Attributes:
-        network: its registered name.
-        classes: the number of its outputs.
         parameters: the number of its trainable parameters.
         kernel_sizes: sides of the two convolutions' kernels, in pixels; None for the network's default.
     """
@@ -120,11 +114,7 @@ class Card(_Section):
     """The card of a bundle. It has no time and no version, so that the same training gives the same card.
 
     Attributes:
-        name: the network's name.
-        architecture: the architecture of the network.
         hyperparameters: the config of the training.
-        input: the input of the exported model.
-        output: its output.
         preprocessing_version: of the decoding that the training's digits were made with.
         labels: the human-readable label of each output.
         temperature: the logits are divided by it before the softmax; fitted on the validation fold.
@@ -190,11 +180,8 @@ class Bundle:
     """A verified bundle in memory, so that the verified bytes are those that are used.
 
     Attributes:
-        card: the parsed card.
         digest: "sha256:" and the hexadecimal sha256 of card.json.
         files: the bytes of every other file, by name.
-        golden: the golden samples.
-        abstention: the detector of pictures that are not digits.
     """
 
     card: Card
@@ -244,7 +231,7 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> Bundle:
         raise Permanent(f"{folder}: unexpected in a bundle: {', '.join(unexpected)}")
     files = {name: _read(folder, name) for name in FILES}
     for name, content in files.items():
-        if (found := hashlib.sha256(content).hexdigest()) != card.files[name]:
+        if (found := sha256_hex(content)) != card.files[name]:
             raise Damaged(f"{folder / name}: its sha256 is {found}, in the card it is {card.files[name]}")
     try:
         safetensors.deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]
@@ -306,4 +293,4 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"sha256:{sha256_hex(data)}"

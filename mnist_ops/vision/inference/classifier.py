@@ -43,8 +43,6 @@ class Classifier:
     call that divides every operation among all CPUs.
 
     Attributes:
-        card: the bundle's card.
-        digest: the bundle's digest.
         device: "cpu" or "cuda".
         abstention: scores pictures by how unlike a digit they are.
     """

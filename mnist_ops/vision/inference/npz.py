@@ -25,11 +25,7 @@ def npz_bytes(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
 
 
 def read_npz(content: bytes, names: Collection[str]) -> dict[str, NDArray[np.generic]]:
-    """Read the arrays of an npz file.
-
-    Args:
-        content: the bytes of an npz file.
-        names: the arrays that it must hold, and no others.
+    """Read the arrays of an npz file, which must hold those of these names and no others.
 
     Raises:
         Permanent: it is not an npz file, holds other arrays, or holds Python objects.

@@ -10,8 +10,6 @@ def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float
     Computed in float64, after the largest logit of each row is subtracted so that no exponential overflows.
     """
     scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    probabilities: NDArray[np.float32] = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(
-        np.float32
-    )
-    return probabilities
+    exponentials: NDArray[np.float64] = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials.astype(np.float32)

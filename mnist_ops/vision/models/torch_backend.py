@@ -47,10 +47,7 @@ class _OverlappedCopies:
         self._buffers = [
             torch.empty((_CUDA_SLICE, SIDE, SIDE), dtype=torch.uint8).pin_memory() for _ in range(2)
         ]
-        self._copied = [
-            torch.cuda.Event()  # type: ignore[no-untyped-call]
-            for _ in self._buffers
-        ]
+        self._copied = [torch.cuda.Event() for _ in self._buffers]  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -54,7 +54,6 @@ class TrainedModel:
     """A trained network.
 
     Attributes:
-        config: what it was trained with.
         weights: of the best validation, in the safetensors format.
         history: one entry for each validation.
         best_step: the step of the best validation.

@@ -18,8 +18,8 @@ _ROWS_AT_A_TIME = 512  # subtracted at a time, so that a large picture takes lit
 
 
 def border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pixels of a frame along the edge, 1/14 of the shorter side wide, as one row."""
-    width = _border_width(*grey.shape)
+    """The pixels of the border as one row."""
+    width = border_width(*grey.shape)
     if min(grey.shape) <= 2 * width:
         return grey.ravel()
     middle = grey[width:-width]
@@ -27,19 +27,9 @@ def border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def border_sums(greys: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
-    """The number of pixels of `border`, and their sum in each picture of uint8 (N, H, W)."""
-    _, height, width = greys.shape
-    frame = _border_width(height, width)
-    inner = greys[:, frame:-frame, frame:-frame]
-    if 0 in inner.shape[1:]:
-        return height * width, _sums(greys)
-    return height * width - inner[0].size, _sums(greys) - _sums(inner)
-
-
-def _sums(greys: NDArray[np.uint8]) -> NDArray[np.int64]:
-    sums: NDArray[np.int64] = greys.sum(axis=(1, 2), dtype=np.int64)
-    return sums
+def border_width(height: int, width: int) -> int:
+    """The width in pixels of the frame that counts as a picture's border: 1/14 of the shorter side."""
+    return max(1, min(height, width) // 14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +73,6 @@ class Background:
         middle, down, across = map(float, plane)
         return cls(middle, down, across, min(noise, _MAX_NOISE))
 
-    @property
-    def has_gradient(self) -> bool:
-        """Whether the background is lighter at one edge than at another."""
-        return bool(self.down or self.across)
-
     def levels(self, rows: range, height: int, width: int) -> NDArray[np.float32]:
         """The background's grey levels in some rows of a picture of height x width, (len(rows), width)."""
         down = ((np.arange(rows.start, rows.stop) + 0.5) / height - 0.5) * self.down + self.middle
@@ -102,9 +87,10 @@ def subtract_background(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], flo
     """
     background = Background.fit(grey)
     threshold = max(MIN_CONTRAST, 4 * background.noise)
+    has_gradient = bool(background.down or background.across)
     # Without a gradient, the 256 possible grey levels and their counts are enough.
     counts: int | NDArray[np.int64] = 1
-    if background.has_gradient:
+    if has_gradient:
         difference = _difference(grey, background)
     else:
         difference = np.rint(np.arange(256) - background.middle).astype(np.int16)
@@ -114,7 +100,7 @@ def subtract_background(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], flo
     if darker > lighter:
         np.negative(difference, out=difference)
     ink = difference.clip(0, 255, out=difference).astype(np.uint8)
-    return (ink if background.has_gradient else ink[grey]), background.noise
+    return (ink if has_gradient else ink[grey]), background.noise
 
 
 def _difference(grey: NDArray[np.uint8], background: Background) -> NDArray[np.int16]:
@@ -128,13 +114,9 @@ def _difference(grey: NDArray[np.uint8], background: Background) -> NDArray[np.i
     return difference
 
 
-def _border_width(height: int, width: int) -> int:
-    return max(1, min(height, width) // 14)
-
-
 def _edge_samples(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of pixels on lines along the four edges, at three depths of the border."""
-    deepest = _border_width(height, width) - 1
+    deepest = border_width(height, width) - 1
     down, across = (
         np.linspace(0, side - 1, min(side, _LINE_SAMPLES)).astype(np.intp) for side in (height, width)
     )

@@ -11,8 +11,6 @@ _PASSES = 4  # each on what the pass before kept, in finer cells
 # or at least _MIN_SHARE_NEAR if its gap to the digit is at most _NEAR of the digit's longer side.
 _MIN_SHARE, _MIN_SHARE_NEAR, _NEAR = 0.3, 0.04, 0.25
 
-Cell = tuple[int, int]
-
 
 def find_digit(ink: NDArray[np.uint8]) -> tuple[slice, slice, NDArray[np.bool_]]:
     """Where the digit is: its rows, its columns, and a mask (h, w) of the pixels there that are no specks.
@@ -80,7 +78,7 @@ def _dilated(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _connected_components(sums: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """The rows and columns of the cells with ink, by component; cells that share a corner are connected."""
-    remaining: set[Cell] = {(row, column) for row, column in np.argwhere(sums).tolist()}
+    remaining: set[tuple[int, int]] = {(row, column) for row, column in np.argwhere(sums).tolist()}
     while remaining:
         component = [remaining.pop()]
         for row, column in component:  # it grows during the loop

@@ -135,23 +135,20 @@ def _tiff_tags(payload: bytes) -> dict[int, tuple[int, int]]:
 
 
 def _check_webp(payload: bytes) -> None:
-    check_size(*_webp_size(payload))
-
-
-def _webp_size(payload: bytes) -> tuple[int, int]:
-    """The width and height in the first chunk: libwebp allocates that canvas before it decodes anything."""
+    # libwebp allocates the canvas of the first chunk before it decodes anything.
     kind, body = payload[12:16], payload[20:30]
     if len(body) < 10:
         _unreadable("a WEBP that ends before its width and height")
     if kind == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if kind == b"VP8L":
+        check_size(1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little"))
+    elif kind == b"VP8L":
         bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
+        check_size(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    elif kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", body, 6)
-        return width & 0x3FFF, height & 0x3FFF
-    return _unreadable(f"a WEBP that begins with the chunk {kind!r}")
+        check_size(width & 0x3FFF, height & 0x3FFF)
+    else:
+        _unreadable(f"a WEBP that begins with the chunk {kind!r}")
 
 
 _CHECKS = {"PNG": _check_png, "JPEG": _check_jpeg, "TIFF": _check_tiff, "WEBP": _check_webp}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mnist_ops.vision.data.examples import SIDE
-from mnist_ops.vision.preprocessing.background import MIN_CONTRAST, border_sums, subtract_background
+from mnist_ops.vision.preprocessing.background import MIN_CONTRAST, border_width, subtract_background
 from mnist_ops.vision.preprocessing.components import find_digit
 
 # Recorded in every bundle's card. Increase it with every change that can change a pixel of any result.
@@ -37,10 +37,12 @@ def harmonise(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def ink_on_black(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Invert those of pictures uint8 (N, H, W) whose border is brighter than the centre, or evenly bright."""
-    border_size, border = border_sums(greys)
-    centre = greys.sum(axis=(1, 2), dtype=np.int64) - border
+    width = border_width(*greys.shape[1:])
+    inner = greys[:, width:-width, width:-width]
+    centre = inner.sum(axis=(1, 2), dtype=np.int64)
+    border = greys.sum(axis=(1, 2), dtype=np.int64) - centre
     # The means are compared by cross-multiplication: exact, and defined for a picture without a centre.
-    left, right = border * (greys[0].size - border_size), centre * border_size
+    left, right = border * inner[0].size, centre * (greys[0].size - inner[0].size)
     inverted = (left > right) | ((left == right) & (greys[:, 0, 0] > 127))
     return np.bitwise_xor(greys, np.where(inverted, 255, 0).astype(np.uint8)[:, None, None])
 

@@ -1,6 +1,5 @@
 """Export a trained network as a bundle: this needs torch, loading a bundle (inference/bundle.py) does not."""
 
-import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.labels import DIGITS, LabelTable
 from mnist_ops.vision.data.examples import CLASSES, SIDE, require_digits
 from mnist_ops.vision.evaluation.metrics import Evaluation
@@ -118,7 +118,7 @@ def write_bundle(
         dataset_digest=provenance.dataset_digest,
         training_digest=provenance.training_digest,
         environment=_environment(),
-        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        files={name: sha256_hex(content) for name, content in files.items()},
     )
     for name, content in files.items():
         (folder / name).write_bytes(content)

@@ -24,7 +24,6 @@ _INK, _PALE, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _BLUE, _ORANGE, _GREY = "#2563eb", "#d97706", "#9aa5b1"
 _HITS = LinearSegmentedColormap.from_list("hits", ["#ffffff", "#93b4f5"])
 _MISSES = LinearSegmentedColormap.from_list("misses", ["#ffffff", "#f08c5a"])
-_SMALLEST = float(np.finfo(np.float64).tiny)
 _DPI = 144
 _LONGEST = 9  # characters of a label that fit above an image or beside a row
 
@@ -37,15 +36,11 @@ class Mistake:
         index: the index of the example in its fold.
         given: the class of its label.
         predicted: the most probable class.
-        probability: the probability of the label, 0 to 1.
-        loss: the negative log-likelihood of the label, in nats.
     """
 
     index: int
     given: int
     predicted: int
-    probability: float
-    loss: float
 
 
 def worst_mistakes(
@@ -62,18 +57,10 @@ def worst_mistakes(
         Permanent: see `require_labelled`.
     """
     require_labelled(probabilities, labels)
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    own = probabilities[np.arange(len(labels)), labels]
     predicted = probabilities.argmax(axis=1)
-    return [
-        Mistake(
-            index=int(row),
-            given=int(labels[row]),
-            predicted=int(predicted[row]),
-            probability=float(own[row]),
-            loss=float(-np.log(max(own[row], _SMALLEST))),
-        )
-        for row in np.argsort(own, kind="stable")[:count]
-    ]
+    worst = np.argsort(own, kind="stable")[:count]
+    return [Mistake(int(row), int(labels[row]), int(predicted[row])) for row in worst]
 
 
 def png(figure: Figure) -> bytes:
@@ -96,7 +83,8 @@ def learning_curves(model: TrainedModel) -> Figure:
     by_epoch = len({metrics.epoch for metrics in history}) == len(history)
     x = [metrics.epoch if by_epoch else metrics.step for metrics in history]
     best = model.best.epoch if by_epoch else model.best.step
-    figure, (losses, accuracies) = _panels(2, (9.6, 3.4))
+    figure = _figure((9.6, 3.4))
+    losses, accuracies = figure.subplots(1, 2)
     _titled(losses, "Loss", "epoch" if by_epoch else "step", "nats")
     losses.plot(x, [m.train_loss for m in history], "o-", color=_ORANGE, label="training", ms=4)
     losses.plot(x, [m.validation_nll for m in history], "o-", color=_BLUE, label="validation", ms=4)
@@ -114,7 +102,8 @@ def confusion_matrix(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
     """Plot how often each class (row) was predicted as each class (column)."""
     counts = np.array(evaluation.confusion)
     hits = np.eye(len(counts), dtype=bool)
-    figure, (axes,) = _panels(1, (5.4, 5.0))
+    figure = _figure((5.4, 5.0))
+    axes = figure.subplots()
     axes.imshow(np.ma.masked_array(counts, ~hits), cmap=_HITS, vmin=0)
     axes.imshow(np.ma.masked_array(counts, hits), cmap=_MISSES, vmin=0, vmax=max(counts[~hits].max(), 1))
     for (row, column), count in np.ndenumerate(counts):
@@ -179,11 +168,6 @@ def worst_examples(examples: Examples, mistakes: Sequence[Mistake], labels: Sequ
 
 def _figure(inches: tuple[float, float]) -> Figure:
     return Figure(figsize=inches, dpi=_DPI, layout="constrained", facecolor="white")
-
-
-def _panels(count: int, inches: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    figure = _figure(inches)
-    return figure, list(figure.subplots(1, count, squeeze=False).ravel())
 
 
 def _titled(axes: Axes, title: str, x: str, y: str) -> None:

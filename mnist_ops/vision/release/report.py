@@ -35,7 +35,6 @@ class Champion:
     """The champion that the model was compared with.
 
     Attributes:
-        version: its version.
         digest: the digest of its bundle.
         test: its evaluation on the same test fold.
         disagreements: counts of test examples that only one of the two models gets right.
@@ -55,7 +54,6 @@ class ReportedModel:
         title: the heading, such as "lenet5, version 7".
         digest: the digest of the bundle.
         card: the bundle's card; its metrics are the calibrated ones.
-        trained: the trained model.
         uncalibrated: the evaluation by fold at temperature 1.
         examples: the test fold.
         logits: float32 (N, 10), those of the test fold.
@@ -84,7 +82,6 @@ class Plot:
     Attributes:
         title: the heading above it.
         caption: what it shows; also its alternative text.
-        png: the image.
     """
 
     title: str
@@ -98,16 +95,10 @@ class Plot:
 
 
 def write_report(folder: Path, model: ReportedModel) -> Path:
-    """Write `report/index.html` and its plots into a bundle's folder; the bundle's digest excludes them.
+    """Write `report/index.html` and its plots into a bundle's folder, and return the path of the page.
 
-    The page holds its pictures and loads nothing. Text from outside, such as a label, is escaped.
-
-    Args:
-        folder: the bundle's folder.
-        model: what to report.
-
-    Returns:
-        The path of the page.
+    The bundle's digest excludes them. The page holds its pictures and loads nothing. Text from outside, such
+    as a label, is escaped.
     """
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)

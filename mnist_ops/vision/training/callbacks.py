@@ -27,11 +27,7 @@ class TrainingCallback:
 
 
 class TrainingCallbacks(TrainingCallback):
-    """Calls several callbacks in order.
-
-    Args:
-        callbacks: the callbacks to call.
-    """
+    """Calls several callbacks in order."""
 
     def __init__(self, callbacks: Sequence[TrainingCallback]) -> None:
         self._callbacks = tuple(callbacks)

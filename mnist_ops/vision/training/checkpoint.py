@@ -28,7 +28,6 @@ class Checkpoint:
     """The state of a training after a whole number of epochs.
 
     Attributes:
-        config: the hyperparameters.
         data_digest: sha256 of both folds, so that a training does not resume on other data.
         epoch: epochs done.
         step: steps done.

@@ -21,14 +21,8 @@ _INITIAL_FACTOR = 1 / 25  # of the peak: where a one-cycle learning rate begins
 class WeightUpdater:
     """Updates the weights of a model, and their exponential moving average (EMA).
 
-    Args:
-        model: the model to train.
-        config: the hyperparameters.
-
     Attributes:
         average: a copy of the model that holds the EMA of its weights and batch statistics.
-        optimizer: torch's optimizer.
-        learning_rate: the learning rate of the last step.
     """
 
     def __init__(self, model: DigitClassifier, config: TrainingConfig) -> None:
@@ -61,12 +55,7 @@ class WeightUpdater:
 
 
 def learning_rate_factor(config: TrainingConfig, progress: float) -> float:
-    """Return the learning rate divided by its peak.
-
-    Args:
-        config: the schedule.
-        progress: the share of the training that is done, 0 to 1.
-    """
+    """The learning rate divided by its peak, when a share `progress` (0 to 1) of the training is done."""
     match config.schedule:
         case Schedule.CONSTANT:
             return 1.0

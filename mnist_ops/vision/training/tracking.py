@@ -4,20 +4,19 @@ A training that was killed and is started again under its name resumes. A tracke
 recorded from the first new step on, if its storage can do that.
 """
 
-import hashlib
 import json
 import logging
 import math
 import re
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from operator import methodcaller
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self
 
 from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.domain.keys import sha256_hex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,18 +35,12 @@ _log = logging.getLogger(__name__)
 def config_digest(config: Mapping[str, object]) -> str:
     """Return `sha256:<hex>` of a config; the order of its fields does not matter."""
     text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{sha256_hex(text.encode())}"
 
 
 def experiment_name(network: str, dataset: str, config: Mapping[str, object]) -> str:
-    """Return the name of a training: the same for the same config and data set.
-
-    Args:
-        network: the name of the network, for readers.
-        dataset: the digest or the URI of the data set.
-        config: the hyperparameters.
-    """
-    data = hashlib.sha256(dataset.encode()).hexdigest()
+    """Return the name of a training: the same for the same config and data set (its digest or its URI)."""
+    data = sha256_hex(dataset.encode())
     return f"{network}-{data[:8]}-{config_digest(config).removeprefix('sha256:')[:8]}"
 
 
@@ -101,7 +94,6 @@ class Outcome:
 
     Attributes:
         status: finished, failed or interrupted.
-        at: the end.
         best_epoch: the epoch whose weights were kept, from 1; None unless it finished.
         why: the error that ended it; None if it finished.
     """
@@ -114,14 +106,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class QueueSummary:
-    """Summary statistics of a queue.
+    """Statistics of a queue: the last values of a metric that is noisy from step to step.
 
     Attributes:
         count: how many values it holds.
-        mean: their mean.
         std: their population standard deviation.
-        min: the smallest.
-        max: the largest.
     """
 
     count: int
@@ -130,38 +119,24 @@ class QueueSummary:
     min: float
     max: float
 
+    @classmethod
+    def of(cls, values: Collection[float]) -> Self:
+        """Compute the statistics of some values.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not values:
+            raise ValueError("the queue is empty")
+        count = len(values)
+        mean = sum(values) / count
+        # A product, not a power: a product that overflows is infinite, a power raises OverflowError.
+        variance = sum((value - mean) * (value - mean) for value in values) / count
+        return cls(count, mean, math.sqrt(variance), min(values), max(values))
+
     def scalars(self, tag: str) -> dict[str, float]:
         """The statistics as scalars `queues/<tag>/<name>`, for trackers that store only scalars."""
         return {f"queues/{tag}/{name}": getattr(self, name) for name in ("mean", "std", "min", "max")}
-
-
-class Queue:
-    """A windowed metric: the last values of a metric that is noisy from step to step.
-
-    Args:
-        length: how many values it holds; a new value replaces the oldest.
-    """
-
-    def __init__(self, length: int) -> None:
-        self._values: deque[float] = deque(maxlen=length)
-
-    def append(self, value: float) -> None:
-        """Add the newest value."""
-        self._values.append(value)
-
-    def summary(self) -> QueueSummary:
-        """Return the statistics of the values that it holds.
-
-        Raises:
-            ValueError: the queue is empty.
-        """
-        if not self._values:
-            raise ValueError("the queue is empty")
-        count = len(self._values)
-        mean = sum(self._values) / count
-        # A product, not a power: a product that overflows is infinite, a power raises OverflowError.
-        variance = sum((value - mean) * (value - mean) for value in self._values) / count
-        return QueueSummary(count, mean, math.sqrt(variance), min(self._values), max(self._values))
 
 
 class Tracker:

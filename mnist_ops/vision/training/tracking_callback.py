@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,7 +22,7 @@ from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.training.callbacks import TrainingCallback
-from mnist_ops.vision.training.tracking import Experiment, Outcome, Queue, Status, Tracker
+from mnist_ops.vision.training.tracking import Experiment, Outcome, QueueSummary, Status, Tracker
 
 WINDOW = 20  # losses in the queue: those of 2,000 steps, because every hundredth step is reported
 EMBEDDED = 1000  # digits in the projector: the browser moves each of them
@@ -35,11 +36,6 @@ def tracked(
     """Track the training that runs inside; yields the callback to pass to it.
 
     An error inside is recorded as the outcome of the training, and raised again.
-
-    Args:
-        tracker: records the training.
-        experiment: the training.
-        now: the clock.
     """
     tracker.begin(experiment)
     try:
@@ -51,16 +47,11 @@ def tracked(
 
 
 class TrackingCallback(TrainingCallback):
-    """Sends a training to a tracker: numbers, distributions, the graph, digits and their embedding.
-
-    Args:
-        tracker: where the experiment has begun.
-        now: the clock.
-    """
+    """Sends a training to a tracker: numbers, distributions, the graph, digits and their embedding."""
 
     def __init__(self, tracker: Tracker, now: Callable[[], datetime]) -> None:
         self._tracker, self._now = tracker, now
-        self._losses = Queue(WINDOW)
+        self._losses: deque[float] = deque(maxlen=WINDOW)
         self._validation: Examples | None = None
         self._weights_due = False
 
@@ -85,7 +76,7 @@ class TrackingCallback(TrainingCallback):
                 "train/examples_per_s": metrics.examples_per_s,
             },
         )
-        self._tracker.queues(step, {"train/loss": self._losses.summary()})
+        self._tracker.queues(step, {"train/loss": QueueSummary.of(self._losses)})
 
     def on_gradients(self, step: int, model: DigitClassifier) -> None:
         """Record the gradients of each layer."""
@@ -136,15 +127,7 @@ class TrackingCallback(TrainingCallback):
 
 @torch.inference_mode()
 def embed(trained: TrainedModel, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the input of a trained network's last layer for each digit.
-
-    Args:
-        trained: its kept weights are used.
-        images: uint8 (N, 28, 28), ink 255 on 0; they are normalised as for training.
-
-    Returns:
-        float32 (N, D).
-    """
+    """The inputs (N, D) of a trained network's last layer for digits uint8 (N, 28, 28), ink 255 on 0."""
     config = trained.config
     model = DigitClassifier(network_from(config.network, trained.weights, config.kernel_sizes)).eval()
     vectors: NDArray[np.float32] = model.network.embed(model.prepare(torch.tensor(images))).numpy()

@@ -132,13 +132,7 @@ def _train_epoch_in_memory(run: "_TrainingRun", callback: TrainingCallback) -> N
 
 
 class _TrainingRun:
-    """The state of one training: model, optimizer, random generators, history.
-
-    Args:
-        config: the hyperparameters.
-        folds: the train and the validation fold.
-        device: where to train.
-    """
+    """The state of one training on the train and the validation fold: model, optimizer, random generators."""
 
     def __init__(
         self, config: TrainingConfig, folds: tuple[Examples, Examples], device: torch.device

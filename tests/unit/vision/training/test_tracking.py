@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import deque
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,7 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.training.tracking import (
     Experiment,
     Outcome,
-    Queue,
+    QueueSummary,
     Status,
     Trackers,
     config_digest,
@@ -27,22 +28,16 @@ EXPERIMENT = Experiment("lenet5-one", AT, {"epochs": 2}, "sha256:" + "a" * 64, "
 
 def test_a_queue_of_all_values_has_their_mean_and_deviation() -> None:
     """Compared with numbers calculated by hand."""
-    queue = Queue(10)
-    for value in (1.0, 2.0, 6.0):
-        queue.append(value)
-    summary = queue.summary()
+    summary = QueueSummary.of([1.0, 2.0, 6.0])
     assert (summary.count, summary.mean, summary.min, summary.max) == (3, 3.0, 1.0, 6.0)
     assert summary.std == pytest.approx(math.sqrt(14 / 3))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(1, 10))
-def test_a_queue_holds_only_the_last_values(values: list[float], length: int) -> None:
+def test_a_summary_has_the_statistics_of_the_last_values(values: list[float], length: int) -> None:
     """Compared with numpy."""
-    queue = Queue(length)
-    for value in values:
-        queue.append(value)
     last = np.array(values[-length:])
-    summary = queue.summary()
+    summary = QueueSummary.of(deque(values, length))
     assert summary.count == len(last)
     assert (summary.min, summary.max) == (last.min(), last.max())
     assert summary.mean == pytest.approx(last.mean(), abs=1e-6)
@@ -52,23 +47,18 @@ def test_a_queue_holds_only_the_last_values(values: list[float], length: int) ->
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e300])
 def test_a_loss_that_overflows_raises_nothing(value: float) -> None:
     """The trainer checks the loss and tells people what to change."""
-    queue = Queue(3)
-    queue.append(1.0)
-    queue.append(value)
-    assert queue.summary().count == 2
+    assert QueueSummary.of([1.0, value]).count == 2
 
 
 def test_an_empty_queue_has_no_summary() -> None:
     """Its mean is undefined."""
     with pytest.raises(ValueError, match="empty"):
-        Queue(3).summary()
+        QueueSummary.of([])
 
 
 def test_a_summary_becomes_scalars_under_its_tag() -> None:
     """Their tags differ from that of the metric itself."""
-    queue = Queue(3)
-    queue.append(2.0)
-    assert queue.summary().scalars("train/loss") == {
+    assert QueueSummary.of([2.0]).scalars("train/loss") == {
         "queues/train/loss/mean": 2.0,
         "queues/train/loss/std": 0.0,
         "queues/train/loss/min": 2.0,

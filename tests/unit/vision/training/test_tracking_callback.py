@@ -23,11 +23,12 @@ from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.models.architectures import build_network
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
-from mnist_ops.vision.models.trained_model import EpochMetrics, TrainedModel
+from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import network_from
 from mnist_ops.vision.training.tracking import Experiment, Outcome, Status, Trackers
 from mnist_ops.vision.training.tracking_callback import (
     EMBEDDED,
+    WINDOW,
     TrackingCallback,
     environment_of,
     samples,
@@ -73,7 +74,7 @@ def tracking(training: Examples, validation: Examples, tmp_path_factory: pytest.
     trackers = Trackers([memory, TensorBoardTracker(root)])
     with tracked(trackers, experiment(), now) as callback:
         trained = train(training, validation, CONFIG, torch.device("cpu"), callback)
-    assert trackers.names == ("in memory", "tensorboard")
+    assert [tracker.name for tracker in trackers.active] == ["in memory", "tensorboard"]
     folder = root / "mnistnet-one"
     events = EventAccumulator(str(folder), size_guidance={"histograms": 0, "scalars": 0, "tensors": 0})
     events.Reload()
@@ -106,6 +107,16 @@ def test_the_queue_is_that_of_the_last_losses(tracking: Tracked) -> None:
     losses = [value for _, tag, value in tracking.memory.logged_scalars if tag == "train/loss"]
     mean = tracking.events.Scalars("queues/train/loss/mean")[-1].value
     assert mean == pytest.approx(np.mean(losses[-20:]))
+
+
+def test_the_queue_holds_only_the_last_losses() -> None:
+    """Those of `WINDOW` calls; a new loss replaces the oldest."""
+    memory = InMemoryTracker()
+    callback = TrackingCallback(memory, now)
+    for step in range(WINDOW + 5):
+        callback.on_steps(step, StepMetrics(float(step), 0.1, 1.0, 100.0))
+    _, _, summary = memory.logged_queues[-1]
+    assert (summary.count, summary.min, summary.max) == (WINDOW, 5.0, WINDOW + 4.0)
 
 
 def test_weights_and_gradients_of_each_layer_are_there_once_an_epoch(tracking: Tracked) -> None:
