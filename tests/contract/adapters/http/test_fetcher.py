@@ -1,19 +1,13 @@
 """The HTTP fetcher against a server that misbehaves, and against addresses that it must not reach."""
 
-import random
 import socket
 import ssl
 import time
 import tracemalloc
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mnist_ops.adapters.http import transfers as http_transfers
 from mnist_ops.adapters.http.fetcher import HttpImages
@@ -21,11 +15,12 @@ from mnist_ops.domain.addresses import block_reason
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.domain.images import FetchedImage, FetchFailure
 from mnist_ops.domain.reasons import Reason
+from tests.faults.certificate import certify
+from tests.faults.fetchers import NOW, fetcher_for
 from tests.faults.hostile_http import Canary, HostileServer
 from tests.faults.hostile_routes import BOMB, ROUTES, cuts, leads_to, ok
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CAP = 100_000
+CAP = 100_000  # bytes, the limit of `fetcher_for`
 
 
 @pytest.fixture
@@ -47,18 +42,8 @@ def images(server):
     """Makes fetchers that may connect to the server; closes them at the end."""
     made = []
 
-    def make(*, resolve=(), ca_file=None, **limits):
-        defaults = {
-            "max_bytes": CAP,
-            "backoff_s": 0.02,
-            "busy_attempts": 5,
-            "allowed_hosts": frozenset({server.host_port}),
-            "total_timeout_s": 10.0,
-        }
-        policy = FetchPolicy(**{**defaults, **limits})
-        fetcher = HttpImages(
-            policy, rng=random.Random(1), utcnow=lambda: NOW, resolve=resolve, ca_file=ca_file
-        )
+    def make(**limits):
+        fetcher = fetcher_for(server, **{"busy_attempts": 5, **limits})
         made.append(fetcher)
         return fetcher
 
@@ -577,27 +562,8 @@ def test_the_open_circuit_of_one_host_leaves_other_hosts_alone(server, images):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A self-signed certificate for 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
     folder = tmp_path_factory.mktemp("tls")
-    (folder / "certificate.pem").write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
+    certify(folder)
     return folder
 
 
