@@ -81,7 +81,7 @@ def measure(folder: Path, name: str, seed: int) -> Trial:
     temperature = fit_temperature(trained_logits(model, validation.images), validation.labels)
     logits = trained_logits(model, test.images)
     before, after = (evaluate(softmax(logits, value), test.labels) for value in (1.0, temperature))
-    return Trial(name, seed, model.best_epoch, temperature, before, after, seconds)
+    return Trial(name, seed, model.best.epoch, temperature, before, after, seconds)
 
 
 def trials(folder: Path, jobs: int) -> Iterator[Trial]:

@@ -106,7 +106,7 @@ def _table(trainings: Sequence[Training]) -> tuple[Trial, ...]:
             differences=values,
             validation_accuracy=training.model.best.validation_accuracy,
             validation_nll=training.model.best.validation_nll,
-            best_epoch=training.model.best_epoch,
+            best_epoch=training.model.best.epoch,
             parameters=_parameters(training.model.config),
         )
         for training, values in zip(trainings, different, strict=True)

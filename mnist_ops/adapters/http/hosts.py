@@ -69,7 +69,7 @@ class Host:
         self._policy = policy
         self.name = f"{url.host}:{url.port}"
         self.exempt_port = url.port if self.name in policy.allowed_hosts else None
-        literal = None if self.exempt_port else literal_address(url.host)
+        literal = literal_address(url.host) if self.exempt_port is None else None
         # The open-socket callback would block it too, but curl could reuse a connection that was opened for
         # another, exempt spelling of the same address.
         self.blocked = None if literal is None else block_reason(literal)

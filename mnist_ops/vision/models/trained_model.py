@@ -68,8 +68,3 @@ class TrainedModel:
     def best(self) -> EpochMetrics:
         """The metrics of the best validation."""
         return next(metrics for metrics in self.history if metrics.step == self.best_step)
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch of the best validation, from 1."""
-        return self.best.epoch

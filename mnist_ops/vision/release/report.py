@@ -121,7 +121,7 @@ def _plots(model: ReportedModel) -> dict[str, Plot]:
     return {
         "learning-curves": plot(
             "Learning curves",
-            f"Training and validation by epoch; the weights of epoch {model.trained.best_epoch} were kept.",
+            f"Training and validation by epoch; the weights of epoch {model.trained.best.epoch} were kept.",
             plots.learning_curves(model.trained),
         ),
         "confusion": plot(
@@ -233,6 +233,6 @@ def _provenance(model: ReportedModel) -> dict[str, str]:
         "data set": card.dataset_digest,
         "preprocessing": f"version {card.preprocessing_version}",
         "abstention": f"a score above {card.abstention.threshold:.4g} is not a digit",
-        "weights": f"epoch {model.trained.best_epoch} of {model.trained.history[-1].epoch}",
+        "weights": f"epoch {model.trained.best.epoch} of {model.trained.history[-1].epoch}",
         "made with": ", ".join(f"{name} {version}" for name, version in card.environment.items()),
     }

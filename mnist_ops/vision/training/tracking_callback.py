@@ -122,7 +122,7 @@ class TrackingCallback(TrainingCallback):
                 "best/validation_nll": best.validation_nll,
             },
         )
-        self._tracker.finish(Outcome(Status.FINISHED, self._now(), trained.best_epoch))
+        self._tracker.finish(Outcome(Status.FINISHED, self._now(), trained.best.epoch))
 
 
 @torch.inference_mode()

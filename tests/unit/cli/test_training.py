@@ -222,7 +222,7 @@ def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Train
 
 def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
     """Without --epoch, those of the kept weights."""
-    kept = read_training(pipeline.objects, trained.training).model.best_epoch
+    kept = read_training(pipeline.objects, trained.training).model.best.epoch
     documents = {}
     for epoch in (1, 2, None):
         named = () if epoch is None else ("--epoch", epoch)
@@ -231,7 +231,7 @@ def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, tra
         documents[epoch] = json.loads(out)
     assert documents[None]["test"] == documents[kept]["test"]
     assert documents[1]["test"]["nll"] != documents[2]["test"]["nll"]
-    assert read_training(pipeline.objects, documents[1]["training"]).model.best_epoch == 1
+    assert read_training(pipeline.objects, documents[1]["training"]).model.best.epoch == 1
 
 
 def test_test_without_json_prints_the_measures_in_two_columns(
@@ -267,7 +267,7 @@ def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, train
     assert code == 0
     assert result["promoted"]
     assert result["bundle"]["digest"] == model.bundle.digest
-    assert read_training(pipeline.objects, model.training).model.best_epoch == 1
+    assert read_training(pipeline.objects, model.training).model.best.epoch == 1
 
 
 @pytest.mark.parametrize("command", ["test", "release"])

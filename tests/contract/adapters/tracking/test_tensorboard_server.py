@@ -63,7 +63,7 @@ def trained(folder: Path) -> TrainedModel:
 @pytest.fixture(scope="module")
 def get(folder: Path, trained: TrainedModel) -> Iterator[Get]:
     """A function that requests data from a TensorBoard started by the command line."""
-    assert trained.best_epoch == 1
+    assert trained.best.epoch == 1
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -145,7 +145,7 @@ def test_hyperparameters_and_metrics_are_a_table(get: Get) -> None:
 
 def test_a_port_in_use_is_an_error_of_one_line(folder: Path, trained: TrainedModel) -> None:
     """With the port, and the exit code of a permanent error."""
-    assert trained.best_epoch == 1
+    assert trained.best.epoch == 1
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

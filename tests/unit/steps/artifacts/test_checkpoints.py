@@ -133,8 +133,8 @@ def test_any_epoch_of_a_training_can_be_taken(trained) -> None:
     former = read_training(objects, trained.training)
     for epoch in (1, former.model.history[-1].epoch):
         taken = read_training(objects, at_epoch(trained.training, epoch, objects=objects))
-        assert taken.model.best_epoch == epoch
-        assert (taken.model.weights == former.model.weights) == (epoch == former.model.best_epoch)
+        assert taken.model.best.epoch == epoch
+        assert (taken.model.weights == former.model.weights) == (epoch == former.model.best.epoch)
 
 
 def test_an_epoch_without_a_checkpoint_is_refused(trained) -> None:

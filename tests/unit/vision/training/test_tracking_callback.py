@@ -211,7 +211,7 @@ def test_the_hyperparameters_are_recorded_with_the_final_metrics(tracking: Track
 def test_a_finished_training_is_recorded_with_its_best_epoch(tracking: Tracked) -> None:
     """Once."""
     (outcome,) = tracking.memory.outcomes
-    assert (outcome.status, outcome.best_epoch) == (Status.FINISHED, tracking.trained.best_epoch)
+    assert (outcome.status, outcome.best_epoch) == (Status.FINISHED, tracking.trained.best.epoch)
 
 
 def test_tracking_changes_no_weight(tracking: Tracked, training: Examples, validation: Examples) -> None:

@@ -58,7 +58,7 @@ def test_two_thousand_digits_and_three_epochs_teach_the_network(
 def test_the_best_epoch_is_kept(trained: TrainedModel, validation: Examples) -> None:
     """The weights are those of the lowest validation NLL."""
     keys = [metrics.selection_key for metrics in trained.history]
-    assert trained.best_epoch == 1 + keys.index(max(keys))
+    assert trained.best.epoch == 1 + keys.index(max(keys))
     assert trained.best.validation_nll == min(metrics.validation_nll for metrics in trained.history)
     logits = torch_forward("lenet5", trained.weights, "cpu")(validation.images)
     assert (logits.argmax(axis=1) == validation.labels).mean() == trained.best.validation_accuracy
@@ -135,7 +135,7 @@ def test_a_training_without_improvement_stops_early(training: Examples, validati
     config = TrainingConfig(epochs=50, patience=2, learning_rate=1e-9, averaging=0)
     model = train(few(training, 100), few(validation, 50), config, CPU)
     assert len(model.history) < 50
-    assert model.history[-1].epoch == model.best_epoch + 2
+    assert model.history[-1].epoch == model.best.epoch + 2
 
 
 def test_running_out_of_memory_halves_the_batch_and_finishes(
