@@ -115,7 +115,7 @@ def test_a_bundle_is_not_written_over_another(
     released: Path, trained: TrainedModel, validation: Examples, provenance: Provenance
 ) -> None:
     """A released bundle never changes."""
-    with pytest.raises(Permanent, match="empty folder"):
+    with pytest.raises(Permanent, match="not empty"):
         write_bundle(released, trained, validation.images, {}, provenance)
 
 
