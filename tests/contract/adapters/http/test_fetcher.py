@@ -4,7 +4,7 @@ import socket
 import ssl
 import time
 import tracemalloc
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
@@ -40,16 +40,8 @@ def canary():
 @pytest.fixture
 def images(server):
     """Makes fetchers that may connect to the server; closes them at the end."""
-    made = []
-
-    def make(**limits):
-        fetcher = fetcher_for(server, **{"busy_attempts": 5, **limits})
-        made.append(fetcher)
-        return fetcher
-
-    yield make
-    for fetcher in made:
-        fetcher.close()
+    with ExitStack() as stack:
+        yield lambda **limits: stack.enter_context(fetcher_for(server, **{"busy_attempts": 5, **limits}))
 
 
 def one(fetcher: HttpImages, url: str) -> FetchedImage | FetchFailure:

@@ -112,6 +112,7 @@ def test_the_queue_is_that_of_the_last_losses(tracking: Tracked) -> None:
 def test_the_queue_holds_only_the_last_losses() -> None:
     """Those of `WINDOW` calls; a new loss replaces the oldest."""
     memory = InMemoryTracker()
+    memory.begin(experiment())
     callback = TrackingCallback(memory, now)
     for step in range(WINDOW + 5):
         callback.on_steps(step, StepMetrics(float(step), 0.1, 1.0, 100.0))
