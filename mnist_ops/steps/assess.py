@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
 from mnist_ops.domain.stages import Stopwatch
@@ -19,7 +18,7 @@ def assess(
     *,
     objects: ObjectStore,
     runs: RunStore,
-    budget: FailureBudget | None = None,
+    budget: FailureBudget,
 ) -> str:
     """Compare the failures of all parts with the failure budget, before anything is published.
 
@@ -36,7 +35,6 @@ def assess(
     Raises:
         Permanent: a part has no prediction shard.
     """
-    budget = budget or FailureBudget()
     watch = Stopwatch("assess", objects.requests, objects.moved)
     records, failures = 0, Counter[str]()
     with watch.reading():
@@ -54,11 +52,7 @@ def assess(
         released_by=runs.hold_released_by(manifest.generation) if held_because else None,
         stage=watch.report(records),
     )
-    return put_json(
-        objects,
-        lambda digest: artifact_key("assessments", manifest.generation, "assessment.json", digest),
-        assessment.document(),
-    )
+    return put_json(objects, "assessments", manifest.generation, "assessment.json", assessment.document())
 
 
 def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -> str | None:

@@ -76,11 +76,7 @@ def build_dataset(
         classes=_of_kind(tally, "label"),
         quarantined=_of_kind(tally, "reason"),
     )
-    uri = put_json(
-        objects,
-        lambda digest: artifact_key("datasets", manifest.generation, "dataset.json", digest),
-        dataset.document(),
-    )
+    uri = put_json(objects, "datasets", manifest.generation, "dataset.json", dataset.document())
     datasets.put_dataset(uri, manifest.at)
     return uri
 

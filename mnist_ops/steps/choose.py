@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.train import Training, read_training
 from mnist_ops.validation import problems_of
-from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.config.sweep import differences
 from mnist_ops.vision.models.architectures import build_network, parameter_count
 
@@ -91,15 +89,12 @@ def choose(training_uris: Sequence[str], *, objects: ObjectStore) -> str:
         best.validation_accuracy,
         best.validation_nll,
     )
-    return put_json(
-        objects,
-        lambda digest: artifact_key("trainings", trainings[0].generation, "sweep.json", digest),
-        asdict(Choice(datasets[0], trials, best.training)),
-    )
+    choice = Choice(datasets[0], trials, best.training)
+    return put_json(objects, "trainings", trainings[0].generation, "sweep.json", asdict(choice))
 
 
 def _table(trainings: Sequence[Training]) -> tuple[Trial, ...]:
-    different = differences([training.model.config for training in trainings])
+    configs = [training.model.config for training in trainings]
     return tuple(
         Trial(
             training=training.uri,
@@ -107,14 +102,10 @@ def _table(trainings: Sequence[Training]) -> tuple[Trial, ...]:
             validation_accuracy=training.model.best.validation_accuracy,
             validation_nll=training.model.best.validation_nll,
             best_epoch=training.model.best.epoch,
-            parameters=_parameters(training.model.config),
+            parameters=parameter_count(build_network(config.network, config.kernel_sizes)),
         )
-        for training, values in zip(trainings, different, strict=True)
+        for training, config, values in zip(trainings, configs, differences(configs), strict=True)
     )
-
-
-def _parameters(config: TrainingConfig) -> int:
-    return parameter_count(build_network(config.network, config.kernel_sizes))
 
 
 def read_choice(objects: ObjectStore, uri: str) -> Choice:

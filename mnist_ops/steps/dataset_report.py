@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.datasets import Dataset, open_rows, read_dataset
 from mnist_ops.steps.artifacts.objects import put_json, read_manifest
@@ -69,7 +68,9 @@ def dataset_report(dataset_uri: str, *, objects: ObjectStore, config: TrainingCo
     generation = read_manifest(objects, dataset.snapshot).generation
     return put_json(
         objects,
-        lambda digest: artifact_key("datasets", generation, "report.json", digest),
+        "datasets",
+        generation,
+        "report.json",
         {
             "dataset": dataset_uri,
             "examples": len(labels),

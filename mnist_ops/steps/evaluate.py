@@ -10,12 +10,12 @@ from pydantic import InstanceOf, TypeAdapter, ValidationError
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.gate import Disagreements
-from mnist_ops.domain.keys import Generation, artifact_key, sha256_hex
+from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold
-from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json
+from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_artifact, put_json
 from mnist_ops.steps.train import read_training
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.folds import Fold
@@ -142,15 +142,9 @@ def _log_closing_line(comparison: Comparison) -> None:
 def _put(objects: ObjectStore, generation: Generation, comparison: Comparison) -> str:
     """Write a comparison; the arrays of its abstention rule are an object of their own, written first."""
     arrays = comparison.abstention.to_bytes()
-    beside = objects.put_bytes(
-        artifact_key("trainings", generation, "abstention.npz", sha256_hex(arrays)), arrays
-    )
     document = _COMPARISON.dump_python(comparison, mode="json", exclude={"abstention"})
-    return put_json(
-        objects,
-        lambda digest: artifact_key("trainings", generation, "evaluation.json", digest),
-        document | {"abstention": beside},
-    )
+    document["abstention"] = put_artifact(objects, "trainings", generation, "abstention.npz", arrays)
+    return put_json(objects, "trainings", generation, "evaluation.json", document)
 
 
 def read_evaluation(objects: ObjectStore, uri: str) -> Comparison:

@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 from mnist_ops.domain.gate import Gate, Score, decide
-from mnist_ops.domain.keys import bundle_prefix
+from mnist_ops.domain.keys import bundle_prefix, digest_in_name
 from mnist_ops.domain.labels import LabelTable
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import upload_bundle
-from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold
+from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.evaluate import Comparison, read_evaluation
 from mnist_ops.steps.promote import GateResult
-from mnist_ops.steps.train import Training, read_training, training_digest
+from mnist_ops.steps.train import Training, read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.bundle import bundle_digest, load_card
@@ -98,8 +98,8 @@ def _metrics(test: Evaluation) -> dict[str, float]:
 def _write_bundle(folder: Path, training: Training, comparison: Comparison, objects: ObjectStore) -> str:
     validation = load_fold(objects, training.dataset, Fold.VALIDATION)
     provenance = Provenance(
-        dataset_digest=dataset_digest(training.dataset_uri),
-        training_digest=training_digest(training.uri),
+        dataset_digest=f"sha256:{digest_in_name(training.dataset_uri)}",
+        training_digest=f"sha256:{digest_in_name(training.uri)}",
         abstention=comparison.abstention,
         labels=LabelTable(training.dataset.labels),
         temperature=comparison.temperature,

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.keys import Generation, artifact_key, digest_in_name, sha256_hex
+from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.checkpoints import StoredCheckpoints, epoch_in_name
 from mnist_ops.steps.artifacts.datasets import Dataset, load_fold, read_dataset
-from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_json, read_manifest
+from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_artifact, put_json, read_manifest
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.models.trained_model import EpochMetrics, TrainedModel
@@ -52,8 +52,8 @@ def train(
     objects: ObjectStore,
     config: TrainingConfig,
     device: str,
+    folder: Path,
     callback: TrainingCallback | None = None,
-    folder: Path | None = None,
 ) -> str:
     """Train a network on a data set's train fold, and keep the weights that are best on the validation fold.
 
@@ -64,8 +64,8 @@ def train(
         objects: the store of data sets and trainings.
         config: the hyperparameters.
         device: auto, cpu or cuda.
+        folder: a local folder for checkpoints.
         callback: called at every event of the training.
-        folder: a local folder for checkpoints; None to keep them in the object store only.
 
     Returns:
         The URI of the training's description.
@@ -107,12 +107,10 @@ def at_epoch(training_uri: str, epoch: int, *, objects: ObjectStore) -> str:
         Permanent: the training has no checkpoint of that epoch.
     """
     former = read_training(objects, training_uri)
-    for uri in former.checkpoints:
-        if epoch_in_name(uri) == epoch:
-            checkpoint = checkpoint_of(get_verified(objects, uri))
-            break
-    else:
+    uris = {epoch_in_name(uri): uri for uri in former.checkpoints}
+    if epoch not in uris:
         raise Permanent(f"{training_uri}: no epoch {epoch}; there are 1 to {len(former.checkpoints)}")
+    checkpoint = checkpoint_of(get_verified(objects, uris[epoch]))
     model = TrainedModel(
         former.model.config, weights_of(checkpoint.part("average")), checkpoint.history, checkpoint.step
     )
@@ -127,20 +125,16 @@ def _put(
     device: str,
     checkpoints: Sequence[str],
 ) -> str:
-    weights_key = artifact_key("trainings", generation, "weights.safetensors", sha256_hex(model.weights))
-    return put_json(
-        objects,
-        lambda digest: artifact_key("trainings", generation, "training.json", digest),
-        {
-            "dataset": dataset_uri,
-            "config": model.config.model_dump(mode="json"),
-            "weights": objects.put_bytes(weights_key, model.weights),
-            "history": [asdict(metrics) for metrics in model.history],
-            "best_step": model.best_step,
-            "device": device,
-            "checkpoints": list(checkpoints),
-        },
-    )
+    document = {
+        "dataset": dataset_uri,
+        "config": model.config.model_dump(mode="json"),
+        "weights": put_artifact(objects, "trainings", generation, "weights.safetensors", model.weights),
+        "history": [asdict(metrics) for metrics in model.history],
+        "best_step": model.best_step,
+        "device": device,
+        "checkpoints": list(checkpoints),
+    }
+    return put_json(objects, "trainings", generation, "training.json", document)
 
 
 def read_training(objects: ObjectStore, uri: str) -> Training:
@@ -160,8 +154,3 @@ def read_training(objects: ObjectStore, uri: str) -> Training:
     dataset = read_dataset(objects, dataset_uri)
     generation = read_manifest(objects, dataset.snapshot).generation
     return Training(uri, dataset_uri, dataset, generation, model, device, checkpoints)
-
-
-def training_digest(training_uri: str) -> str:
-    """`sha256:<hex>` of a training's description, which has the digests of its data set and weights."""
-    return f"sha256:{digest_in_name(training_uri)}"

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.evaluate import read_evaluation
@@ -28,4 +29,4 @@ def miscalibrated(pipeline: Pipeline, evaluation: str) -> str:
     challenger = {fold: asdict(found) for fold, found in comparison.challenger.items()}
     document = get_json(pipeline.objects, evaluation)
     document["challenger"] = challenger | {str(Fold.TEST): asdict(measured)}
-    return put_json(pipeline.objects, lambda digest: f"trainings/wrong/evaluation-{digest}.json", document)
+    return put_json(pipeline.objects, "trainings", Generation("wrong"), "evaluation.json", document)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mnist_ops.domain.keys import digest_in_name
 from mnist_ops.pipeline import Pipeline
-from mnist_ops.steps.artifacts.datasets import dataset_digest
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics
@@ -29,7 +29,7 @@ def train_with_progress(pipeline: Pipeline, dataset: str, config: TrainingConfig
         name=experiment_name(config.network, dataset, values),
         started_at=pipeline.now(),
         config=values,
-        dataset=dataset_digest(dataset),
+        dataset=f"sha256:{digest_in_name(dataset)}",
         device=device.type,
         environment=environment_of(device),
     )

@@ -36,7 +36,7 @@ class StoredCheckpoints:
         generation: the generation of the training.
         dataset_uri: the data set's manifest.
         config: the configuration of the training.
-        folder: the local folder of all trainings; None to keep checkpoints in the object store only.
+        folder: the local folder of all trainings.
     """
 
     def __init__(
@@ -45,20 +45,17 @@ class StoredCheckpoints:
         generation: Generation,
         dataset_uri: str,
         config: TrainingConfig,
-        folder: Path | None = None,
+        folder: Path,
     ) -> None:
         trial = sha256_hex(f"{dataset_uri}\n{config.model_dump_json()}".encode())[:16]
         self._objects = objects
         self._prefix = f"trainings/{generation.id}/checkpoints-{trial}"
-        self._folder = None if folder is None else folder / self._prefix
+        self._folder = folder / self._prefix
 
     def uris(self) -> list[str]:
         """The URIs in the object store, one an epoch, in the order of the epochs."""
-        stored = {}
-        for key in sorted(self._objects.keys(f"{self._prefix}/")):
-            if epoch := epoch_in_name(key):
-                stored[epoch] = self._objects.uri(key)
-        return [uri for _, uri in sorted(stored.items())]
+        uris = {epoch_in_name(name): self._uri(name) for name in sorted(self._stored())}
+        return list(uris.values())
 
     def newest(self) -> Checkpoint | None:
         """The checkpoint of the latest epoch that is not damaged; None if there is none."""
@@ -78,27 +75,19 @@ class StoredCheckpoints:
         """Store a checkpoint."""
         data = checkpoint.to_bytes()
         name = f"epoch-{checkpoint.epoch:06d}-{sha256_hex(data)}.safetensors"
-        if self._folder is not None:
-            try:
-                _write(self._folder / name, data)
-            except OSError as error:
-                _log.warning(
-                    "%s cannot be written locally (%s); it is only in the object store",
-                    name,
-                    error,
-                )
+        try:
+            _write(self._folder / name, data)
+        except OSError as error:
+            _log.warning("%s cannot be written locally (%s); it is only in the object store", name, error)
         self._objects.put_bytes(f"{self._prefix}/{name}", data)
 
     def remove_local(self) -> None:
         """Remove the local files: the training is done, and the object store has all checkpoints."""
-        if self._folder is not None:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self._folder)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
 
     def _local(self) -> set[str]:
         """The names of the local files."""
-        if self._folder is None:
-            return set()
         return {path.name for path in self._folder.glob("epoch-*") if _NAME.match(path.name)}
 
     def _stored(self) -> set[str]:
@@ -107,8 +96,8 @@ class StoredCheckpoints:
         return {name for name in names if _NAME.match(name)}
 
     def _read(self, name: str) -> bytes:
-        path = None if self._folder is None else self._folder / name
-        if path is not None and path.exists():
+        path = self._folder / name
+        if path.exists():
             try:
                 data = path.read_bytes()
                 check_digest(str(path), sha256_hex(data), digest_in_name(name))
@@ -116,7 +105,10 @@ class StoredCheckpoints:
                 _log.warning("%s; reading it from the object store", error)
             else:
                 return data
-        return get_verified(self._objects, self._objects.uri(f"{self._prefix}/{name}"))
+        return get_verified(self._objects, self._uri(name))
+
+    def _uri(self, name: str) -> str:
+        return self._objects.uri(f"{self._prefix}/{name}")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Damaged, Permanent
-from mnist_ops.domain.keys import digest_in_name
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import get_json, get_verified_file, open_parquet
 from mnist_ops.vision.data.examples import Examples
@@ -115,11 +114,6 @@ def read_dataset(objects: ObjectStore, uri: str) -> Dataset:
         return Dataset(**(document | {"labels": tuple(document["labels"])}))
     except (KeyError, TypeError) as error:
         raise Damaged(f"{uri}: not a data set's manifest ({error!r})") from error
-
-
-def dataset_digest(uri: str) -> str:
-    """`sha256:<hex>` of the data set's manifest; the manifest has the digest of the rows."""
-    return f"sha256:{digest_in_name(uri)}"
 
 
 @contextmanager

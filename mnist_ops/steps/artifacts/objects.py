@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.keys import digest_in_name, sha256_hex
+from mnist_ops.domain.keys import Generation, artifact_key, digest_in_name, sha256_hex
 from mnist_ops.domain.manifest import Manifest
 from mnist_ops.domain.ports import ObjectStore
 
@@ -22,10 +22,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def put_json(objects: ObjectStore, key_for: Callable[[str], str], document: Mapping[str, object]) -> str:
-    """Write canonical JSON under a key made from its digest; returns its URI."""
+def put_artifact(objects: ObjectStore, folder: str, generation: Generation, name: str, data: bytes) -> str:
+    """Write a small object under its `artifact_key`; returns its URI."""
+    return objects.put_bytes(artifact_key(folder, generation, name, sha256_hex(data)), data)
+
+
+def put_json(
+    objects: ObjectStore, folder: str, generation: Generation, name: str, document: Mapping[str, object]
+) -> str:
+    """Write canonical JSON under its `artifact_key`; returns its URI."""
     data = json.dumps(document, sort_keys=True, indent=1).encode()
-    return objects.put_bytes(key_for(sha256_hex(data)), data)
+    return put_artifact(objects, folder, generation, name, data)
 
 
 def get_verified(objects: ObjectStore, uri: str) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
+from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.choose import choose, read_choice
@@ -29,7 +30,7 @@ def another(pipeline: Pipeline, trained: Trained, accuracy: float, nll: float = 
         {"epoch": 2, "step": 9, **measured, "validation_nll": 9.0},
     ]
     document |= {"history": history, "best_step": 5, "config": document["config"] | config}
-    return put_json(pipeline.objects, lambda digest: f"trainings/x/training-{digest}.json", document)
+    return put_json(pipeline.objects, "trainings", Generation("x"), "training.json", document)
 
 
 def test_the_highest_validation_accuracy_wins(pipeline: Pipeline, trained: Trained) -> None:
@@ -106,9 +107,9 @@ def test_choosing_twice_gives_the_same_table(pipeline: Pipeline, trained: Traine
 def test_trainings_of_two_data_sets_are_not_compared(pipeline: Pipeline, trained: Trained) -> None:
     """Their validation folds differ; both are named."""
     copied = get_json(pipeline.objects, trained.dataset) | {"quarantined": {"label_conflict": 1}}
-    other = put_json(pipeline.objects, lambda digest: f"datasets/x/dataset-{digest}.json", copied)
+    other = put_json(pipeline.objects, "datasets", Generation("x"), "dataset.json", copied)
     document = get_json(pipeline.objects, trained.training) | {"dataset": other}
-    stranger = put_json(pipeline.objects, lambda digest: f"trainings/x/training-{digest}.json", document)
+    stranger = put_json(pipeline.objects, "trainings", Generation("x"), "training.json", document)
     with pytest.raises(Permanent, match="2 data sets") as refused:
         choose([trained.training, stranger], objects=pipeline.objects)
     assert other in str(refused.value)
@@ -126,6 +127,6 @@ def test_there_must_be_something_to_choose_from(pipeline: Pipeline) -> None:
 def test_what_is_no_table_is_damaged(pipeline: Pipeline, trained: Trained, change: dict[str, object]) -> None:
     """The URI may name any other object."""
     document = json.loads(pipeline.objects.get_bytes(choose([trained.training], objects=pipeline.objects)))
-    uri = put_json(pipeline.objects, lambda digest: f"other/x-{digest}.json", document | change)
+    uri = put_json(pipeline.objects, "other", Generation("tests"), "x.json", document | change)
     with pytest.raises(Damaged):
         read_choice(pipeline.objects, uri)

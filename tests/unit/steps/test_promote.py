@@ -8,7 +8,7 @@ import pytest
 from mnist_ops.domain.champions import Promotion, rolled_back
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.gate import Gate
-from mnist_ops.domain.keys import sha256_hex
+from mnist_ops.domain.keys import Generation, sha256_hex
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.datasets import read_dataset
@@ -55,7 +55,7 @@ def candidate(released: Pipeline, trained: Trained) -> tuple[Pipeline, GateResul
 def _twin(pipeline: Pipeline, trained: Trained) -> str:
     """Another training with the same weights."""
     document = get_json(pipeline.objects, trained.training) | {"device": "cpu, once more"}
-    return put_json(pipeline.objects, lambda digest: f"trainings/twin/training-{digest}.json", document)
+    return put_json(pipeline.objects, "trainings", Generation("twin"), "training.json", document)
 
 
 def _keep_a_tenth_to_train_on(pipeline: Pipeline) -> None:

@@ -3,17 +3,19 @@
 import dataclasses
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.gate import Decision, Gate
+from mnist_ops.domain.keys import Generation, digest_in_name
 from mnist_ops.steps.artifacts.bundles import download_bundle
-from mnist_ops.steps.artifacts.datasets import dataset_digest, load_fold, read_dataset
+from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.evaluate import read_evaluation
 from mnist_ops.steps.promote import GateResult
-from mnist_ops.steps.train import read_training, train, training_digest
+from mnist_ops.steps.train import read_training, train
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.inference.bundle import load_card
@@ -63,7 +65,7 @@ def test_the_same_config_and_data_give_the_same_weights(trained: Trained) -> Non
     assert mine.weights == theirs.weights
 
 
-def test_every_epoch_is_reported(trained: Trained) -> None:
+def test_every_epoch_is_reported(trained: Trained, tmp_path: Path) -> None:
     """For a progress bar or a log."""
     told: list[EpochMetrics] = []
 
@@ -76,6 +78,7 @@ def test_every_epoch_is_reported(trained: Trained) -> None:
         objects=trained.pipeline.copy().objects,
         config=TrainingConfig(epochs=2, batch_size=640),
         device="cpu",
+        folder=tmp_path,
         callback=Listener(),
     )
     assert [metrics.epoch for metrics in told] == [1, 2]
@@ -94,7 +97,7 @@ def test_a_training_whose_weights_are_damaged_is_refused(trained: Trained) -> No
 def test_what_is_no_training_is_damaged(trained: Trained, document: dict[str, object]) -> None:
     """The URI may name any other object."""
     objects = trained.pipeline.copy().objects
-    uri = put_json(objects, lambda digest: f"other/x-{digest}.json", document)
+    uri = put_json(objects, "other", Generation("tests"), "x.json", document)
     with pytest.raises(Permanent):
         read_training(objects, uri)
 
@@ -142,7 +145,7 @@ def test_what_is_no_evaluation_is_damaged(trained: Trained, document: dict[str, 
     """The URI may name any other object."""
     objects = trained.pipeline.copy().objects
     defaults = {"champion": None, "champion_test": None, "training": "x"}
-    uri = put_json(objects, lambda digest: f"other/x-{digest}.json", defaults | document)
+    uri = put_json(objects, "other", Generation("tests"), "x.json", defaults | document)
     with pytest.raises(Damaged):
         read_evaluation(objects, uri)
 
@@ -167,8 +170,8 @@ def test_a_released_bundle_says_where_it_comes_from(released: Pipeline, trained:
     champion = released.models.champion(MODEL)
     assert champion is not None
     card = load_card(download_bundle(released.objects, champion, tmp_path), champion.digest)
-    assert card.dataset_digest == dataset_digest(trained.dataset)
-    assert card.training_digest == training_digest(trained.training)
+    assert card.dataset_digest == f"sha256:{digest_in_name(trained.dataset)}"
+    assert card.training_digest == f"sha256:{digest_in_name(trained.training)}"
     assert champion.uri.endswith(f"models/{MODEL}/000001-{champion.digest.removeprefix('sha256:')}")
 
 

@@ -37,7 +37,7 @@ def objects() -> InMemoryObjects:
 
 
 def _stored(
-    objects: InMemoryObjects, folder: Path | None, config: TrainingConfig | None = None
+    objects: InMemoryObjects, folder: Path, config: TrainingConfig | None = None
 ) -> StoredCheckpoints:
     return StoredCheckpoints(objects, RUN, DATASET, config or TrainingConfig(), folder)
 
@@ -60,14 +60,15 @@ def test_a_checkpoint_that_is_only_local_is_found(objects, tmp_path) -> None:
     """The process was killed before the upload."""
     _stored(InMemoryObjects(), tmp_path).save(_checkpoint(3))
     assert _stored(objects, tmp_path).newest().epoch == 3
-    assert _stored(objects, None).newest().epoch == 3, "it is uploaded before the training goes on"
+    assert _stored(objects, tmp_path / "other").newest().epoch == 3, (
+        "it is uploaded before the training goes on"
+    )
 
 
 def test_a_checkpoint_that_is_only_in_the_object_store_is_found(objects, tmp_path) -> None:
     """Another machine continues."""
     _stored(objects, tmp_path / "one").save(_checkpoint(3))
     assert _stored(objects, tmp_path / "other").newest().epoch == 3
-    assert _stored(objects, None).newest().epoch == 3
 
 
 def test_instead_of_a_damaged_local_file_the_object_store_is_read(objects, tmp_path) -> None:
@@ -78,13 +79,14 @@ def test_instead_of_a_damaged_local_file_the_object_store_is_read(objects, tmp_p
     assert _stored(objects, tmp_path).newest().epoch == 3
 
 
-def test_instead_of_a_damaged_checkpoint_the_one_before_is_used(objects, caplog) -> None:
+def test_instead_of_a_damaged_checkpoint_the_one_before_is_used(objects, tmp_path, caplog) -> None:
     """One epoch is lost, not the training; the log says so."""
-    kept = _stored(objects, None)
+    kept = _stored(objects, tmp_path)
     for epoch in (1, 2):
         kept.save(_checkpoint(epoch))
     (key,) = (key for key in objects.objects if "epoch-000002" in key)
     objects.objects[key] = b"half"
+    kept.remove_local()
     with caplog.at_level(logging.WARNING):
         assert kept.newest().epoch == 1
     assert "ignoring a checkpoint" in caplog.text
@@ -112,9 +114,8 @@ def test_trainings_of_other_configs_and_data_keep_apart(objects, tmp_path) -> No
     _stored(objects, tmp_path).save(_checkpoint(3))
     assert _stored(objects, tmp_path, TrainingConfig(seed=1)).newest() is None
     assert StoredCheckpoints(objects, RUN, DATASET + "2", TrainingConfig(), tmp_path).newest() is None
-    assert (
-        StoredCheckpoints(objects, Generation("train_lenet/two"), DATASET, TrainingConfig()).newest() is None
-    )
+    other = Generation("train_lenet/two")
+    assert StoredCheckpoints(objects, other, DATASET, TrainingConfig(), tmp_path).newest() is None
 
 
 def test_a_finished_training_removes_its_local_files(objects, tmp_path) -> None:
