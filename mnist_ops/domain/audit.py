@@ -7,6 +7,7 @@ it doubts; each stratum then counts by its share of the records, not by its shar
 
 import hashlib
 import heapq
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -221,23 +222,15 @@ def _simple(stratum: AuditedStratum, tail: float) -> tuple[float, float]:
     """
     records, labelled, wrong = stratum.records, stratum.labelled, stratum.wrong
     fewest, most = wrong, records - (labelled - wrong)
-
     # The fewest wrong records with which as many wrong labels as were found are not too surprising.
-    low, high = fewest, most
-    while low < high:
-        middle = (low + high) // 2
-        enough = 1 - _at_most(wrong - 1, records, middle, labelled) >= tail
-        low, high = (low, middle) if enough else (middle + 1, high)
-    least = low
-
+    low = fewest + bisect_left(
+        range(fewest, most), tail, key=lambda each: 1 - _at_most(wrong - 1, records, each, labelled)
+    )
     # The most with which as few are not.
-    low, high = fewest, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if _at_most(wrong, records, middle, labelled) >= tail else (low, middle - 1)
-        )
-    return least / records, low / records
+    high = fewest + bisect_right(
+        range(fewest + 1, most + 1), -tail, key=lambda each: -_at_most(wrong, records, each, labelled)
+    )
+    return low / records, high / records
 
 
 def _at_most(found: int, records: int, wrong: int, labelled: int) -> float:
