@@ -76,34 +76,23 @@ class OutcomeTally:
     def verify(self, written: Sequence[OutcomeRow], heads: Mapping[str, RecordHead]) -> None:
         """Compare written outcomes with the records as they are now."""
         for row in written:
-            self._verify(row, heads.get(row["record_id"]))
+            head, predicted = heads.get(row["record_id"]), row["outcome"] == Outcome.PREDICTED
+            if head is None:  # deleted since
+                self.superseded += 1
+                continue
+            if self._shows(head, predicted=predicted):
+                continue
+            # A later prediction replaces a prediction and removes a failure; a later failure replaces one.
+            if head.stamp.digest is not None or (head.failure.attempts and not predicted):
+                self.superseded += 1
+            else:
+                self.lost_count += 1
+                if len(self.lost) < _EXAMPLES:
+                    self.lost.append(head.id_json)
 
-    def _verify(self, row: OutcomeRow, head: RecordHead | None) -> None:
-        if head is None:
-            self.superseded += 1  # deleted since
-        elif row["outcome"] == Outcome.PREDICTED:
-            self._verify_prediction(head)
-        else:
-            self._verify_failure(head)
-
-    def _lose(self, head: RecordHead) -> None:
-        self.lost_count += 1
-        if len(self.lost) < _EXAMPLES:
-            self.lost.append(head.id_json)
-
-    def _verify_prediction(self, head: RecordHead) -> None:
-        if (head.stamp.run, head.stamp.generation) == (self.generation.run, self.generation.number):
-            return
-        if head.stamp.digest is None:
-            self._lose(head)
-        else:
-            self.superseded += 1
-
-    def _verify_failure(self, head: RecordHead) -> None:
-        if (head.failure.run, head.failure.last_at) == (self.generation.run, self.at):
-            return
-        # A later prediction removes a failure, a later failure replaces it.
-        if head.failure.attempts == 0 and head.stamp.digest is None:
-            self._lose(head)
-        else:
-            self.superseded += 1
+    def _shows(self, head: RecordHead, *, predicted: bool) -> bool:
+        """Whether a record has the prediction, or else the failure, of this generation."""
+        run, number = self.generation.run, self.generation.number
+        if predicted:
+            return (head.stamp.run, head.stamp.generation) == (run, number)
+        return (head.failure.run, head.failure.last_at) == (run, self.at)
