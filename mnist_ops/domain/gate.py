@@ -75,10 +75,6 @@ class Decision:
     p_value: float | None
     compared_with: BundleRef | None = None
 
-    def holds_against(self, champion: BundleRef | None) -> bool:
-        """Whether the decision applies to this champion: the challenger was measured against it."""
-        return self.compared_with == champion
-
 
 def decide(
     challenger: Score, champion: Score | None, disagreements: Disagreements | None, gate: Gate

@@ -116,18 +116,6 @@ def part_in_name(uri: str) -> int:
     return int(match[1])
 
 
-def kind_in_name(uri: str) -> str:
-    """The kind of a shard: `images` in `…/images/<run key>/<generation>/part-….parquet`.
-
-    Raises:
-        Permanent: it is not the name of a shard.
-    """
-    folders = uri.split("/")[-5:]
-    if len(folders) < 5 or _PART_IN_NAME.search(uri) is None:
-        raise Permanent(f"{uri}: not the name of a shard")
-    return folders[0]
-
-
 def sha256_hex(data: bytes) -> str:
     """The sha256 of `data`, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -112,7 +112,7 @@ class Ledger:
     stages: Mapping[str, StageReport]
     held_because: str | None
     finished_at: datetime
-    lost_write_count: int = field(default=0)
+    lost_write_count: int = 0
     refers_to: Sequence[str] = ()
     prices: Prices = field(default_factory=Prices)
 
@@ -159,11 +159,7 @@ class Ledger:
             "generation": self.generation.number,
             "manifest": self.manifest,
             "selection": dict(self.selection),
-            "model": (
-                {"name": self.model.name, "version": self.model.version, "digest": self.model.digest}
-                if self.model
-                else None
-            ),
+            "model": self.model.identity() if self.model else None,
             "selected": self.selected,
             "outcomes": dict(self.outcomes),
             "reasons": dict(self.reasons),

@@ -123,6 +123,10 @@ class BundleRef:
     uri: str
     digest: str
 
+    def identity(self) -> dict[str, object]:
+        """As records and ledgers name it: without the URI, which depends on the deployment."""
+        return {"name": self.name, "version": self.version, "digest": self.digest}
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -163,11 +167,7 @@ class Prediction:
             "probabilities": dict(self.probabilities),
             "needs_review": self.review_reason is not None,
             "review_reason": None if self.review_reason is None else str(self.review_reason),
-            "model": {
-                "name": self.model.name,
-                "version": self.model.version,
-                "digest": self.model.digest,
-            },
+            "model": self.model.identity(),
             "image": {"url": self.image_url, "sha256": self.image_sha256},
             "run": self.generation.run,
             "generation": self.generation.number,

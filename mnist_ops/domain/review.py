@@ -2,8 +2,6 @@
 
 from enum import StrEnum
 
-REVIEW_BELOW = 0.9  # the default: predictions with less confidence are marked for review
-
 
 class ReviewReason(StrEnum):
     """Why a prediction should be looked at; stored in records, so these names must not change."""

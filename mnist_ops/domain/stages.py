@@ -103,12 +103,7 @@ class StageReport:
     @property
     def bottleneck(self) -> str:
         """The phase that took most of the wall time, in words."""
-        phases = {
-            "read": self.read_s,
-            "compute": self.compute_s,
-            "write": self.write_s,
-            _OTHER: self.other_s,
-        }
+        phases = {"read": self.read_s, "compute": self.compute_s, "write": self.write_s, _OTHER: self.other_s}
         longest = max(phases, key=lambda phase: phases[phase])
         return _DOING.get(self.stage, {}).get(longest, _DOING_ELSE[longest])
 

@@ -7,7 +7,6 @@ import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.domain.review import REVIEW_BELOW
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.objects import read_manifest
@@ -25,7 +24,7 @@ def classify(
     *,
     objects: ObjectStore,
     load: Load,
-    review_below: float = REVIEW_BELOW,
+    review_below: float = 0.9,
     threads: int | None = None,
 ) -> str:
     """Classify the images of one shard with the bundle that its snapshot pinned.

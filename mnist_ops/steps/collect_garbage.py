@@ -13,7 +13,6 @@ from typing import cast
 import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing
-from mnist_ops.domain.keys import Generation, kind_in_name
 from mnist_ops.domain.ports import DatasetRegistry, GarbageStore, ObjectStore, RunStore
 from mnist_ops.domain.retention import (
     KINDS,
@@ -70,11 +69,10 @@ class ReferenceIndex:
         return found
 
     def _add_ledger(self, found: References, ledger: Mapping[str, object]) -> None:
-        generation = Generation(str(ledger["run"]), int(str(ledger["generation"])))
         found.folders.update(map(folder_of, self._keys([str(ledger["manifest"])])))
         found.keys.update(self._keys(cast("Sequence[str]", ledger["refers_to"])))
         if not ledger["missing_parts"]:
-            owner = Owner(generation.run, generation.number)
+            owner = Owner(str(ledger["run"]), int(str(ledger["generation"])))
             found.finished_at[owner] = cast("datetime", ledger["finished_at"])
 
     def _dataset(self, uri: str) -> tuple[str, frozenset[str]]:
@@ -95,9 +93,9 @@ class ReferenceIndex:
 
     def of_shard(self, key: str) -> list[str]:
         """The keys of the shards that a shard refers to; none where it cannot be read."""
-        uri = self.objects.uri(key)
+        kind = SHARD_KINDS[key.partition("/")[0]]
         try:
-            with open_shard(self.objects, uri, SHARD_KINDS[kind_in_name(uri)]) as shard:
+            with open_shard(self.objects, self.objects.uri(key), kind) as shard:
                 return list(self._keys(shard.header.refers_to))
         except (Damaged, ObjectMissing) as error:
             # No step can use such a shard either, so it protects nothing.
@@ -106,12 +104,7 @@ class ReferenceIndex:
 
 
 def collect_garbage(
-    index: ReferenceIndex,
-    store: GarbageStore,
-    *,
-    rule: Retention,
-    now: datetime,
-    delete: bool,
+    index: ReferenceIndex, store: GarbageStore, *, rule: Retention, now: datetime, delete: bool
 ) -> GcResult:
     """Delete what nothing refers to and what is old enough; or only report it.
 

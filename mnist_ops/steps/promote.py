@@ -133,7 +133,7 @@ def _objection(decision: Decision | None, champion: BundleRef | None) -> str | N
         return "the gate never decided about it"
     if not decision.promote:
         return decision.why
-    if decision.holds_against(champion):
+    if decision.compared_with == champion:
         return None
     measured = _named(decision.compared_with)
     return f"it was compared with {measured}, and the champion is {_named(champion)}; evaluate it again"

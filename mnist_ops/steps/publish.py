@@ -105,10 +105,7 @@ def _batches(pairs: Iterator[_Pair]) -> Iterator[list[_Pair]]:
 
 
 def _outcomes(
-    batches: Iterator[list[_Pair]],
-    builder: "_ChangeBuilder",
-    records: RecordStore,
-    watch: Stopwatch,
+    batches: Iterator[list[_Pair]], builder: "_ChangeBuilder", records: RecordStore, watch: Stopwatch
 ) -> Iterator[OutcomeRow]:
     """Write batch after batch, and prepare the next one meanwhile; an outcome row a record, in order."""
     # For each batch that is not finished: the ids of records whose prediction is held, None for the others.

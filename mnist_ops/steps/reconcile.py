@@ -32,7 +32,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     objects: ObjectStore,
     runs: RunStore,
     now: Callable[[], datetime],
-    prices: Prices = Prices(),  # noqa: B008 (frozen)
+    prices: Prices,
 ) -> Ledger:
     """Write a generation's ledger, and fail unless it adds up.
 

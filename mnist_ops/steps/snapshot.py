@@ -15,7 +15,6 @@ from mnist_ops.steps.artifacts.parts import WrittenPart, write_parts
 
 _log = logging.getLogger(__name__)
 
-RECORDS_PER_PART = 20_000
 # A part costs a run three mapped tasks (fetch, classify, publish), and a run stays under 200 of them.
 MAX_PARTS = 66
 # The first 32 parts have one size; every 8 more parts are twice as large.
@@ -39,7 +38,7 @@ class SnapshotRequest:
     selection: Selection
     attempt: str
     model_name: str
-    records_per_part: int = RECORDS_PER_PART
+    records_per_part: int
 
 
 def snapshot(

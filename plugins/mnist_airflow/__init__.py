@@ -13,10 +13,5 @@ def get_provider_info() -> dict[str, object]:
         "package-name": "mnist-ops",
         "name": "MNIST Ops",
         "description": "Batch inference for the images that MongoDB records refer to by URL.",
-        "operators": [
-            {
-                "integration-name": "MNIST Ops",
-                "python-modules": ["mnist_airflow.operators"],
-            }
-        ],
+        "operators": [{"integration-name": "MNIST Ops", "python-modules": ["mnist_airflow.operators"]}],
     }

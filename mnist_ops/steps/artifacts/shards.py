@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self
@@ -59,20 +59,8 @@ class ShardHeader:
 
     def metadata(self) -> dict[str, str]:
         """As Parquet key-value metadata."""
-        document = {
-            "kind": self.kind,
-            "manifest": self.manifest,
-            "part": self.part,
-            "records": self.records,
-            "failures": dict(self.failures),
-            "stages": {name: report.document() for name, report in self.stages.items()},
-            "source": self.source,
-            "labels": list(self.labels),
-            "held_because": self.held_because,
-            "refers_to": list(self.refers_to),
-            "assessment": self.assessment,
-        }
-        return {"mnist_ops": json.dumps(document, sort_keys=True)}
+        stages = {name: report.document() for name, report in self.stages.items()}
+        return {"mnist_ops": json.dumps(asdict(self) | {"stages": stages}, sort_keys=True)}
 
     @staticmethod
     def of(metadata: Mapping[bytes, bytes] | None, uri: str) -> "ShardHeader":
@@ -118,16 +106,15 @@ class ShardWriter(Generic[R]):
         self.kind = kind
         self._folder = tempfile.TemporaryDirectory(prefix="mnist-ops-")
         self._path = Path(self._folder.name) / "shard.parquet"
-        self._schema = kind.schema
+        self._schema, self._names = kind.schema, tuple(kind.schema.names)
         # A dictionary is of no use where nearly every value is different; images are compressed already.
         unique = ("payload", "sha256", "record_id")
         self._writer = pq.ParquetWriter(
             self._path,
             self._schema,
-            compression={name: "none" if name == "payload" else "zstd" for name in self._schema.names},
-            use_dictionary=[name for name in self._schema.names if name not in unique],
+            compression={name: "none" if name == "payload" else "zstd" for name in self._names},
+            use_dictionary=[name for name in self._names if name not in unique],
         )
-        self._names = tuple(self._schema.names)
         self._rows: list[tuple[object, ...]] = []
         self._payload_bytes = 0
         self._refers_to: set[str] = set()
@@ -157,7 +144,7 @@ class ShardWriter(Generic[R]):
 
     def add_group(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:
         """Add rows as one row group: a column for each of the schema, all of one length."""
-        group = pa.table([columns[name] for name in self._schema.names], self._schema)
+        group = pa.table([columns[name] for name in self._names], self._schema)
         self._writer.write_table(group)
         self.records += len(group)
         for reason in pc.drop_null(group["reason"]).to_pylist():

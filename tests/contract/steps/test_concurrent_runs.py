@@ -16,6 +16,7 @@ from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.outcomes import FailureBudget
+from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import BundleRef, FieldNames, WriteReport
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.steps.artifacts.objects import read_manifest
@@ -79,7 +80,7 @@ class Run:
         """Take the snapshot; returns the manifest's URI."""
         models = InMemoryModels()
         models.promote(self.model, None, Promotion(AT, "ada", "the first"))
-        request = SnapshotRequest(self.generation, self.selection, self.attempt, "lenet5")
+        request = SnapshotRequest(self.generation, self.selection, self.attempt, "lenet5", 20_000)
         return snapshot(request, records=self.store, objects=self.objects, runs=self.runs, models=models)
 
     def predict(self, manifest_uri: str) -> tuple[str, str]:
@@ -111,6 +112,7 @@ class Run:
             objects=self.objects,
             runs=self.runs,
             now=lambda: AT + timedelta(hours=1),
+            prices=Prices(),
         )
         assert ledger.imbalance() is None
         return {name: count for name, count in ledger.outcomes.items() if count}

@@ -30,8 +30,9 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
+from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.snapshot import RECORDS_PER_PART, part_sizes
+from mnist_ops.steps.snapshot import part_sizes
 from tests.support.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
 
 EVERY_TYPE = {
@@ -168,7 +169,7 @@ def test_a_run_never_maps_two_hundred_tasks(records_per_part: int, records: int)
 
 def test_a_million_records_are_cut_into_parts_of_seconds() -> None:
     """At the default they are 123 mapped tasks, and no part is more than four times the first."""
-    sizes = list(islice(part_sizes(RECORDS_PER_PART), 41))
+    sizes = list(islice(part_sizes(Settings().records_per_part), 41))
     assert sum(sizes) >= 1_000_000 > sum(sizes[:-1])
     assert sizes == sorted(sizes)
     assert sizes[-1] == 4 * sizes[0]
