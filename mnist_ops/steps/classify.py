@@ -1,18 +1,14 @@
 """Classify: an image shard and the pinned bundle become a prediction shard."""
 
-from collections.abc import Iterator
-
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.objects import read_manifest
-from mnist_ops.steps.artifacts.shard_kinds import IMAGES, PREDICTIONS, ImageRow
-from mnist_ops.steps.artifacts.shards import Shard, ShardHeader, ShardWriter, open_shard
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, PREDICTIONS
+from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shard
 from mnist_ops.steps.classify_pipeline import ClassifyPipeline
+from mnist_ops.steps.earlier_images import borrowed_images
 from mnist_ops.steps.prediction_table import PredictionTable
 from mnist_ops.vision.inference.cpu_count import cpu_count
 
@@ -53,7 +49,8 @@ def classify(
         with ClassifyPipeline(
             lambda: load_bundle(objects, champion, load), table, watch, threads or cpu_count()
         ) as pipeline:
-            for _ in pipeline.classified(_borrowed_images(objects, images, images_uri)):
+            borrowed = (group for _, group in borrowed_images(objects, images, images_uri))
+            for _ in pipeline.classified(borrowed):
                 pass
             for group in pipeline.classified(images.groups(_COLUMNS)):
                 with watch.writing():
@@ -72,27 +69,3 @@ def classify(
             labels=classifier.labels,
         )
         return shard.store(objects, manifest.generation, header)
-
-
-def _borrowed_images(objects: ObjectStore, images: Shard[ImageRow], images_uri: str) -> Iterator[pa.Table]:
-    """The images, as sha256 and payload, that rows of a shard refer to and that earlier shards hold.
-
-    Raises:
-        ObjectMissing, Damaged: an earlier shard is missing, or does not hold an image that it should hold.
-    """
-    wanted: dict[str, set[str]] = {}
-    if not images.header.refers_to:
-        return
-    for group in images.groups(["sha256", "image_uri"]):
-        for row in group.filter(pc.is_valid(group["image_uri"])).to_pylist():
-            wanted.setdefault(row["image_uri"], set()).add(row["sha256"])
-    for uri, digests in wanted.items():
-        missing = set(digests)
-        with open_shard(objects, uri, IMAGES) as other:
-            for group in other.groups(["sha256", "payload"]):
-                held = pc.and_(pc.is_valid(group["payload"]), pc.is_in(group["sha256"], pa.array(digests)))
-                found = group.filter(held)
-                missing -= set(found["sha256"].to_pylist())
-                yield found
-        if missing:
-            raise Damaged(f"{uri}: does not hold the image {min(missing)} that {images_uri} refers to")

@@ -1,19 +1,22 @@
-"""Images that earlier runs stored: a server sends them again only if they have changed."""
+"""Images that earlier runs stored: a server sends them again only if they have changed.
 
-from collections.abc import Iterable
+Then the new shard refers to the earlier one, and the steps after fetch read them there.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_ops.domain.errors import ObjectMissing
+from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.images import Validators
 from mnist_ops.domain.keys import Generation, shard_prefix
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.steps.artifacts.datasets import KnownImage
-from mnist_ops.steps.artifacts.shard_kinds import IMAGES
-from mnist_ops.steps.artifacts.shards import open_shard
+from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
+from mnist_ops.steps.artifacts.shards import Shard, open_shard
 
 _LONGEST_RUN = 512  # characters; other programs may have written any run key into a record
 
@@ -61,9 +64,8 @@ def _predicted_by(head: RecordHead) -> Generation | None:
     run, number = stamp.run, stamp.generation
     if not (same_url and isinstance(run, str) and isinstance(number, int)):
         return None
-    return (
-        Generation(run, number) if run.isascii() and run.isprintable() and len(run) <= _LONGEST_RUN else None
-    )
+    is_key = run.isascii() and run.isprintable() and len(run) <= _LONGEST_RUN
+    return Generation(run, number) if is_key else None
 
 
 def _stored(objects: ObjectStore, uri: str, urls: pa.Array) -> dict[str, EarlierImage]:
@@ -81,3 +83,32 @@ def _stored(objects: ObjectStore, uri: str, urls: pa.Array) -> dict[str, Earlier
     except ObjectMissing:
         return {}  # deleted since it was listed
     return found
+
+
+def borrowed_images(
+    objects: ObjectStore, images: Shard[ImageRow], images_uri: str
+) -> Iterator[tuple[str, pa.Table]]:
+    """The images that rows of a shard refer to and that earlier shards hold.
+
+    Returns:
+        Tables with `record_id`, `sha256` and `payload`, each with the URI of the shard that holds it.
+
+    Raises:
+        ObjectMissing, Damaged: an earlier shard is missing, or does not hold an image that it should hold.
+    """
+    wanted: dict[str, set[str]] = {}
+    if not images.header.refers_to:
+        return
+    for group in images.groups(["sha256", "image_uri"]):
+        for row in group.filter(pc.is_valid(group["image_uri"])).to_pylist():
+            wanted.setdefault(row["image_uri"], set()).add(row["sha256"])
+    for uri, digests in wanted.items():
+        missing = set(digests)
+        with open_shard(objects, uri, IMAGES) as other:
+            for group in other.groups(["record_id", "sha256", "payload"]):
+                held = pc.and_(pc.is_valid(group["payload"]), pc.is_in(group["sha256"], pa.array(digests)))
+                found = group.filter(held)
+                missing -= set(found["sha256"].to_pylist())
+                yield uri, found
+        if missing:
+            raise Damaged(f"{uri}: does not hold the image {min(missing)} that {images_uri} refers to")

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, ItemRejected
 from mnist_ops.domain.keys import sha256_hex
@@ -11,9 +14,11 @@ from mnist_ops.domain.ports import ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.steps.artifacts.datasets import DatasetRow, ExampleRow
+from mnist_ops.steps.artifacts.objects import check_digest
 from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
 from mnist_ops.steps.artifacts.shards import open_shard, require_rows_of
+from mnist_ops.steps.earlier_images import borrowed_images
 from mnist_ops.vision.data.folds import fold_of
 from mnist_ops.vision.preprocessing.decode import decode
 
@@ -120,31 +125,14 @@ class LabelledExamples:
     def _pictures(self, part: Part) -> dict[str, Picture]:
         """The decoded images of a part by sha256, verified, from its own shard and from earlier ones."""
         here = self.shards[part.number]
-        elsewhere: dict[str, set[str]] = {}
-        with open_shard(self.objects, here, IMAGES) as shard:
-            for row in shard.rows(["sha256", "image_uri"]):
-                if row["image_uri"] is not None:
-                    elsewhere.setdefault(row["image_uri"], set()).add(row["sha256"])
-        pictures = self._decoded(here, None)
-        for uri, wanted in elsewhere.items():
-            pictures |= self._decoded(uri, wanted)
-            if missing := wanted - pictures.keys():
-                raise Damaged(f"{uri}: does not hold the image {min(missing)} that {here} refers to")
-        return pictures
-
-    def _decoded(self, shard_uri: str, wanted: set[str] | None) -> dict[str, Picture]:
         pictures: dict[str, Picture] = {}
-        with open_shard(self.objects, shard_uri, IMAGES) as shard:
-            for row in shard.rows(["record_id", "sha256", "payload"]):
-                if row["payload"] is None or (wanted is not None and row["sha256"] not in wanted):
-                    continue
-                payload, promised = row["payload"], row["sha256"]
-                if sha256_hex(payload) != promised:
-                    raise Damaged(
-                        f"{shard_uri}: the image of record {row['record_id']} is not what was fetched: "
-                        f"its sha256 is {sha256_hex(payload)}, promised was {promised}"
-                    )
-                pictures[promised] = _decode(payload)
+        with open_shard(self.objects, here, IMAGES) as shard:
+            own = ((here, group) for group in shard.groups(["record_id", "sha256", "payload"]))
+            for uri, group in chain(own, borrowed_images(self.objects, shard, here)):
+                for row in group.filter(pc.is_valid(group["payload"])).to_pylist():
+                    image = f"{uri}: the image of record {row['record_id']} is not what was fetched"
+                    check_digest(image, sha256_hex(row["payload"]), row["sha256"])
+                    pictures[row["sha256"]] = _decode(row["payload"])
         return pictures
 
 
