@@ -30,7 +30,6 @@ class SnapshotRecordsOperator(MnistOpsOperator):
         limit: at most this many records; for runs by hand and backfills.
         preview: only count what would be taken, and skip the rest of the run.
         labelled: take all human-labelled records instead of the waiting ones.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "since", "until", "reclassify", "limit", "preview")
@@ -117,7 +116,6 @@ class FetchImagesOperator(MnistOpsOperator):
     Args:
         part: the part, one of what SnapshotRecordsOperator returns.
         reuse_images: take images that the newest data set has for the same URL from there.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "part")
@@ -139,7 +137,6 @@ class ClassifyImagesOperator(MnistOpsOperator):
 
     Args:
         images: the image shard's URI.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "images")
@@ -163,7 +160,6 @@ class AssessRunOperator(MnistOpsOperator):
     Args:
         manifest: the snapshot's manifest.
         predictions: the URIs of all its prediction shards.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "predictions")
@@ -187,7 +183,6 @@ class PublishPredictionsOperator(MnistOpsOperator):
     Args:
         predictions: the prediction shard's URI.
         assessment: the assessment's URI; where it holds the run, only failures are written.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "predictions", "assessment")
@@ -212,7 +207,6 @@ class ReconcileRunOperator(MnistOpsOperator):
         manifest: the snapshot's manifest; None when the snapshot failed or was a preview.
         outcomes: the URIs of the outcome shards that there are.
         preview: whether the snapshot was a preview; then this task is skipped too.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "outcomes", "preview")

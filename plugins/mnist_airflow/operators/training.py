@@ -37,7 +37,6 @@ class BuildDatasetOperator(MnistOpsOperator):
     Args:
         manifest: the snapshot's manifest.
         images: the URIs of all its image shards.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "images")
@@ -64,7 +63,6 @@ class PlanTrainingsOperator(MnistOpsOperator):
         config: hyperparameters by name, see `mnist_ops.vision.config.schema`; the rest is the default.
         fields: single ones by name, which go before those in `config`; None is left out.
         sweep: lists of values by name: every combination is a trial. They go before both.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "config", "fields", "sweep")
@@ -121,7 +119,6 @@ class TrainModelOperator(MnistOpsOperator):
         config: hyperparameters by name, see `mnist_ops.vision.config.schema`; None is left out. Also
             as a JSON string, one of what PlanTrainingsOperator returns.
         swept: the names of the hyperparameters that differ between the trials of a sweep.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "dataset", "config", "swept")
@@ -215,7 +212,6 @@ class ChooseTrainingOperator(MnistOpsOperator):
     Args:
         manifest: the snapshot's manifest.
         trainings: the URIs of all trainings of the run.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "trainings")
@@ -240,7 +236,6 @@ class EvaluateModelOperator(MnistOpsOperator):
 
     Args:
         training: the training's URI.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "training")
@@ -260,7 +255,6 @@ class ReleaseModelOperator(MnistOpsOperator):
 
     Args:
         evaluation: the evaluation's URI.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "evaluation")
@@ -285,7 +279,6 @@ class PromoteModelOperator(MnistOpsOperator):
     Args:
         gate_result: what ReleaseModelOperator returned.
         approval: what ApprovePromotionOperator returned; None where nobody was asked.
-        kwargs: MnistOpsOperator's and BaseOperator's arguments.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "gate_result", "approval")
