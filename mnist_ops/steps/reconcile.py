@@ -92,33 +92,24 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
         prices=prices,
     )
     runs.put_ledger(ledger)
-    _log.info("%s: %s", manifest.generation.id, _summary(ledger))
+    outcomes = ", ".join(f"{count} {name}" for name, count in ledger.outcomes.items())
+    _log.info("%s: %d selected = %s", manifest.generation.id, ledger.selected, outcomes)
     _raise_if_incomplete(ledger)
     return ledger
 
 
 def _raise_if_incomplete(ledger: Ledger) -> None:
-    imbalance = ledger.imbalance()
-    if imbalance is not None:
+    if (imbalance := ledger.imbalance()) is not None:
         raise Permanent(f"{ledger.generation.id}: {imbalance}")
-    held = ledger.outcomes[Outcome.HELD]
-    if held:
+    if held := ledger.outcomes[Outcome.HELD]:
         run, number = ledger.generation.run, ledger.generation.number
-        then = (
-            "continue it (`mnist-ops run resume`)"
-            if is_of_cli(ledger.generation)
-            else "clear the task `assess`"
-        )
+        resume, clear = "continue it (`mnist-ops run resume`)", "clear the task `assess`"
+        then = resume if is_of_cli(ledger.generation) else clear
         raise Permanent(
             f"{ledger.generation.id}: {held} predictions are held: {ledger.held_because}. Look at the "
             f"failures; to publish anyway, run `mnist-ops release-hold {run} --generation {number} "
             f'--why "…"` and {then}'
         )
-
-
-def _summary(ledger: Ledger) -> str:
-    outcomes = ", ".join(f"{count} {name}" for name, count in ledger.outcomes.items())
-    return f"{ledger.selected} selected = {outcomes}"
 
 
 def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageReport]:

@@ -102,17 +102,21 @@ class ShardKind(Generic[R]):
 
 
 _REJECTION = [("reason", pa.dictionary(pa.int8(), pa.string())), ("detail", pa.string())]
+# Classify copies these from the image shard.
+_IMAGE = [
+    ("record_id", pa.string()),
+    ("url", pa.string()),
+    *_REJECTION,
+    ("retry_after_s", pa.float32()),
+    ("sha256", pa.string()),
+]
 
 IMAGES: ShardKind[ImageRow] = ShardKind(
     "images",
     "fetch",
     pa.schema(
         [
-            ("record_id", pa.string()),
-            ("url", pa.string()),
-            *_REJECTION,
-            ("retry_after_s", pa.float32()),
-            ("sha256", pa.string()),
+            *_IMAGE,
             # On the first row of its sha256 within the shard, and nowhere else.
             ("payload", pa.binary()),
             # The earlier shard that holds the payload, where this one does not.
@@ -132,11 +136,7 @@ PREDICTIONS: ShardKind[PredictionRow] = ShardKind(
     "classify",
     pa.schema(
         [
-            ("record_id", pa.string()),
-            ("url", pa.string()),
-            *_REJECTION,
-            ("retry_after_s", pa.float32()),
-            ("sha256", pa.string()),
+            *_IMAGE,
             ("probabilities", pa.list_(pa.float32(), 10)),
             ("index", pa.int8()),
             ("confidence", pa.float32()),
