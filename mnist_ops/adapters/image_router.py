@@ -26,7 +26,6 @@ class ImageRouter:
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """Fetch every URL; one outcome each, in order. Reads `urls` lazily."""
         queues = _UrlQueues(iter(urls), self._read_ahead_count)
         http = _outcomes(self._http, queues, known, s3=False)
         s3 = _outcomes(self._s3, queues, known, s3=True)

@@ -28,7 +28,6 @@ class InMemoryImages:
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """One value a URL, in order."""
         for url in urls:
             self.fetched.append(url)
             found = self.images.get(url)

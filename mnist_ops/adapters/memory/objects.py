@@ -17,11 +17,9 @@ class InMemoryUpload:
         self._data = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Add bytes."""
         self._data += data
 
     def finish(self) -> str:
-        """Store the object and return its URI."""
         return self._put(bytes(self._data))
 
     def abort(self) -> None:
@@ -49,11 +47,9 @@ class InMemoryObjects:
         self.uploads: list[UnfinishedUpload] = []
 
     def uri(self, key: str) -> str:
-        """The URI of a key's object, whether it exists yet or not."""
         return f"memory://objects/{key}"
 
     def put_bytes(self, key: str, data: bytes) -> str:
-        """Write a small object and return its URI."""
         self.requests["PutObject"] += 1
         self.moved["sent"] += len(data)
         self.objects[key] = data
@@ -61,11 +57,9 @@ class InMemoryObjects:
         return self.uri(key)
 
     def put_file(self, key: str, path: Path) -> str:
-        """Write a file and return its URI."""
         return self.put_bytes(key, path.read_bytes())
 
     def upload(self, key: str) -> InMemoryUpload:
-        """Begin an object that is written piece by piece."""
         return InMemoryUpload(lambda data: self.put_bytes(key, data))
 
     def upload_requests(self, size: int) -> Mapping[str, int]:  # noqa: ARG002 (the port's)
@@ -73,7 +67,6 @@ class InMemoryObjects:
         return {"PutObject": 1}
 
     def get_bytes(self, uri: str) -> bytes:
-        """Read an object."""
         self.requests["GetObject"] += 1
         try:
             data = self.objects[uri.removeprefix(self.uri(""))]
@@ -83,21 +76,17 @@ class InMemoryObjects:
         return data
 
     def get_file(self, uri: str, path: Path) -> None:
-        """Read an object into a file."""
         path.write_bytes(self.get_bytes(uri))
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix."""
         self.requests["ListObjectsV2"] += 1
         yield from sorted(key for key in self.objects if key.startswith(prefix))
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
-        """The objects whose keys begin with a prefix."""
         for key in list(self.keys(prefix)):
             yield StoredObject(key, len(self.objects[key]), self.modified[key])
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete objects."""
         self.requests["DeleteObjects"] += 1
         for key in keys:
             self.objects.pop(key, None)
@@ -108,5 +97,4 @@ class InMemoryObjects:
         yield from [upload for upload in self.uploads if upload.key.startswith(prefix)]
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        """Remove an unfinished upload."""
         self.uploads.remove(upload)

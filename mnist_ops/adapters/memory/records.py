@@ -56,20 +56,16 @@ class InMemoryRecords:
         del self._documents[id_json(record_id)]
 
     def ensure_indexes(self) -> Sequence[str]:
-        """Record that the index exists."""
         self._indexed = True
         return ["mnist_ops_selection"]
 
     def missing_indexes(self) -> Sequence[str]:
-        """The index, before `ensure_indexes` was called."""
         return [] if self._indexed else ["mnist_ops_selection"]
 
     def count(self, selection: Selection) -> int:
-        """How many records a selection takes now."""
         return len(self._selected(selection))
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:
-        """The selected records as stored, in batches of concatenated BSON documents."""
         encoded = [bson.encode(document, codec_options=CODEC) for document in self._selected(selection)]
         for start in range(0, len(encoded), 101):
             yield b"".join(encoded[start : start + 101])
@@ -85,11 +81,9 @@ class InMemoryRecords:
         return [document for _, document in taken]
 
     def head(self, document: bytes) -> RecordHead:
-        """Read the fields of one BSON document that the pipeline looks at."""
         return head_of(decode(document), self._fields)
 
     def apply(self, changes: Sequence[Change]) -> WriteReport:
-        """Write changes, each only if its record is still as snapshotted."""
         self.before_write()
         matched, refused = 0, {}
         with _LOCK:
@@ -136,5 +130,4 @@ class InMemoryRecords:
         return True
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        """The current heads of records by `id_json`; records that are gone are left out."""
         return {key: head_of(self._documents[key], self._fields) for key in ids if key in self._documents}

@@ -25,35 +25,28 @@ class InMemoryRuns:
         self._ledgers: dict[str, Ledger] = {}
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:  # noqa: ARG002 (the port's)
-        """Set the generation's manifest if it has none yet; returns the committed one."""
         return self._commits.setdefault(generation.id, manifest_uri)
 
     def committed(self, generation: Generation) -> str | None:
-        """The manifest of a generation, once it is committed."""
         return self._commits.get(generation.id)
 
     def commits(self) -> Iterator[tuple[Generation, str]]:
-        """All generations that are committed, with their manifests."""
         for key, manifest in list(self._commits.items()):
             run, _, number = key.rpartition("/")
             yield Generation(run, int(number)), manifest
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:  # noqa: ARG002
-        """Allow a held generation to be published."""
         if generation.id not in self._commits:
             raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
         self._releases[generation.id] = who
 
     def hold_released_by(self, generation: Generation) -> str | None:
-        """Who released the hold; None where it is not released."""
         return self._releases.get(generation.id)
 
     def put_ledger(self, ledger: Ledger) -> None:
-        """Keep a generation's ledger, replacing an earlier one of the same generation."""
         self._ledgers[ledger.generation.id] = ledger
 
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
-        """The ledgers of the runs whose key begins with `run_prefix`, oldest first."""
         chosen = [ledger for key, ledger in self._ledgers.items() if key.startswith(run_prefix)]
         for ledger in sorted(chosen, key=lambda ledger: ledger.finished_at):
             yield {"_id": ledger.generation.id, **ledger.document()}
@@ -68,18 +61,15 @@ class InMemoryModels:
         self._history: dict[str, list[ChampionChange]] = {}
 
     def champion(self, name: str) -> BundleRef | None:
-        """The bundle in production."""
         newest = self._history.get(name, [])[:1]
         return newest[0].bundle if newest else None
 
     def reserve(self, name: str, training: str) -> int:
-        """The version number of a training's model; the same one at every call."""
         with _LOCK:
             versions = [version for (other, _), version in self._reserved.items() if other == name]
             return self._reserved.setdefault((name, training), max(versions, default=0) + 1)
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
-        """Record a released model, once; returns the registered one."""
         if self._reserved.get((model.bundle.name, model.training)) != model.bundle.version:
             raise Permanent(
                 f"{model.bundle.name}/{model.bundle.version:06d}: reserve a version before registering it"
@@ -92,7 +82,6 @@ class InMemoryModels:
             return self._models[key]
 
     def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
-        """Make a bundle the champion if `expected` still is; False if it is not."""
         with _LOCK:
             champion = self.champion(bundle.name)
             if champion == bundle:
@@ -104,7 +93,6 @@ class InMemoryModels:
             return True
 
     def rollback(self, name: str, promotion: Promotion) -> BundleRef:
-        """Restore the previous champion and return it."""
         with _LOCK:
             history = self._history.setdefault(name, [])
             if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
@@ -114,11 +102,9 @@ class InMemoryModels:
             return former
 
     def history(self, name: str) -> Sequence[ChampionChange]:
-        """Every change of the champion, newest first."""
         return list(self._history.get(name, []))
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
-        """All registered versions, oldest first."""
         return [self._models[key] for key in sorted(self._models) if key[0] == name]
 
 
@@ -129,13 +115,10 @@ class InMemoryDatasets:
         self._datasets: dict[str, datetime] = {}
 
     def newest_dataset(self) -> str | None:
-        """The URI of the newest data set's manifest."""
         return max(self._datasets, key=lambda uri: self._datasets[uri], default=None)
 
     def put_dataset(self, uri: str, at: datetime) -> None:
-        """Record a built data set."""
         self._datasets[uri] = at
 
     def datasets(self) -> Sequence[str]:
-        """The URIs of the manifests of all data sets."""
         return list(self._datasets)

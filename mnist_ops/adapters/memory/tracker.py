@@ -47,16 +47,13 @@ class InMemoryTracker(Tracker):
         self.outcomes: list[Outcome] = []
 
     def begin(self, experiment: Experiment) -> None:
-        """Keep the argument."""
         self.experiments.append(experiment)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Keep the arguments."""
         self._require_room(step)
         self.logged_scalars += [(step, tag, value) for tag, value in values.items()]
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Keep the arguments."""
         self._require_room(step)
         self.logged_queues += [(step, tag, summary) for tag, summary in values.items()]
 
@@ -66,28 +63,23 @@ class InMemoryTracker(Tracker):
         self.logged_histograms += [(step, tag, array.copy()) for tag, array in values.items()]
 
     def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
-        """Keep the arguments."""
         self._require_room(step)
         self.logged_images.append((step, tag, images, tuple(captions)))
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Keep the network."""
         del example
         self.logged_graphs.append(network)
 
     def embedding(
         self, step: int, tag: str, vectors: "NDArray[np.floating]", labels: Sequence[str], images: "Digits"
     ) -> None:
-        """Keep the arguments."""
         self._require_room(step)
         self.logged_embeddings.append((step, tag, vectors, tuple(labels), images))
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """Keep the arguments."""
         self.logged_hparams.append((config, metrics))
 
     def finish(self, outcome: Outcome) -> None:
-        """Keep the argument."""
         self.outcomes.append(outcome)
 
     def _require_room(self, step: int) -> None:

@@ -61,13 +61,11 @@ class MongoRecords:
         return [] if index_keys(self._fields) in existing_keys else [_INDEX]
 
     def count(self, selection: Selection) -> int:
-        """How many records a selection takes now."""
         pipeline = [*selection_pipeline(selection, self._fields), {"$count": "records"}]
         counted = translated(lambda: list(self._collection.aggregate(pipeline, allowDiskUse=True)))
         return int(str(counted[0]["records"])) if counted else 0
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:
-        """The selected records as stored, in batches of concatenated BSON documents."""
         pipeline = selection_pipeline(selection, self._fields)
         cursor = translated(
             lambda: self._collection.aggregate_raw_batches(pipeline, batchSize=_BATCH, allowDiskUse=True)
@@ -83,7 +81,6 @@ class MongoRecords:
                 yield cast("bytes", batch)  # a raw cursor yields bytes, whatever its annotation says
 
     def head(self, document: bytes) -> RecordHead:
-        """Read the fields of one BSON document that the pipeline uses."""
         return head_of(decode(document), self._fields)
 
     def apply(self, changes: Sequence[Change]) -> WriteReport:
@@ -106,7 +103,6 @@ class MongoRecords:
         return [update_of(change, self._fields) for change in changes]
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        """The current heads of records by `id_json`; records that no longer exist are left out."""
         fields = self._fields
         projection = [
             *(fields.image_url, fields.created_at, fields.label),

@@ -58,7 +58,6 @@ class MongoRuns:
         self._ledgers = _collection(database, LEDGERS)
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
-        """Set the generation's manifest if it has none yet; returns the committed one."""
         commit: Document = {
             "_id": generation.id,
             "run": generation.run,
@@ -76,18 +75,15 @@ class MongoRuns:
         return manifest_uri
 
     def committed(self, generation: Generation) -> str | None:
-        """The manifest of a generation, once it is committed."""
         commit = translated(self._runs.find_one, {"_id": generation.id})
         return str(commit["manifest"]) if commit else None
 
     def commits(self) -> Iterator[tuple[Generation, str]]:
-        """All committed generations, with their manifests."""
         for commit in translated(lambda: list(self._runs.find())):
             generation = Generation(str(commit["run"]), cast("int", commit["generation"]))
             yield generation, str(commit["manifest"])
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
-        """Allow a held generation to be published."""
         release = {"by": who, "why": why, "at": at}
         result = translated(
             self._runs.update_one, {"_id": generation.id}, {"$set": {"hold_released": release}}
@@ -96,18 +92,15 @@ class MongoRuns:
             raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
 
     def hold_released_by(self, generation: Generation) -> str | None:
-        """Who released the hold; None where it is not released."""
         commit = translated(self._runs.find_one, {"_id": generation.id})
         release = commit.get("hold_released") if commit else None
         return str(release["by"]) if isinstance(release, Mapping) else None
 
     def put_ledger(self, ledger: Ledger) -> None:
-        """Keep a generation's ledger, replacing an earlier one of the same generation."""
         key = ledger.generation.id
         _upserted(self._ledgers.replace_one, {"_id": key}, {"_id": key, **ledger.document()})
 
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
-        """The ledgers of the runs whose key begins with `run_prefix`, oldest first."""
         query = {"_id": {"$gte": run_prefix, "$lt": run_prefix + "\U0010ffff"}}
         yield from translated(lambda: list(self._ledgers.find(query).sort("finished_at", 1)))
 
@@ -123,12 +116,10 @@ class MongoModels:
         self._models = _collection(database, MODELS)
 
     def champion(self, name: str) -> BundleRef | None:
-        """The bundle in production."""
         alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
         return _referred(name, alias) if alias else None
 
     def reserve(self, name: str, training: str) -> int:
-        """The version number of a training's model; the same one at every call."""
         for _ in range(_RESERVATION_TRIES):
             # The order matters: if this training gets a number between the two reads, the insert collides.
             version = self._last_version(name) + 1
@@ -157,7 +148,6 @@ class MongoModels:
         return cast("int", newest["version"]) if newest else 0
 
     def register(self, model: RegisteredModel) -> RegisteredModel:
-        """Record a released model, once; returns the registered one."""
         bundle = model.bundle
         key = f"{bundle.name}/{bundle.version:06d}"
         values = {
@@ -177,14 +167,12 @@ class MongoModels:
         return _model(registered)
 
     def promote(self, bundle: BundleRef, expected: BundleRef | None, promotion: Promotion) -> bool:
-        """Make a bundle the champion if `expected` still is; False if it is not."""
         if bundle == expected:
             return self.champion(bundle.name) == bundle
         change = ChampionChange(Action.PROMOTION, bundle, expected, promotion)
         return self._move_alias(change, {}) or self.champion(bundle.name) == bundle
 
     def rollback(self, name: str, promotion: Promotion) -> BundleRef:
-        """Restore the previous champion and return it."""
         history = self.history(name)
         if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
             return history[0].bundle
@@ -196,7 +184,6 @@ class MongoModels:
         return former
 
     def history(self, name: str) -> Sequence[ChampionChange]:
-        """Every change of the champion, newest first."""
         alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
         changes = cast("Sequence[Document]", alias["history"]) if alias else []
         return [_change(name, document) for document in changes]
@@ -223,7 +210,6 @@ class MongoModels:
         return translated(self._models.find_one_and_update, expected, update) is not None
 
     def models(self, name: str) -> Sequence[RegisteredModel]:
-        """All registered versions, oldest first."""
         query = {"name": name, "uri": {"$ne": None}, "alias": None}
         found = translated(lambda: list(self._models.find(query).sort("version", 1)))
         return [_model(document) for document in found]
@@ -236,16 +222,13 @@ class MongoDatasets:
         self._datasets = _collection(database, DATASETS)
 
     def newest_dataset(self) -> str | None:
-        """The URI of the newest data set's manifest."""
         newest = translated(self._datasets.find_one, {}, sort=[("at", -1)])
         return str(newest["_id"]) if newest else None
 
     def put_dataset(self, uri: str, at: datetime) -> None:
-        """Record a built data set."""
         _upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
 
     def datasets(self) -> Sequence[str]:
-        """The URIs of the manifests of all data sets."""
         return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
 
 

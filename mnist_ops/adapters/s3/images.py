@@ -65,7 +65,6 @@ class S3Images:
     def fetch(
         self, urls: Iterable[str], known: Mapping[str, Validators] | None = None
     ) -> Iterator[FetchOutcome]:
-        """Fetch every URL; one value each, in order. Reads `urls` lazily."""
         source = iter(urls)
         pending: deque[Future[FetchOutcome]] = deque()
         try:

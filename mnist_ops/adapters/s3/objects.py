@@ -77,11 +77,9 @@ class S3Objects:
         return {"CreateMultipartUpload": 1, "UploadPart": -(-size // PART_SIZE), "CompleteMultipartUpload": 1}
 
     def uri(self, key: str) -> str:
-        """The URI of a key's object, whether it exists yet or not."""
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def put_bytes(self, key: str, data: bytes) -> str:
-        """Write a small object and return its URI."""
         with translating(self.uri(key)):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
         return self.uri(key)
@@ -93,27 +91,22 @@ class S3Objects:
         return self.uri(key)
 
     def upload(self, key: str) -> S3Upload:
-        """Begin an object that is written piece by piece."""
         return S3Upload(self._client, self._bucket, self._prefix + key)
 
     def get_bytes(self, uri: str) -> bytes:
-        """Read a small object."""
         bucket, key = split_uri(uri)
         with translating(uri):
             return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def get_file(self, uri: str, path: Path) -> None:
-        """Read an object of any size into a file."""
         bucket, key = split_uri(uri)
         with translating(uri):
             self._client.download_file(bucket, key, str(path), Config=self._transfer)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix; their order differs between stores."""
         return (entry.key for entry in self.entries(prefix))
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
-        """The objects whose keys begin with a prefix."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
@@ -124,7 +117,6 @@ class S3Objects:
                     yield StoredObject(key, entry["Size"], entry["LastModified"])
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete objects; returns the store's message for each that it did not delete, by key."""
         failed = {}
         for start in range(0, len(keys), _KEYS_PER_REQUEST):
             chosen = keys[start : start + _KEYS_PER_REQUEST]
@@ -140,7 +132,6 @@ class S3Objects:
         return failed
 
     def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
-        """The multipart uploads below a prefix that were neither completed nor aborted."""
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
@@ -153,7 +144,6 @@ class S3Objects:
                         yield UnfinishedUpload(key, upload["UploadId"], upload["Initiated"])
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        """Abort an upload; does nothing where it no longer exists."""
         with translating(self.uri(upload.key)), suppress(self._client.exceptions.NoSuchUpload):
             self._client.abort_multipart_upload(
                 Bucket=self._bucket, Key=self._prefix + upload.key, UploadId=upload.id

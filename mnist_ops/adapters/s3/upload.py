@@ -47,7 +47,6 @@ class S3Upload:
             self._send(part)
 
     def finish(self) -> str:
-        """Complete the object and return its URI."""
         with translating(self._uri):
             if self._upload_id is None:
                 self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
