@@ -1,8 +1,6 @@
 """The demo's data: sample digits as files, and records that refer to them."""
 
 import random
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,6 +45,8 @@ class DemoRecords:
 
 def write_images(folder: Path) -> None:
     """Write the sample digits as PNG files, and a few that are broken, for the image server."""
+    from PIL import Image  # noqa: PLC0415 - only where images are written
+
     for split, count in (("train", LABELLED), ("test", UNLABELLED)):
         images, _ = sample_digits.load(split)
         (folder / split).mkdir(parents=True, exist_ok=True)
@@ -57,18 +57,7 @@ def write_images(folder: Path) -> None:
     digit = (folder / "test" / "00000.png").read_bytes()
     (broken / "text.png").write_text("This is no picture.\n")
     (broken / "truncated.png").write_bytes(digit[: len(digit) // 2])
-    (broken / "bomb.png").write_bytes(_blank_png(8_000, 5_000))
-
-
-def _blank_png(width: int, height: int) -> bytes:
-    """A grey PNG of many pixels in few bytes."""
-    pixels = zlib.compress(bytes((width + 1) * height), 9)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
+    Image.new("L", (8_000, 5_000)).save(broken / "bomb.png")  # many pixels in few bytes
 
 
 def make_records(images_url: str, now: datetime) -> DemoRecords:
