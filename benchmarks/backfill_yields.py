@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.airflow_runs import CLASSIFY, gaps_s, spread, tasks_of
 from benchmarks.measuring import machine
-from benchmarks.setting import enthrone, picture_name, store_pictures, train_model
+from benchmarks.setting import adapters_with_champion, picture_name, store_pictures
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest, Json
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.local import stack
@@ -29,8 +29,7 @@ from mnist_ops.local.airflow_server import WORKERS, Project
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.parts import POOLS
 from mnist_ops.local.ports import HOST
-from mnist_ops.settings import Settings
-from mnist_ops.wiring import Adapters, adapters_of_environment
+from mnist_ops.wiring import Adapters
 from tests.support.servers import free_ports_of_a_stack
 
 ROOT = Path(__file__).parents[1]
@@ -157,11 +156,7 @@ def beside_backfill(
 
 def measure(running: stack.Stack, layout: Layout, runs: int) -> str:
     """Make records and a champion, measure, and report."""
-    adapters = adapters_of_environment(Settings(local_dir=layout.root), {})
-    adapters.objects.ensure_bucket()
-    adapters.records.ensure_indexes()
-    train_model(layout.root / "bundle")
-    enthrone(adapters, layout.root / "bundle")
+    adapters = adapters_with_champion(layout.root)
     website = Website(adapters, running.images_url, itertools.count())
     first = next_due() - timedelta(days=2)
     for number in range(WINDOWS):

@@ -31,7 +31,7 @@ import psutil
 
 from benchmarks.airflow_runs import CLASSIFY, Task, gaps_s, spread, tasks_of
 from benchmarks.measuring import machine
-from benchmarks.setting import enthrone, insert, picture_name, store_pictures, train_model
+from benchmarks.setting import adapters_with_champion, insert, picture_name, store_pictures
 from mnist_ops.adapters.airflow_rest import FINISHED, AirflowRest
 from mnist_ops.adapters.mongo.connection import mongo_answers
 from mnist_ops.domain.keys import run_key
@@ -42,8 +42,7 @@ from mnist_ops.local.layout import Layout
 from mnist_ops.local.parts import POOLS
 from mnist_ops.local.ports import HOST
 from mnist_ops.local.readiness import wait_until_ready
-from mnist_ops.settings import Settings
-from mnist_ops.wiring import Adapters, adapters_of_environment
+from mnist_ops.wiring import Adapters
 from tests.support.servers import first_free_port, free_ports_of_a_stack
 
 ROOT = Path(__file__).parents[1]
@@ -302,12 +301,7 @@ def complaints(adapters: Adapters, finished: Finished, count: int) -> list[str]:
 
 def measure(made: Cluster, running: stack.Stack, given: argparse.Namespace) -> tuple[str, list[str]]:
     """The three runs; returns the report, and what is wrong."""
-    layout = made.layout
-    adapters = adapters_of_environment(Settings(local_dir=layout.root), {})
-    adapters.objects.ensure_bucket()
-    adapters.records.ensure_indexes()
-    train_model(layout.root / "bundle")
-    enthrone(adapters, layout.root / "bundle")
+    adapters = adapters_with_champion(made.layout.root)
     airflow = AirflowRest(running.airflow_url, running.airflow_user, running.airflow_password)
     airflow.unpause(CLASSIFY)
     # What is due finds nothing, and shows that the workers work.

@@ -33,6 +33,22 @@ from mnist_ops.wiring import Adapters, adapters_of_environment
 from tests.support.servers import free_ports_of_a_stack
 
 
+def prepared_adapters(settings: Settings) -> Adapters:
+    """The adapters of the running stack, with its bucket and its indexes."""
+    adapters = adapters_of_environment(settings, {})
+    adapters.objects.ensure_bucket()
+    adapters.records.ensure_indexes()
+    return adapters
+
+
+def adapters_with_champion(folder: Path) -> Adapters:
+    """The adapters of the stack in a folder, with a champion that is trained quickly."""
+    adapters = prepared_adapters(Settings(local_dir=folder))
+    train_model(folder / "bundle")
+    enthrone(adapters, folder / "bundle")
+    return adapters
+
+
 def train_model(folder: Path) -> None:
     """Train quickly on the sample and write the bundle; its accuracy is of no matter here."""
     images, labels = sample_digits.load("train")
@@ -154,9 +170,7 @@ class Setting:
     def adapters(self, database: str) -> Adapters:
         """The adapters of a database of its own, with its indexes and the champion."""
         settings = Settings(mongo_database=database, **self.shared)  # type: ignore[arg-type]
-        adapters = adapters_of_environment(settings, {})
-        adapters.objects.ensure_bucket()
-        adapters.records.ensure_indexes()
+        adapters = prepared_adapters(settings)
         if adapters.models.champion("lenet5") is None:
             enthrone(adapters, self.bundle)
         return adapters

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.setting import prepared_adapters
 from mnist_ops.adapters.mongo.connection import Mongo, mongo_answers, mongo_client
 from mnist_ops.connections import read_connection
 from mnist_ops.domain.champions import Promotion
@@ -13,7 +14,7 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.local import stack
 from mnist_ops.local.layout import Layout
 from mnist_ops.settings import Settings
-from mnist_ops.wiring import Adapters, adapters_of_environment
+from mnist_ops.wiring import Adapters
 from tests.support.servers import free_ports_of_a_stack
 
 CHAMPION = BundleRef("lenet5", 1, "s3://mnist-ops/models/none", f"sha256:{'0' * 64}")
@@ -34,9 +35,7 @@ def stores() -> Iterator[Path]:
 
 def adapters_of(folder: Path, database: str) -> Adapters:
     """The adapters of a database of its own, with its indexes and a champion that is nowhere."""
-    adapters = adapters_of_environment(Settings(mongo_database=database, local_dir=folder), {})
-    adapters.objects.ensure_bucket()
-    adapters.records.ensure_indexes()
+    adapters = prepared_adapters(Settings(mongo_database=database, local_dir=folder))
     adapters.models.promote(CHAMPION, None, Promotion(datetime.now(UTC), "the benchmark", "needs one"))
     return adapters
 
