@@ -121,15 +121,10 @@ def _facts(record: "ExperimentRecord") -> dict[str, object]:
     return {name: value for name, value in facts.items() if name != "why" or value}
 
 
-def _row(validation: "Validation") -> tuple[str, ...]:
-    return (
-        str(validation.epoch),
-        str(validation.step),
-        f"{validation.train_loss:.4f}",
-        f"{validation.validation_accuracy:.4f}",
-        f"{validation.validation_nll:.4f}",
-        _text(validation.learning_rate),
-    )
+def _row(validation: "Validation") -> list[str]:
+    measures = (validation.train_loss, validation.validation_accuracy, validation.validation_nll)
+    numbers = [f"{measure:.4f}" for measure in measures]
+    return [str(validation.epoch), str(validation.step), *numbers, _text(validation.learning_rate)]
 
 
 def _pairs(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[str, object, object]]:
@@ -144,11 +139,8 @@ def _pairs(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[s
 
 
 def _identity(record: "ExperimentRecord") -> Mapping[str, object]:
-    return {
-        "dataset": record.experiment.dataset.removeprefix("sha256:")[:_DIGEST],
-        "device": record.experiment.device,
-        "status": str(record.status),
-    }
+    digest = record.experiment.dataset.removeprefix("sha256:")[:_DIGEST]
+    return {"dataset": digest, "device": record.experiment.device, "status": str(record.status)}
 
 
 def _difference(first: object, second: object) -> str:

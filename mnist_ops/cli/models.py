@@ -158,13 +158,6 @@ def _gate_result(decision: Decision | None) -> str:
     return result if decision.p_value is None else f"{result}, p = {decision.p_value:.3g}"
 
 
-def _compared_with(decision: Decision) -> str:
-    champion = decision.compared_with
-    if champion is None:
-        return "no champion"
-    return f"{champion.name} {champion.version}, {champion.digest}"
-
-
 def _metric(model: RegisteredModel, name: str, form: str) -> str:
     return format(model.metrics[name], form) if name in model.metrics else "?"
 
@@ -177,7 +170,9 @@ def _facts(
     yield "status", _status(model, history)
     yield "the gate", model.decision.why if model.decision else "was not asked"
     if model.decision:
-        yield "compared with", _compared_with(model.decision)
+        champion = model.decision.compared_with
+        described = f"{champion.name} {champion.version}, {champion.digest}" if champion else "no champion"
+        yield "compared with", described
     yield "released", f"{model.released_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "bundle", model.bundle.uri
     yield "digest", model.bundle.digest

@@ -109,12 +109,11 @@ def _in_order(parts: Collection[str], project: Project | None) -> tuple[str, ...
 
 def _start(starter: Starter, wanted: tuple[str, ...]) -> None:
     """Start the parts in parallel; Airflow, which takes longest, waits for PostgreSQL only."""
-    chains: list[tuple[str, ...]] = [
-        (part,) for part in wanted if part not in {postgres.NAME, airflow_server.NAME}
-    ]
-    chains.append(tuple(part for part in wanted if part in {postgres.NAME, airflow_server.NAME}))
+    last = (postgres.NAME, airflow_server.NAME)
+    chains = [[part] for part in wanted if part not in last]
+    chains.append([part for part in wanted if part in last])
 
-    def run(chain: tuple[str, ...]) -> None:
+    def run(chain: list[str]) -> None:
         for part in chain:
             starter.start(part)
 
