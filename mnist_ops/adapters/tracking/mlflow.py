@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -39,6 +39,7 @@ class MlflowTracker(Tracker):
     Args:
         uri: the URI of the tracking server; credentials come from MLflow's own environment variables.
         group: the MLflow experiment that holds the runs.
+        now_ms: the clock, in milliseconds since 1970.
 
     Raises:
         Permanent: `mlflow-skinny` is not installed.
@@ -46,10 +47,12 @@ class MlflowTracker(Tracker):
 
     name = "mlflow"
 
-    def __init__(self, uri: str, group: str) -> None:
+    def __init__(
+        self, uri: str, group: str, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
+    ) -> None:
         if find_spec("mlflow") is None:
             raise Permanent("the tracker mlflow needs the extra `mlflow`: pip install 'mnist-ops[mlflow]'")
-        self._uri, self._group = uri, group
+        self._uri, self._group, self._now_ms = uri, group, now_ms
         self._client: Any = None
         self._run = ""
         self._unsent: list[Any] = []
@@ -78,7 +81,7 @@ class MlflowTracker(Tracker):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Queue the numbers; send them once there are enough for a request."""
-        metric, at_ms = _mlflow().entities.Metric, time.time_ns() // 10**6
+        metric, at_ms = _mlflow().entities.Metric, self._now_ms()
         self._unsent += [metric(tag, value, at_ms, step) for tag, value in values.items()]
         if len(self._unsent) >= _BATCH:
             self._flush()
