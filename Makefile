@@ -33,7 +33,7 @@ test: export AIRFLOW_HOME := $(CURDIR)/.local/test-airflow
 test: $(INSTALLED) ## Run every test: unit, contract, Airflow and end to end, on two processes
 	@$(BIN)/pytest -n 2
 
-check: $(INSTALLED) ## Check style, types and the direction of imports
+check: $(INSTALLED) ## Check style, types, the direction of imports and plain words
 	@printf '\n== ruff check\n'
 	@$(BIN)/ruff check
 	@printf '\n== ruff format --check\n'
@@ -42,6 +42,8 @@ check: $(INSTALLED) ## Check style, types and the direction of imports
 	@$(BIN)/mypy
 	@printf '\n== lint-imports\n'
 	@PYTHONPATH=plugins $(BIN)/lint-imports
+	@printf '\n== plain words\n'
+	@$(BIN)/python -m tests.support.plain_words
 
 up: $(INSTALLED) ## Start the embedded stack: Airflow, MongoDB's protocol, S3 and sample images
 	@$(BIN)/mnist-ops stack up

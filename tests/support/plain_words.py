@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ITSELF = "tests/support/plain_words.py"
-SKIPPED = ("*.lock", "*.xz", "*.png", "LICENSE", "docs/images/*", ITSELF)
+ITSELF = ("tests/support/plain_words.py", "tests/unit/test_plain_words.py")
+SKIPPED = ("*.lock", "*.xz", "*.png", "LICENSE", "docs/images/*", *ITSELF)
 
 EVERYWHERE = ("*",)
 FETCHING = (
