@@ -65,7 +65,6 @@ class AirflowRest:
         return self.listing(f"/dags/{_quoted(dag_id)}/dagRuns", "dag_runs", order_by="run_after")
 
     def run(self, dag_id: str, run_id: str) -> Json:
-        """One run."""
         return self.call("GET", f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[Json]:

@@ -47,9 +47,7 @@ def status() -> None:
     raise typer.Exit(ExitCode.SOME_FAILED if any(part.missing for part in parts) else ExitCode.DONE)
 
 
-def demo(
-    keep: Annotated[bool, typer.Option(help="Leave the stack running afterwards.")] = False,
-) -> None:
+def demo(keep: Annotated[bool, typer.Option(help="Leave the stack running afterwards.")] = False) -> None:
     """Classify 1,500 records through real Airflow runs, on an embedded stack, and check every number."""
     require_extras("demo", "stack", "train")
     from mnist_ops.cli._support.embedded_stack import run_demo

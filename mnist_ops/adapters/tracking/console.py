@@ -14,12 +14,10 @@ class ConsoleTracker(Tracker):
     name = "console"
 
     def begin(self, experiment: Experiment) -> None:
-        """Log the name, the device and the config."""
         config = " ".join(f"{name}={value}" for name, value in sorted(experiment.config.items()))
         _log.info("experiment %s on %s: %s", experiment.name, experiment.device, config)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log the numbers in one line."""
         _log.info("step %d: %s", step, _line(values))
 
     def hparams(self, config: Mapping[str, object], metrics: Mapping[str, float]) -> None:

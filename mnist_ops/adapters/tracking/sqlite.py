@@ -64,7 +64,6 @@ class SqliteTracker(Tracker):
         self._experiment, self._replaces = experiment.name, known is not None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write all of them in one transaction."""
         with writing(self._path) as connection:
             if self._replaces:
                 for table in ("scalars", "queues"):
@@ -79,7 +78,6 @@ class SqliteTracker(Tracker):
         self._replaces = False
 
     def queues(self, step: int, values: Mapping[str, QueueSummary]) -> None:
-        """Write all of them in one transaction."""
         with writing(self._path) as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -103,7 +101,6 @@ class SqliteTracker(Tracker):
                 )
 
     def finish(self, outcome: Outcome) -> None:
-        """Record the status, the end and the best epoch."""
         with writing(self._path) as connection:
             ended = outcome.at.astimezone(UTC).isoformat()
             connection.execute(

@@ -57,7 +57,6 @@ class TensorBoardTracker(Tracker):
             self._writer = self._open()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write each number under its tag."""
         with _writing():
             writer = self._from(step)
             for tag, value in values.items():
@@ -87,7 +86,6 @@ class TensorBoardTracker(Tracker):
             self._opened.add_image(tag, sample_grid(images, captions), step, dataformats="HWC")
 
     def graph(self, network: "nn.Module", example: "Tensor") -> None:
-        """Write the graph, traced with the example."""
         # The writer prints what it cannot trace; standard output is for results.
         with _writing(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             # The writer uses torch.jit.trace, which is deprecated.
