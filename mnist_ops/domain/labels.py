@@ -21,9 +21,6 @@ class LabelTable:
         if "" in keys or len(keys) != len(self.names):
             raise ValueError(f"labels must be distinct and not empty: {self.names}")
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def name(self, index: int) -> str:
         """The label of class `index`, 0 to classes - 1.
 
