@@ -83,15 +83,12 @@ class Prices:
             work: the sum of the steps' reports.
             records: the number of records that were processed.
         """
-        requests = {
-            "s3_writes": sum(count for kind, count in work.s3_requests.items() if kind.startswith(_WRITES)),
-            "s3_reads": sum(
-                count for kind, count in work.s3_requests.items() if not kind.startswith(_WRITES + _FREE)
-            ),
-        }
+        requests = work.s3_requests.items()
+        writes = sum(count for kind, count in requests if kind.startswith(_WRITES))
+        reads = sum(count for kind, count in requests if not kind.startswith(_WRITES + _FREE))
         by = {
-            "s3_writes": requests["s3_writes"] / 1_000 * self.s3_writes,
-            "s3_reads": requests["s3_reads"] / 1_000 * self.s3_reads,
+            "s3_writes": writes / 1_000 * self.s3_writes,
+            "s3_reads": reads / 1_000 * self.s3_reads,
             "s3_sent": work.s3_sent / GIBIBYTE * self.s3_sent,
             "s3_received": work.s3_received / GIBIBYTE * self.s3_received,
             "cpu": work.cpu_s / _SECONDS_PER_HOUR * self.cpu_hour,
