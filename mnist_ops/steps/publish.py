@@ -27,7 +27,7 @@ from mnist_ops.steps.artifacts.shard_kinds import (
 )
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shard, require_rows_of
 from mnist_ops.steps.assess import read_assessment
-from mnist_ops.steps.write_back import writing_back
+from mnist_ops.steps.write_back import WriteBack
 
 RECORDS_PER_BULK = 1_000
 # While a batch is written, 1 more is prepared: memory is bounded.
@@ -110,7 +110,7 @@ def _outcomes(
     """Write batch after batch, and prepare the next one meanwhile; an outcome row a record, in order."""
     # For each batch that is not finished: the ids of records whose prediction is held, None for the others.
     unfinished: deque[list[str | None]] = deque()
-    with writing_back(records) as writer:
+    with WriteBack(records) as writer:
 
         def finished() -> Iterator[OutcomeRow]:
             with watch.writing():

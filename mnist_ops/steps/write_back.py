@@ -5,9 +5,9 @@ batches, then at most one partly written batch, then nothing. The next attempt r
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import Self
 
 from mnist_ops.domain.errors import OutcomeUnknown, Transient
 from mnist_ops.domain.outcomes import Outcome
@@ -29,19 +29,25 @@ _MAX_UNMARKED_BATCHES = 2
 class WriteBack:
     """Writes batches of changes in another thread, one after the other.
 
-    Changes that an earlier attempt of this generation has written are read back, not sent again.
+    Changes that an earlier attempt of this generation has written are read back, not sent again. An error in
+    the `with` block drops the batches that wait; the one being sent may still be written.
 
     Args:
         records: the store to write to.
-        thread: a pool of one thread that does nothing else.
     """
 
-    def __init__(self, records: RecordStore, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, records: RecordStore) -> None:
         self._records = records
-        self._thread = thread
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-publish")
         self._pending: deque[Future[list[OutcomeRow]]] = deque()
         self._unmarked = 0
         self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
     def __len__(self) -> int:
         """The number of unfinished batches: one is being written, the others wait."""
@@ -58,11 +64,6 @@ class WriteBack:
             Transient: the database did not answer.
         """
         return self._pending.popleft().result()
-
-    def cancel(self) -> None:
-        """Drop the batches that wait; the one being sent may still be written."""
-        for future in self._pending:
-            future.cancel()
 
     def _write(self, changes: Sequence[Change]) -> list[OutcomeRow]:
         if self._failed:
@@ -85,17 +86,6 @@ class WriteBack:
         return _written(self._records, dict(enumerate(changes)))
 
 
-@contextmanager
-def writing_back(records: RecordStore) -> Iterator[WriteBack]:
-    """A writer of batches; an error in the block cancels those that wait."""
-    with ThreadPoolExecutor(1, thread_name_prefix="mnist-ops-publish") as thread:
-        writer = WriteBack(records, thread)
-        try:
-            yield writer
-        finally:
-            writer.cancel()
-
-
 def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, OutcomeRow]:
     now = records.heads([change.head.id_json for change in changes.values()])
     return {
@@ -106,7 +96,7 @@ def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, O
 
 
 def write(
-    records: RecordStore, changes: Sequence[Change], known: Mapping[int, OutcomeRow] | None = None
+    records: RecordStore, changes: Sequence[Change], known: Mapping[int, OutcomeRow]
 ) -> list[OutcomeRow]:
     """Write a batch; returns an outcome row for each change, in order.
 
@@ -118,7 +108,7 @@ def write(
     Raises:
         Transient: the database did not answer; writing again is safe.
     """
-    outcomes = dict(known or {})
+    outcomes = dict(known)
     pending = {position: change for position, change in enumerate(changes) if position not in outcomes}
     for _ in range(_MAX_SENDS):
         if not pending:

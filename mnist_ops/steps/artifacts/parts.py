@@ -90,9 +90,8 @@ def write_parts(
                 if (written := pending.popleft().result()) is not None:
                     yield written
         finally:
-            for future in pending:
-                future.cancel()
-            thread.submit(writer.abort).result()
+            thread.shutdown(cancel_futures=True)
+            writer.abort()
 
 
 def _slices(batches: Iterable[bytes], sizes: Iterable[int]) -> Iterator[_Slice]:
@@ -120,7 +119,7 @@ def _walk(batch: bytes, start: int, limit: int) -> tuple[int, int, int]:
 
 
 class _Writer:
-    """Compresses, hashes and uploads one part after the other. All calls come from one thread."""
+    """Compresses, hashes and uploads one part after the other. Calls must not overlap."""
 
     def __init__(self, begin: Callable[[int], Upload]) -> None:
         self._begin = begin
