@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 from tests.e2e.deployment import Deployment
 from tests.e2e.task_failures import TaskFailures
 from tests.e2e.website import Website, midnight_before
+from tests.support import session
 from tests.support.servers import free_ports_of_a_stack
 
 # What the whole course takes on a busy machine; it must not meet midnight, when the schedules are due.
@@ -32,9 +33,13 @@ def ports() -> Ports:
 
 
 @pytest.fixture(scope="session")
-def layout(tmp_path_factory) -> Layout:
-    """The folder of the stack, with the images that the website refers to."""
-    layout = Layout(tmp_path_factory.mktemp("stack"))
+def layout() -> Layout:
+    """The folder of the stack, with the images that the website refers to.
+
+    It is not below pytest's own folder: as root, PostgreSQL runs as another user, and every pytest that
+    starts on this machine closes that folder to other users.
+    """
+    layout = Layout(session.folder() / "end-to-end")
     layout.images.mkdir(parents=True)
     return layout
 
