@@ -31,8 +31,9 @@ RUN uv pip install --no-cache --no-deps --build-constraint requirements.lock .
 
 COPY --chown=airflow:0 deploy/airflow-*.sh /opt/mnist-ops/deploy/
 COPY --chown=airflow:0 dags ${AIRFLOW_HOME}/dags
-# Without mnist_airflow, which is installed: a second copy would never be imported.
-COPY --chown=airflow:0 plugins/airflow_local_settings.py plugins/mnist_plugin.py ${AIRFLOW_HOME}/plugins/
+# Without mnist_airflow, which is installed: a second copy would never be imported. With .airflowignore, which
+# keeps the plugin loader from importing the cluster policies as a plugin.
+COPY --chown=airflow:0 plugins/.airflowignore plugins/airflow_local_settings.py plugins/mnist_plugin.py ${AIRFLOW_HOME}/plugins/
 WORKDIR ${AIRFLOW_HOME}
 
 FROM base AS gpu

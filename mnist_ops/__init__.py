@@ -7,7 +7,7 @@ What people import, each from here:
     Pipeline(adapters)            every step of the pipeline as a method
     pipeline_of_environment(env)  the pipeline over the connections of the environment
     Settings                      the MNIST_OPS_* settings
-    LabelTable, DIGITS            the names of the classes with their aliases; those of the ten digits
+    LabelTable, DIGITS            the names of the classes, by index; those of the ten digits
     MnistOpsError                 the root of all errors: Transient (retry), Permanent (fail now) and
                                   ItemRejected (record it and go on)
 

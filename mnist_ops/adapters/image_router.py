@@ -69,6 +69,10 @@ class _UrlQueues:
         self._queues[is_s3].append(url)
         return True
 
+    def has(self, *, s3: bool) -> bool:
+        """Whether a URL was read for one fetcher and not taken yet."""
+        return bool(self._queues[s3])
+
     def take(self, *, s3: bool) -> Iterator[str]:
         """Yield the URLs for one fetcher, until `read` returns False."""
         queue = self._queues[s3]
@@ -81,6 +85,7 @@ def _outcomes(
     fetcher: ImageFetcher, queues: _UrlQueues, known: Mapping[str, Validators] | None, *, s3: bool
 ) -> Generator[FetchOutcome, None, None]:
     """Yield the outcomes of one fetcher's URLs; only as many may be asked for as URLs were read for it."""
-    while True:
+    while queues.has(s3=s3):
         # A fetch ends when the other queue is full before a URL for this one was read: then the next begins.
         yield from fetcher.fetch(queues.take(s3=s3), known)
+    raise AssertionError("a fetcher gave fewer outcomes than it took URLs")

@@ -3,9 +3,6 @@
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +16,7 @@ from mnist_ops.domain.review import review_reason
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.vision.inference.classifier import Classifier
+    from mnist_ops.steps.artifacts.bundles import Classifier
 
 
 def predict(
@@ -32,14 +29,14 @@ def predict(
     """Classify image files. Exits with 0 if all were classified, with 1 if any failed."""
     settings = settings_of(os.environ)
     failed = False
-    with _classifier(bundle, settings) as classifier:
-        for file in files:
-            try:
-                result = _prediction(classifier, file, settings)
-            except ItemRejected as rejection:
-                failed = True
-                result = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
-            typer.echo(_line(file, result, as_json=as_json))
+    classifier = _classifier(bundle, settings)
+    for file in files:
+        try:
+            result = _prediction(classifier, file, settings)
+        except ItemRejected as rejection:
+            failed = True
+            result = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
+        typer.echo(_line(file, result, as_json=as_json))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.DONE)
 
 
@@ -88,16 +85,14 @@ def _line(file: Path, result: dict[str, object], *, as_json: bool) -> str:
     return f"{name}: {result['label']} ({result['confidence']:.2%}){f', {reason}' if reason else ''}"
 
 
-@contextmanager
-def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"]:
+def _classifier(bundle: str | None, settings: Settings) -> "Classifier":
     from mnist_ops.vision.inference.classifier import load_classifier
 
     if bundle is not None and "://" not in bundle:
         if not (Path(bundle) / "card.json").is_file():
             raise typer.BadParameter(f"{bundle}: no folder with a card.json", param_hint="--bundle")
-        yield load_classifier(Path(bundle), device=settings.device)
-        return
-    from mnist_ops.steps.artifacts.bundles import download_bundle
+        return load_classifier(Path(bundle), device=settings.device)
+    from mnist_ops.steps.artifacts.bundles import load_bundle
     from mnist_ops.wiring import adapters_of_environment
 
     named = _reference_from_uri(bundle) if bundle is not None else None
@@ -105,8 +100,7 @@ def _classifier(bundle: str | None, settings: Settings) -> Iterator["Classifier"
     chosen = named or adapters.models.champion(settings.model_name)
     if chosen is None:
         raise Permanent(f"no {settings.model_name} was released yet: run train_lenet, or give --bundle")
-    with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
-        yield adapters.load_classifier(download_bundle(adapters.objects, chosen, Path(folder)), chosen.digest)
+    return load_bundle(adapters.objects, chosen, adapters.load_classifier)
 
 
 def _reference_from_uri(uri: str) -> BundleRef:

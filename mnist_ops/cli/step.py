@@ -40,8 +40,10 @@ def snapshot(
 ) -> None:
     """Take a snapshot; prints the manifest, then one line for each part."""
     steps = pipeline()
-    by_hand = selection(since, until, reclassify, limit)
-    chosen = Selection(at=steps.now(), labelled=True) if labelled else by_hand
+    if labelled:
+        chosen = Selection(at=steps.now(), labelled=True)
+    else:
+        chosen = selection(since, until, reclassify, limit)
     manifest = steps.snapshot(new_generation(), chosen)
     typer.echo("\n".join([manifest, *steps.parts(manifest)]))
 

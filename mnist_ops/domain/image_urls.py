@@ -16,7 +16,7 @@ _HTTP = re.compile(
 # The end of `_HTTP`: what it allows after the authority, if that begins with a slash.
 _PATH = re.compile(r"/[!-\[\]-~]*", re.ASCII)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
-_ALLOWED_SCHEMES = "only http and https are allowed, and s3 without a redirect"
+_ALLOWED_SCHEMES = "allowed are http, https and s3; a redirect may lead to http or https only"
 _AUTHORITY_END = re.compile(r"[/?#]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))

@@ -94,8 +94,8 @@ class Ledger:
         stages: the reports by step, summed over the parts.
         held_because: why predictions were held, if they were.
         finished_at: when the ledger was written (UTC).
+        refers_to: the URIs of all shards and assessments that the outcomes come from: gc keeps these only.
         lost_write_count: the number of all such records.
-        refers_to: the URIs of all shards and assessments that the outcomes come from.
         prices: the price list for the estimated cost.
     """
 
@@ -112,8 +112,8 @@ class Ledger:
     stages: Mapping[str, StageReport]
     held_because: str | None
     finished_at: datetime
+    refers_to: Sequence[str]
     lost_write_count: int = 0
-    refers_to: Sequence[str] = ()
     prices: Prices = field(default_factory=Prices)
 
     @property

@@ -68,7 +68,7 @@ class ObjectStore(Protocol):
 class GarbageStore(Protocol):
     """Lists the objects of the store with their ages, and deletes them.
 
-    A port of its own: only garbage collection may delete.
+    A port of its own, which only garbage collection takes: the other steps cannot name its methods.
     """
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:

@@ -1,5 +1,6 @@
 """Assess: a generation's failures decide whether its predictions may be published."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts.objects import get_json, put_json, read_manifest
+from mnist_ops.steps.artifacts.objects import get_verified, put_json, read_manifest
 from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.steps.artifacts.shards import open_shard, shards_by_part
 
@@ -67,7 +68,12 @@ def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -
 
 def read_assessment(objects: ObjectStore, uri: str) -> Assessment:
     """Read an assessment, verified."""
+    return parse_assessment(get_verified(objects, uri), uri)
+
+
+def parse_assessment(data: bytes, uri: str) -> Assessment:
+    """Parse the bytes of an assessment; raises Damaged, naming its URI."""
     try:
-        return Assessment.of(get_json(objects, uri))
-    except (KeyError, TypeError) as error:
+        return Assessment.of(json.loads(data))
+    except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{uri}: not an assessment ({error!r})") from error

@@ -1,6 +1,5 @@
 """Reconcile: the outcome shards of a generation are compared with MongoDB and become its ledger."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,13 +9,14 @@ from itertools import islice
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.manifest import Manifest, selection_document
-from mnist_ops.domain.outcomes import Assessment, Ledger, Outcome
+from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.stages import StageReport, Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
 from mnist_ops.steps.artifacts.shards import open_shard
+from mnist_ops.steps.assess import parse_assessment
 from mnist_ops.steps.outcome_tally import OutcomeTally
 
 _log = logging.getLogger(__name__)
@@ -122,4 +122,5 @@ def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageRepor
 def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
     """The report of assess, with the upload of the assessment added."""
     data = get_verified(objects, uri)
-    return Assessment.of(json.loads(data)).stage.with_upload(objects.upload_requests(len(data)), len(data))
+    stage = parse_assessment(data, uri).stage
+    return stage.with_upload(objects.upload_requests(len(data)), len(data))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def pipeline_of_connections(
     settings: "Settings", mongo_conn_id: str, aws_conn_id: str
 ) -> Iterator["Pipeline"]:
-    """The steps over two Airflow connections, each looked up when a step first needs it.
+    """The steps over two Airflow connections. Each client connects when a step first needs it.
 
     Args:
         settings: bucket, database, collection and the rest.

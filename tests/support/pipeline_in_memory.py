@@ -22,7 +22,7 @@ from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.local import sample_digits
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.bundles import Load
-from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow, R, ShardKind
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow, RowT, ShardKind
 from mnist_ops.steps.artifacts.shards import open_shard
 from mnist_ops.steps.promote import GateResult
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -67,7 +67,7 @@ class Loader:
         return self._classifiers[digest]
 
 
-def shard_rows(objects: InMemoryObjects, kind: ShardKind[R], uri: str) -> list[R]:
+def shard_rows(objects: InMemoryObjects, kind: ShardKind[RowT], uri: str) -> list[RowT]:
     """All rows of a shard."""
     with open_shard(objects, uri, kind) as shard:
         return list(shard.rows())

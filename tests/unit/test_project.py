@@ -158,3 +158,11 @@ def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
     assert commands == ["make check", "make test", "make demo"]
     assert {command.removeprefix("make ") for command in commands} <= makefile_targets()
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_the_image_has_the_list_of_what_is_no_plugin() -> None:
+    """Without it Airflow's plugin loader would import the cluster policies as a plugin."""
+    (sources,) = re.findall(
+        r"^COPY --chown=airflow:0 (.*) \$\{AIRFLOW_HOME\}/plugins/$", read("Dockerfile"), re.MULTILINE
+    )
+    assert "plugins/.airflowignore" in sources.split()

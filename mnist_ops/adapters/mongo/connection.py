@@ -1,5 +1,6 @@
 """Makes a MongoDB client of a connection."""
 
+import socket
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -43,6 +44,11 @@ def mongo_client(where: Connection) -> Mongo:
 def mongo_answers(host: str, port: int) -> bool:
     """Whether a MongoDB server at an address answers `ping` within 3 s."""
     client: Mongo
+    try:
+        # pymongo retries for the whole time: see at once that nothing listens there.
+        socket.create_connection((host, port), _PING_TIMEOUT_MS / 1_000).close()
+    except OSError:
+        return False
     with MongoClient(
         host,
         port,

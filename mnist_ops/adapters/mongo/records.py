@@ -103,16 +103,14 @@ class MongoRecords:
         return [update_of(change, self._fields) for change in changes]
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        fields = self._fields
-        projection = [
-            *(fields.image_url, fields.created_at, fields.label),
-            *(fields.prediction, fields.prediction_failure),
-        ]
+        names = self._fields
+        projection = [names.image_url, names.created_at, names.label]
+        projection += [names.prediction, names.prediction_failure]
         heads: dict[str, RecordHead] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             query = {"_id": {"$in": [id_of(text) for text in ids[start : start + _IDS_PER_QUERY]]}}
             for document in translated(lambda query: list(self._collection.find(query, projection)), query):
-                head = head_of(document, fields)
+                head = head_of(document, names)
                 heads[head.id_json] = head
         return heads
 

@@ -80,7 +80,7 @@ class TensorBoardTracker(Tracker):
 
     def images(self, step: int, tag: str, images: "Digits", captions: Sequence[str]) -> None:
         """Write one image with all digits and captions."""
-        from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - torch-free floors stay quick
+        from mnist_ops.adapters.tracking.image_grid import sample_grid  # noqa: PLC0415 - imported when an image is logged
 
         with _writing():
             self._opened.add_image(tag, sample_grid(images, captions), step, dataformats="HWC")

@@ -29,13 +29,13 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=None, pad_edge=False, show_header=any(header), title=title or None, title_justify="left"
-    )
+    # Text, because a plain string would be read as markup. Tabs are expanded, or rich measures them wrongly.
+    table = Table(box=None, pad_edge=False, show_header=any(header), title_justify="left")
+    table.title = Text(title) if title else None
     for name in header:
-        table.add_column(name, justify="right" if name in right else "left")
+        table.add_column(Text(name), justify="right" if name in right else "left")
     for row in rows:
-        table.add_row(*map(Text, row))  # a plain string would be read as markup
+        table.add_row(*(Text(cell.expandtabs()) for cell in row))
     console = Console(width=_WIDTH, highlight=False)
     with console.capture() as captured:
         console.print(table)

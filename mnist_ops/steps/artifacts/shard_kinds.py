@@ -83,11 +83,11 @@ class OutcomeRow(TypedDict, total=False):
 ImageRow = FetchedRow | UnfetchedRow
 PredictionRow = PredictedRow | UnpredictedRow
 
-R = TypeVar("R", bound=Mapping[str, object])
+RowT = TypeVar("RowT", bound=Mapping[str, object])
 
 
 @dataclass(frozen=True, slots=True)
-class ShardKind(Generic[R]):
+class ShardKind(Generic[RowT]):
     """A kind of shards, of which a snapshot's part has one each.
 
     Attributes:

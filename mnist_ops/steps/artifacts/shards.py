@@ -19,7 +19,7 @@ from mnist_ops.domain.manifest import Part
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import StageReport
 from mnist_ops.steps.artifacts.objects import file_digest, get_verified_file, open_parquet, read_manifest
-from mnist_ops.steps.artifacts.shard_kinds import R, ShardKind
+from mnist_ops.steps.artifacts.shard_kinds import RowT, ShardKind
 
 ROWS_PER_GROUP = 1_000
 # A row group is also closed when its payloads reach this, so that large images cost no memory.
@@ -91,7 +91,7 @@ class ShardHeader:
         return replace(self, stages={**self.stages, step: stored})
 
 
-class ShardWriter(Generic[R]):
+class ShardWriter(Generic[RowT]):
     """Writes a shard's rows to a temporary file, in row groups, and stores it.
 
     Args:
@@ -102,7 +102,7 @@ class ShardWriter(Generic[R]):
         failures: of them, rows with a reason, by reason.
     """
 
-    def __init__(self, kind: ShardKind[R]) -> None:
+    def __init__(self, kind: ShardKind[RowT]) -> None:
         self.kind = kind
         self._folder = tempfile.TemporaryDirectory(prefix="mnist-ops-")
         self._path = Path(self._folder.name) / "shard.parquet"
@@ -130,7 +130,7 @@ class ShardWriter(Generic[R]):
         self._writer.close()
         self._folder.cleanup()
 
-    def add(self, row: R) -> None:
+    def add(self, row: RowT) -> None:
         """Add a row; absent columns are null."""
         self._rows.append(tuple(map(row.get, self._names)))
         self.records += 1
@@ -173,7 +173,7 @@ class ShardWriter(Generic[R]):
         )
 
 
-class Shard(Generic[R]):
+class Shard(Generic[RowT]):
     """A shard's file, open for reading."""
 
     def __init__(self, file: pq.ParquetFile, header: ShardHeader) -> None:
@@ -185,7 +185,7 @@ class Shard(Generic[R]):
         """The number of rows."""
         return int(self._file.metadata.num_rows)
 
-    def rows(self, columns: list[str] | None = None) -> Iterator[R]:
+    def rows(self, columns: list[str] | None = None) -> Iterator[RowT]:
         """All rows, in order, with all columns or some."""
         for group in self.groups(columns):
             yield from group.to_pylist()
@@ -198,8 +198,8 @@ class Shard(Generic[R]):
 
 @contextmanager
 def open_shard(
-    objects: ObjectStore, uri: str, kind: ShardKind[R], manifest_uri: str | None = None
-) -> Iterator[Shard[R]]:
+    objects: ObjectStore, uri: str, kind: ShardKind[RowT], manifest_uri: str | None = None
+) -> Iterator[Shard[RowT]]:
     """Read a shard, verified.
 
     Args:
@@ -223,7 +223,7 @@ def open_shard(
             yield Shard(file, header.with_upload(kind.step, objects, path.stat().st_size))
 
 
-def require_rows_of(part: Part, shard: Shard[R], uri: str) -> None:
+def require_rows_of(part: Part, shard: Shard[RowT], uri: str) -> None:
     """Check that a shard has a row for every record of its part.
 
     Raises:

@@ -161,6 +161,7 @@ def _ledger(generation: Generation, minutes: int = 0, predicted: int = 3) -> Led
         },
         held_because=None,
         finished_at=AT + timedelta(minutes=minutes),
+        refers_to=[],
     )
 
 

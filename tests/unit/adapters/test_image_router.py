@@ -2,6 +2,7 @@
 
 from itertools import cycle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,3 +105,18 @@ def test_closing_early_closes_both_fetchers():
     next(answers)
     answers.close()
     assert (http.closed, s3.closed) == (1, 1)
+
+
+def test_a_fetcher_that_loses_an_outcome_is_an_error():
+    """The router neither waits for it for ever nor gives the URL another one's outcome."""
+
+    class Losing:
+        def fetch(self, urls, known=None):
+            return (
+                outcome for outcome in InMemoryImages().fetch(urls, known) if not outcome.url.endswith("lost")
+            )
+
+    outcomes = ImageRouter(Losing(), InMemoryImages()).fetch(["http://a/1", "http://a/lost"])
+    assert next(outcomes).url == "http://a/1"
+    with pytest.raises(AssertionError, match="fewer outcomes"):
+        next(outcomes)

@@ -57,6 +57,7 @@ def test_a_ledger_without_records_is_shown_with_its_problem() -> None:
         stages={},
         held_because=None,
         finished_at=datetime(2026, 1, 31, tzinfo=UTC),
+        refers_to=[],
     )
     assert summary_of(ledger.document()).splitlines() == [
         "dag/run, generation 0, 2026-01-31T00:00:00+00:00",

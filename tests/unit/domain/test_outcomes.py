@@ -30,6 +30,7 @@ def ledger(selected: int, outcomes: dict[str, int], **other: object) -> Ledger:
         "stages": {},
         "held_because": None,
         "finished_at": AT,
+        "refers_to": [],
     }
     return Ledger(selected=selected, outcomes=outcomes, **(values | other))
 
