@@ -24,7 +24,7 @@ from mnist_ops.cli import (
     training,
 )
 from mnist_ops.cli._support.exit_codes import ExitCode
-from mnist_ops.domain.errors import MnistOpsError, Transient
+from mnist_ops.domain.errors import MnistOpsError, Transient, UsageError
 from mnist_ops.validation import problems_of
 
 # Client libraries that log every request or every step at INFO.
@@ -79,4 +79,10 @@ def main() -> None:
         sys.exit(ExitCode.USAGE)
     except MnistOpsError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(ExitCode.TRANSIENT if isinstance(error, Transient) else ExitCode.PERMANENT)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: MnistOpsError) -> ExitCode:
+    if isinstance(error, UsageError):
+        return ExitCode.USAGE
+    return ExitCode.TRANSIENT if isinstance(error, Transient) else ExitCode.PERMANENT

@@ -4,6 +4,7 @@ MnistOpsError
 ├── Transient            try again later: a peer did not answer, a race was lost
 │   └── OutcomeUnknown   the reply of a write was lost: read back before anything else
 ├── Permanent            fail now: a wrong setting, a damaged object, a broken contract
+│   ├── UsageError       what the user gave is wrong, an argument or a setting: the message names it
 │   ├── ObjectMissing    the named object is not in the store
 │   └── Damaged          bytes differ from the digest that names them
 └── ItemRejected         one record or image: record the reason and continue with the others
@@ -28,6 +29,10 @@ class OutcomeUnknown(Transient):
 
 class Permanent(MnistOpsError):
     """Retrying cannot help: the caller fails now. The message says what to do."""
+
+
+class UsageError(Permanent):
+    """An argument or a setting is wrong. The command line exits with 2, a task fails at once."""
 
 
 class ObjectMissing(Permanent):

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 
 HOST = "127.0.0.1"
 VARIABLE_PREFIX = "MNIST_OPS_PORT_"
@@ -37,7 +37,7 @@ class Ports:
         """Read each port from its `MNIST_OPS_PORT_*` variable, where that is set.
 
         Raises:
-            Permanent: a value is no port; the message names the variable.
+            UsageError: a value is no port; the message names the variable.
         """
         given = {name: environment.get(variable(name), "") for name in _NAMES}
         return cls(**{name: _port(text, variable(name)) for name, text in given.items() if text})
@@ -62,13 +62,16 @@ def require_free(ports: Ports, parts: tuple[str, ...]) -> None:
     """Check that every port of these parts is free and used once.
 
     Raises:
-        Permanent: one is not; one line with the port, the part and the variable that changes it.
+        UsageError: two parts are given the same port.
+        Permanent: another program uses one. Both are one line with the port, the part and the variable.
     """
     owners: dict[int, str] = {}
     for part in parts:
         for port, name in ports.of(part).items():
             if port in owners:
-                raise Permanent(f"port {port} is given to {owners[port]} and to {part}: set {variable(name)}")
+                raise UsageError(
+                    f"port {port} is given to {owners[port]} and to {part}: set {variable(name)}"
+                )
             owners[port] = part
             if not _is_free(port):
                 raise Permanent(
@@ -79,7 +82,7 @@ def require_free(ports: Ports, parts: tuple[str, ...]) -> None:
 
 def _port(text: str, name: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
-        raise Permanent(f"{name}={text}: expected a port, 1 to 65535")
+        raise UsageError(f"{name}={text}: expected a port, 1 to 65535")
     return int(text)
 
 

@@ -343,6 +343,16 @@ def test_a_wrong_setting_is_one_line_with_the_variables_name(
     assert "canary-4f9c" not in err
 
 
+def test_a_wrong_port_of_the_stack_is_one_line_with_the_variables_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2: the setting is wrong."""
+    monkeypatch.setenv("MNIST_OPS_PORT_MONGO", "http")
+    code, out, err = run("stack", "status")
+    assert (code, out) == (2, "")
+    assert err == "error: MNIST_OPS_PORT_MONGO=http: expected a port, 1 to 65535\n"
+
+
 def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that cannot be read names its variable."""
     monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", '{"host": "db", "port": "canary-4f9c"}')

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.local.ports import S3_INTERNAL_PORTS, Ports, require_free, variable
 
 
@@ -29,7 +29,7 @@ def test_an_unset_or_empty_variable_means_the_default():
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "8080.0", "http", " 8080"])
 def test_what_is_no_port_is_refused_with_the_name_of_its_variable(text):
     """The message says where to fix it."""
-    with pytest.raises(Permanent, match="MNIST_OPS_PORT_AIRFLOW"):
+    with pytest.raises(UsageError, match="MNIST_OPS_PORT_AIRFLOW"):
         Ports.from_environment({"MNIST_OPS_PORT_AIRFLOW": text})
 
 
@@ -49,7 +49,7 @@ def test_a_port_given_to_two_parts_is_refused(monkeypatch):
     """Before either is started."""
     monkeypatch.setattr("mnist_ops.local.ports._is_free", lambda _: True)
     with pytest.raises(
-        Permanent, match="port 31000 is given to mongo and to images: set MNIST_OPS_PORT_IMAGES"
+        UsageError, match="port 31000 is given to mongo and to images: set MNIST_OPS_PORT_IMAGES"
     ):
         require_free(Ports(mongo=31_000, images=31_000), ("mongo", "images"))
 
