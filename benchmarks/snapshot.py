@@ -6,7 +6,7 @@
 whole collection into a gzip file; the same through the index that the selection uses; `aggregate_raw_batches`
 of the selection itself, as runs have it, with an end of now; and the snapshot step, which hashes and stores
 parts and a manifest as well. With `--million`, also the peak memory of
-`mnist-ops step snapshot` as a process of its own, over 200,000 and over 1,000,000 records.
+`mnist-ops steps snapshot` as a process of its own, over 200,000 and over 1,000,000 records.
 """
 
 import argparse
@@ -89,9 +89,9 @@ def take(adapters: Adapters, selection: Selection) -> str:
 
 
 def process(folder: Path, database: str) -> Measurement:
-    """`mnist-ops step snapshot`, from outside."""
+    """`mnist-ops steps snapshot`, from outside."""
     variables = {"MNIST_OPS_LOCAL_DIR": str(folder), "MNIST_OPS_MONGO_DATABASE": database}
-    return measure([sys.executable, "-m", "mnist_ops", "step", "snapshot"], os.environ | variables)
+    return measure([sys.executable, "-m", "mnist_ops", "steps", "snapshot"], os.environ | variables)
 
 
 def report(rounds: list[Round], records: int) -> str:
@@ -125,7 +125,7 @@ def section(*, million: bool) -> list[str]:
             store_large_records(adapters_of(folder, "many"), MILLION)
             peaks.append(process(folder, "many").peak_bytes)
             some, many = (f"{peak / 1e6:.0f} MB" for peak in peaks)
-            whole = "Peak memory of `mnist-ops step snapshot`"
+            whole = "Peak memory of `mnist-ops steps snapshot`"
             lines += [f"{whole}: {some} at {RECORDS:,} records, {many} at {MILLION:,}.", ""]
     return lines
 

@@ -14,15 +14,14 @@ from mnist_ops.cli import (
     config,
     experiments,
     garbage,
+    init,
     models,
-    operations,
     predict,
-    run,
+    runs,
     stack,
-    step,
-    sweep,
-    training,
+    steps,
 )
+from mnist_ops.cli._support.command_groups import CommandGroup
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.domain.errors import MnistOpsError, Transient, UsageError
 from mnist_ops.validation import problems_of
@@ -42,27 +41,22 @@ _VERBOSE = (
 
 app = typer.Typer(
     name="mnist-ops",
+    cls=CommandGroup,
     help="Airflow batch inference for the images that MongoDB records refer to by URL.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(run.app, name="run")
-app.add_typer(step.app, name="step")
-app.add_typer(stack.app, name="stack")
+app.add_typer(runs.app, name="runs")
+app.add_typer(steps.app, name="steps")
 app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(config.app, name="config")
-app.command("sweep")(sweep.sweep)
-app.command("test")(training.measure)
-app.command("release")(training.release)
-app.command("demo")(stack.demo)
-app.command("init")(operations.init)
-app.command("ledgers")(operations.ledgers)
-app.command("gc")(garbage.gc)
-app.command("release-hold")(operations.release_hold)
+app.add_typer(stack.app, name="stack")
+app.command("init")(init.init)
 app.command("predict")(predict.predict)
-app.command("tensorboard")(experiments.tensorboard)
+app.command("gc")(garbage.gc)
+app.command("demo")(stack.demo)
 
 
 def main() -> None:

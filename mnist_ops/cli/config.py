@@ -4,9 +4,10 @@ import json
 
 import typer
 
+from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.options import Changes, ConfigName, raw_config
 
-app = typer.Typer(help="Training configurations.", no_args_is_help=True)
+app = command_group("Training configurations.")
 
 
 @app.command()

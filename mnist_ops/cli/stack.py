@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli._support.tables import print_facts
 
-app = typer.Typer(
-    help="The embedded stack: MongoDB's protocol, S3, PostgreSQL, images, Airflow.", no_args_is_help=True
-)
+app = command_group("The embedded stack: MongoDB's protocol, S3, PostgreSQL, images, Airflow.")
 
 
 @app.command()

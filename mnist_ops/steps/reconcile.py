@@ -103,11 +103,11 @@ def _raise_if_incomplete(ledger: Ledger) -> None:
         raise Permanent(f"{ledger.generation.id}: {imbalance}")
     if held := ledger.outcomes[Outcome.HELD]:
         run, number = ledger.generation.run, ledger.generation.number
-        resume, clear = "continue it (`mnist-ops run resume`)", "clear the task `assess`"
+        resume, clear = "continue it (`mnist-ops runs resume`)", "clear the task `assess`"
         then = resume if is_of_cli(ledger.generation) else clear
         raise Permanent(
             f"{ledger.generation.id}: {held} predictions are held: {ledger.held_because}. Look at the "
-            f"failures; to publish anyway, run `mnist-ops release-hold {run} --generation {number} "
+            f"failures; to publish anyway, run `mnist-ops runs release-hold {run} --generation {number} "
             f'--why "…"` and {then}'
         )
 

@@ -369,7 +369,7 @@ def test_a_run_with_too_many_failures_is_red(held) -> None:
 def test_a_held_run_says_why_and_how_to_release_it(held) -> None:
     """In the log of the task that failed."""
     assert "12 of 50 records failed" in held.run.log
-    assert "mnist-ops release-hold" in held.run.log
+    assert "mnist-ops runs release-hold" in held.run.log
 
 
 def test_a_held_run_tells_nobody_that_records_were_labelled(held) -> None:

@@ -181,7 +181,7 @@ def trainings_killed() -> Iterator[list[int]]:
         while not done.wait(0.2):
             for child in psutil.Process().children(recursive=True):
                 try:
-                    if {"step", "train"} <= set(child.cmdline()) and child.pid not in killed:
+                    if {"steps", "train"} <= set(child.cmdline()) and child.pid not in killed:
                         child.kill()
                         killed.append(child.pid)
                 except psutil.NoSuchProcess:
@@ -246,7 +246,7 @@ def process_that_trains(task: subprocess.Popen[bytes], log: Path) -> psutil.Proc
         assert task.poll() is None, log.read_text()
         time.sleep(0.1)
     children = psutil.Process(task.pid).children()
-    [found] = [child for child in children if {"step", "train"} <= set(child.cmdline())]
+    [found] = [child for child in children if {"steps", "train"} <= set(child.cmdline())]
     return found
 
 

@@ -121,7 +121,7 @@ def test_the_environment_has_none_of_the_extras(installed: Path) -> None:
     assert [name for name in EXTRAS if (packages / name).exists()] == []
 
 
-@pytest.mark.parametrize("group", ["", "step", "stack"])
+@pytest.mark.parametrize("group", ["", "steps", "stack"])
 def test_help_needs_no_extra(group: str, mnist_ops: Command) -> None:
     """Of the command line, and of groups that extras serve."""
     done = mnist_ops(*group.split(), "--help")
@@ -141,14 +141,18 @@ def test_predict_needs_no_extra(mnist_ops: Command, bundle: Path, tmp_path: Path
 
 def test_a_step_needs_no_extra(mnist_ops: Command) -> None:
     """It needs a connection to S3 or MongoDB first, and there is none here."""
-    done = mnist_ops("step", "fetch", "s3://bucket/manifest.json#0")
+    done = mnist_ops("steps", "fetch", "s3://bucket/manifest.json#0")
     assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
     assert done.stderr.startswith("error: no connection ")
 
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [("stack up", "stack"), ("sweep s3://bucket/x.json", "train"), ("tensorboard", "train")],
+    [
+        ("stack up", "stack"),
+        ("experiments sweep s3://bucket/x.json", "train"),
+        ("experiments tensorboard", "train"),
+    ],
 )
 def test_a_command_that_needs_an_extra_names_it_in_one_line(
     command: str, extra: str, mnist_ops: Command

@@ -19,7 +19,7 @@ def new_generation() -> Generation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a `run classify` has come.
+    """How far a `runs classify` has come.
 
     Attributes:
         parts: its parts as strings, by number.
@@ -39,7 +39,7 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
 
     Raises:
         ObjectMissing, Damaged: there is no such manifest.
-        Permanent: it is not the manifest that a `run classify` committed.
+        Permanent: it is not the manifest that a `runs classify` committed.
     """
     from mnist_ops.steps.artifacts.shards import stored_shards
 
@@ -48,8 +48,8 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
     generation = manifest.generation
     if not is_of_cli(generation) or manifest.selection.labelled:
         raise Permanent(
-            f"{manifest_uri}: of {generation.run}, which is not a `run classify`; clear the tasks of an "
-            "Airflow run, or start `run train` again"
+            f"{manifest_uri}: of {generation.run}, which is not a `runs classify`; clear the tasks of an "
+            "Airflow run, or start `runs train` again"
         )
     committed = adapters.runs.committed(generation)
     if committed != manifest_uri:

@@ -110,7 +110,7 @@ def _given(values: Mapping[str, object] | None) -> dict[str, object]:
 class TrainModelOperator(MnistOpsOperator):
     """Train a network in a fresh process. Returns the training's URI.
 
-    The process is `mnist-ops step train`. CUDA must not be used in a forked process, and a process that
+    The process is `mnist-ops steps train`. CUDA must not be used in a forked process, and a process that
     ends frees all GPU memory. Its log lines appear in the task's log. `{{ trial }}` in `map_index_template`
     shows this trial's values of the swept hyperparameters.
 
@@ -144,7 +144,7 @@ class TrainModelOperator(MnistOpsOperator):
         context["trial"] = _trial_name(config, self.swept or ())  # type: ignore[typeddict-unknown-key]
         with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
             result = Path(folder) / "training"
-            command = [sys.executable, "-m", "mnist_ops", "step", "train", "--dataset", self.dataset]
+            command = [sys.executable, "-m", "mnist_ops", "steps", "train", "--dataset", self.dataset]
             command += ["--config-json", json.dumps(config), "--result", str(result), "--end-with-stdin"]
             self._process = subprocess.Popen(
                 command,

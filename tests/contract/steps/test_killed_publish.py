@@ -61,7 +61,7 @@ def run(secantus, s3_clients) -> Run:
 
 @pytest.fixture
 def start(embedded, secantus) -> Callable[..., subprocess.Popen]:
-    """Starts `mnist-ops step publish` in a separate process."""
+    """Starts `mnist-ops steps publish` in a separate process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     database = secantus.collection.database.name
     environment = inherited | {
@@ -74,7 +74,7 @@ def start(embedded, secantus) -> Callable[..., subprocess.Popen]:
         "MNIST_OPS_MONGO_DATABASE": database,
         "MNIST_OPS_MONGO_COLLECTION": secantus.collection.name,
     }
-    command = [sys.executable, "-m", "mnist_ops", "step", "publish"]
+    command = [sys.executable, "-m", "mnist_ops", "steps", "publish"]
     return lambda *uris: subprocess.Popen([*command, *uris], env=environment)
 
 

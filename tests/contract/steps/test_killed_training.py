@@ -23,7 +23,7 @@ DIGITS = 900
 
 
 class Trainer:
-    """Runs `mnist-ops step train` in a separate process.
+    """Runs `mnist-ops steps train` in a separate process.
 
     Args:
         folder: for results, checkpoints and logs.
@@ -38,7 +38,7 @@ class Trainer:
         """Start training; its output is read through a pipe."""
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "mnist_ops", "step", "train", "--dataset", dataset),
+                *(sys.executable, "-m", "mnist_ops", "steps", "train", "--dataset", dataset),
                 *("--config-json", json.dumps(CONFIG), "--result", str(self.folder / "result")),
             ],
             env=self._environment,

@@ -287,13 +287,13 @@ def test_in_a_new_process_predict_prints_only_json_and_imports_no_torch(bundle: 
         ["predict", "--bundle", "/no/such/folder", "x.png"],
         ["predict", "--bundle", "s3://bucket/models/latest", "x.png"],
         ["nonsense"],
-        ["run", "classify", "--limit", "0"],
-        ["run", "classify", "--limit", "many"],
-        ["run", "classify", "--since", "yesterday"],
-        ["run", "classify", "--reclassify", "sometimes"],
-        ["run", "train", "--config", "/no/such/file"],
-        ["release-hold", "dag/run"],
-        ["release-hold", "dag/run", "--why", "x", "--generation", "-1"],
+        ["runs", "classify", "--limit", "0"],
+        ["runs", "classify", "--limit", "many"],
+        ["runs", "classify", "--since", "yesterday"],
+        ["runs", "classify", "--reclassify", "sometimes"],
+        ["runs", "train", "--config", "/no/such/file"],
+        ["runs", "release-hold", "dag/run"],
+        ["runs", "release-hold", "dag/run", "--why", "x", "--generation", "-1"],
     ],
 )
 def test_wrong_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
@@ -304,7 +304,7 @@ def test_wrong_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["step"], ["stack"]])
+@pytest.mark.parametrize("command", [[], ["runs"], ["steps"], ["stack"]])
 def test_without_a_command_the_help_is_printed(command: list[str]) -> None:
     """Every group lists its commands."""
     result = CliRunner().invoke(app, [*command, "--help"])
@@ -312,9 +312,37 @@ def test_without_a_command_the_help_is_printed(command: list[str]) -> None:
     assert "Commands" in result.output
 
 
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("ledgers", "`runs list`"),
+        ("run", "`runs`"),
+        ("run classify", "`runs`"),
+        ("step", "`steps`"),
+        ("sweep", "`experiments sweep`"),
+        ("test", "`models test`"),
+        ("release-hold", "`runs release-hold`"),
+        ("tensorboard", "`experiments tensorboard`"),
+        ("models lst", "`models list`"),
+        ("runs ledgers", "`runs list`"),
+    ],
+)
+def test_an_unknown_command_names_the_nearest_one(run: Run, typed: str, nearest: str) -> None:
+    """Of the same group or of another; exit code 2."""
+    code, out, err = run(*typed.split())
+    assert (code, out) == (2, "")
+    assert f"Did you mean {nearest}?" in " ".join(err.replace("│", " ").split())
+
+
+def test_a_command_like_no_other_names_all_of_its_group(run: Run) -> None:
+    """Somebody who guesses sees what there is."""
+    _, _, err = run("experiments", "zzz")
+    assert "There are: list, show, log, compare, sweep" in " ".join(err.replace("│", " ").split())
+
+
 def test_every_step_has_a_command() -> None:
     """The whole pipeline can be run without Airflow."""
-    result = CliRunner().invoke(app, ["step", "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["steps", "--help"], env={"COLUMNS": "200"})
     for step in (
         *("snapshot", "fetch", "classify", "assess", "publish", "reconcile"),
         *("build-dataset", "dataset-report", "train", "evaluate", "release"),
@@ -324,7 +352,7 @@ def test_every_step_has_a_command() -> None:
 
 def test_without_a_connection_the_error_is_one_line_with_the_remedy(run: Run) -> None:
     """Exit code 3: retrying cannot help."""
-    code, out, err = run("ledgers")
+    code, out, err = run("runs", "list")
     assert (code, out) == (3, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("error: no connection mongo_default")
@@ -336,7 +364,7 @@ def test_a_wrong_setting_is_one_line_with_the_variables_name(
 ) -> None:
     """Exit code 2. The value is not printed: it may be a secret in the wrong variable."""
     monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "canary-4f9c")
-    code, _, err = run("ledgers")
+    code, _, err = run("runs", "list")
     assert code == 2
     assert len(err.splitlines()) == 1
     assert err.startswith("error: MNIST_OPS_RECORDS_PER_PART: ")
@@ -356,7 +384,7 @@ def test_a_wrong_port_of_the_stack_is_one_line_with_the_variables_name(
 def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that cannot be read names its variable."""
     monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", '{"host": "db", "port": "canary-4f9c"}')
-    code, _, err = run("ledgers")
+    code, _, err = run("runs", "list")
     assert code == 3
     assert len(err.splitlines()) == 1
     assert "AIRFLOW_CONN_MONGO_DEFAULT" in err
@@ -412,14 +440,14 @@ UNREACHABLE = "mongodb://db.invalid/?connect=false"
 )
 def test_a_connection_that_the_client_refuses_is_one_line(mongo: str) -> None:
     """The options are passed to the MongoDB client; its errors are translated."""
-    code, lines = run_connected_to(mongo, "ledgers")
+    code, lines = run_connected_to(mongo, "runs", "list")
     assert (code, len(lines)) == (3, 1), lines[-1]
 
 
 def test_an_empty_window_is_one_line_with_both_names() -> None:
     """The database is not queried."""
     window = ("--since", "2026-01-02", "--until", "2026-01-01")
-    code, lines = run_connected_to(UNREACHABLE, "run", "classify", *window)
+    code, lines = run_connected_to(UNREACHABLE, "runs", "classify", *window)
     assert code == 3
     assert lines[-1].startswith("error: since: ")
     assert "until: " in lines[-1]
@@ -428,7 +456,7 @@ def test_an_empty_window_is_one_line_with_both_names() -> None:
 def test_a_wrong_hyperparameter_is_one_line_with_its_name() -> None:
     """Before anything is trained."""
     code, lines = run_connected_to(
-        UNREACHABLE, "step", "train", "--dataset", "s3://b/x.json", "--config-json", '{"epochs": 0}'
+        UNREACHABLE, "steps", "train", "--dataset", "s3://b/x.json", "--config-json", '{"epochs": 0}'
     )
     assert code == 2
     assert lines[-1].startswith("error: epochs: ")

@@ -76,14 +76,14 @@ def test_the_list_has_the_newest_first_with_its_best_accuracy(run: Run) -> None:
 
 def test_info_shows_config_metrics_environment_and_best_epoch(run: Run) -> None:
     """Everything that was recorded except the curves."""
-    shown = {tuple(line.split(maxsplit=1)) for line in run("info", "lenet5-aaaa-1111").stdout.splitlines()}
+    shown = {tuple(line.split(maxsplit=1)) for line in run("show", "lenet5-aaaa-1111").stdout.splitlines()}
     assert {
         ("network", "lenet5"),
         ("epochs", "3"),
         ("best/validation_accuracy", "0.98"),
         ("torch", "2.15"),
     } <= shown
-    assert "  best epoch     2\n" in run("info", "lenet5-aaaa-1111").stdout
+    assert "  best epoch     2\n" in run("show", "lenet5-aaaa-1111").stdout
 
 
 def test_the_log_has_a_line_for_each_validation(run: Run) -> None:
@@ -162,18 +162,18 @@ def test_a_value_that_only_one_experiment_has_is_a_difference(run: Run) -> None:
 @pytest.mark.parametrize("name", ["mnistnet-aaaa-2222", "mnist", "2222"])
 def test_a_name_may_be_abbreviated(run: Run, name: str) -> None:
     """To its beginning, or to any part of it."""
-    assert run("info", name).stdout.startswith("mnistnet-aaaa-2222:\n")
+    assert run("show", name).stdout.startswith("mnistnet-aaaa-2222:\n")
 
 
 def test_a_complete_name_wins_over_names_that_begin_with_it(run: Run, folder: Path) -> None:
     """Otherwise that experiment could not be named."""
     track(folder, "lenet5", 5, [0.5])
-    assert run("info", "lenet5").stdout.startswith("lenet5:\n")
+    assert run("show", "lenet5").stdout.startswith("lenet5:\n")
 
 
 def test_an_ambiguous_abbreviation_lists_the_candidates(run: Run) -> None:
     """The next attempt can then be right."""
-    error = run("info", "lenet5").exception
+    error = run("show", "lenet5").exception
     assert isinstance(error, Permanent)
     assert str(error) == "experiment 'lenet5' may be any of lenet5-aaaa-3333, lenet5-aaaa-1111"
 
@@ -199,7 +199,7 @@ def test_before_the_first_training_the_file_is_named(run: Run, tmp_path: Path) -
 def test_tensorboard_before_the_first_training_says_so(run: Run, tmp_path: Path) -> None:
     """An empty page would not explain it."""
     assert run("list").exit_code == 0
-    error = CliRunner().invoke(app, ["tensorboard"]).exception
+    error = CliRunner().invoke(app, ["experiments", "tensorboard"]).exception
     assert isinstance(error, Permanent)
     assert str(error) == f"{tmp_path / 'tensorboard'}: no training has been tracked for TensorBoard yet"
 

@@ -14,15 +14,15 @@ from mnist_ops.domain.errors import Permanent
 
 ROOT = Path(__file__).parents[3]
 TRAIN = [
-    ("run", "train"),
-    ("step", "train", "--dataset", "s3://bucket/dataset.json"),
-    ("step", "dataset-report", "s3://bucket/dataset.json"),
-    ("step", "evaluate", "s3://bucket/training.json"),
-    ("step", "release", "s3://bucket/evaluation.json"),
-    ("sweep", "s3://bucket/dataset.json"),
-    ("test", "s3://bucket/training.json"),
-    ("release", "s3://bucket/training.json"),
-    ("tensorboard",),
+    ("runs", "train"),
+    ("steps", "train", "--dataset", "s3://bucket/dataset.json"),
+    ("steps", "dataset-report", "s3://bucket/dataset.json"),
+    ("steps", "evaluate", "s3://bucket/training.json"),
+    ("steps", "release", "s3://bucket/evaluation.json"),
+    ("experiments", "sweep", "s3://bucket/dataset.json"),
+    ("models", "test", "s3://bucket/training.json"),
+    ("models", "release", "s3://bucket/training.json"),
+    ("experiments", "tensorboard"),
 ]
 STACK = [("stack", "up"), ("stack", "down"), ("stack", "status")]
 
@@ -59,7 +59,7 @@ def test_a_command_without_its_extra_names_it_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With the command as it was typed, and the line that installs the extra."""
-    command = " ".join(arguments[: 1 if arguments[0] in ("sweep", "test", "release", "tensorboard") else 2])
+    command = " ".join(arguments[:2])
     assert error_of(monkeypatch, capsys, *arguments) == (
         f'error: mnist-ops {command} needs the extra "{extra}": pip install "mnist-ops[{extra}]"\n'
     )
@@ -87,7 +87,7 @@ def test_one_missing_module_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) 
         extras, "find_spec", lambda name: None if name == "tensorboard" else importlib.util.find_spec(name)
     )
     with pytest.raises(Permanent, match='needs the extra "train"'):
-        require_extras("step train", "train")
+        require_extras("steps train", "train")
 
 
 def test_the_extras_are_those_of_the_package() -> None:

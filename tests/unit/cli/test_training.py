@@ -87,7 +87,12 @@ def test_config_schema_prints_the_published_schema(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["config", "show"], ["run", "train"], ["sweep", "s3://b/x"], ["step", "train", "--dataset", "x"]],
+    [
+        ["config", "show"],
+        ["runs", "train"],
+        ["experiments", "sweep", "s3://b/x"],
+        ["steps", "train", "--dataset", "x"],
+    ],
 )
 def test_a_wrong_config_is_a_line_for_each_problem_with_its_file(
     run: Run, tmp_path: Path, command: list[str]
@@ -104,25 +109,25 @@ def test_a_wrong_config_is_a_line_for_each_problem_with_its_file(
     ]
 
 
-# --- step train
+# --- steps train
 
 
-def test_step_train_takes_a_named_config_with_changes(
+def test_steps_train_takes_a_named_config_with_changes(
     run: Run, pipeline: Pipeline, trained: Trained, tmp_path: Path
 ) -> None:
     """The training records its config, and its URI is written into the file."""
     changes = (*QUICK, "--set", "optimizer=sgd")
-    code, out, _ = run("step", "train", "--dataset", trained.dataset, *changes, "--result", tmp_path / "uri")
+    code, out, _ = run("steps", "train", "--dataset", trained.dataset, *changes, "--result", tmp_path / "uri")
     assert code == 0
     assert (tmp_path / "uri").read_text() == out.strip()
     config = read_training(pipeline.objects, out.strip()).model.config
     assert (config.rotate, config.epochs, config.optimizer) == (0, 1, "sgd")
 
 
-def test_step_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trained: Trained) -> None:
+def test_steps_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trained: Trained) -> None:
     """Airflow passes it so."""
     text = '{"epochs": 1, "batch_size": 320}'
-    code, out, _ = run("step", "train", "--dataset", trained.dataset, "--config-json", text)
+    code, out, _ = run("steps", "train", "--dataset", trained.dataset, "--config-json", text)
     assert code == 0
     assert read_training(pipeline.objects, out.strip()).model.config.batch_size == 320
 
@@ -137,14 +142,16 @@ def test_step_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, trai
         (["--config-json", '{"epochs": 0}'], "epochs: Input should be greater than or equal to 1; got 0"),
     ],
 )
-def test_step_train_refuses_anything_but_one_valid_config(run: Run, arguments: list[str], words: str) -> None:
+def test_steps_train_refuses_anything_but_one_valid_config(
+    run: Run, arguments: list[str], words: str
+) -> None:
     """Exit code 2."""
-    code, out, err = run("step", "train", "--dataset", "s3://b/x.json", *arguments)
+    code, out, err = run("steps", "train", "--dataset", "s3://b/x.json", *arguments)
     assert (code, out) == (2, "")
     assert words in err
 
 
-# --- sweep
+# --- experiments sweep
 
 
 def test_a_sweep_trains_every_trial_and_names_the_winner(
@@ -152,7 +159,7 @@ def test_a_sweep_trains_every_trial_and_names_the_winner(
 ) -> None:
     """As JSON: the table and its URI."""
     grid = ("--set", "sweep.learning_rate=[1e-6, 0.01]")
-    code, out, _ = run("sweep", trained.dataset, *QUICK, *grid, "--json")
+    code, out, _ = run("experiments", "sweep", trained.dataset, *QUICK, *grid, "--json")
     document = json.loads(out)
     choice = read_choice(pipeline.objects, document["sweep"])
     assert code == 0
@@ -166,9 +173,10 @@ def test_a_sweep_trains_every_trial_and_names_the_winner(
 
 def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, trained: Trained) -> None:
     """One row for each trial, and the winner's URI in the last line."""
-    code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", "sweep.network=[lenet5]")
+    sweep = ("experiments", "sweep", trained.dataset, *QUICK, "--set")
+    code, out, _ = run(*sweep, "sweep.network=[lenet5]")
     assert code == 2  # invalid JSON: names in a list need quotation marks
-    code, out, _ = run("sweep", trained.dataset, *QUICK, "--set", 'sweep.network=["lenet5","mnistnet"]')
+    code, out, _ = run(*sweep, 'sweep.network=["lenet5","mnistnet"]')
     lines = out.splitlines()
     assert code == 0
     assert "network" in lines[0].split()
@@ -180,7 +188,7 @@ def test_without_json_a_sweep_prints_its_table(run: Run, pipeline: Pipeline, tra
 def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
     """The winner is one of the others, the log has the error, and the exit code is 1."""
     grid = ("--set", "sweep.learning_rate=[10, 0.01]")
-    code, out, _ = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid, "--json")
+    code, out, _ = run("experiments", "sweep", trained.dataset, *QUICK, *DIVERGING, *grid, "--json")
     assert code == 1
     assert len(json.loads(out)["trials"]) == 1
     assert "trial 1 failed: the training loss became" in caplog.text
@@ -190,17 +198,17 @@ def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pyte
 def test_a_sweep_whose_trials_all_fail_fails(run: Run, trained: Trained) -> None:
     """With the error of the first trial."""
     grid = ("--set", "sweep.learning_rate=[10, 9]")
-    code, out, err = run("sweep", trained.dataset, *QUICK, *DIVERGING, *grid)
+    code, out, err = run("experiments", "sweep", trained.dataset, *QUICK, *DIVERGING, *grid)
     assert (code, out) == (3, "")
     assert err.startswith("error: the training loss became")
 
 
-# --- run train
+# --- runs train
 
 
-def test_run_train_releases_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
+def test_runs_train_releases_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
     """Snapshot, fetch, build, two trials, evaluate, release."""
-    code, out, _ = run("run", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
+    code, out, _ = run("runs", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
     result = json.loads(out)
     (model,) = pipeline.models.models(MODEL)
     assert code == 0
@@ -217,7 +225,7 @@ def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Train
     assert not [key for key in pipeline.objects.objects if "/sweep-" in key]
 
 
-# --- test and release
+# --- models test and release
 
 
 def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
@@ -226,7 +234,7 @@ def test_test_prints_the_measures_of_any_epoch(run: Run, pipeline: Pipeline, tra
     documents = {}
     for epoch in (1, 2, None):
         named = () if epoch is None else ("--epoch", epoch)
-        code, out, _ = run("test", trained.training, *named, "--json")
+        code, out, _ = run("models", "test", trained.training, *named, "--json")
         assert code == 0
         documents[epoch] = json.loads(out)
     assert documents[None]["test"] == documents[kept]["test"]
@@ -238,7 +246,7 @@ def test_test_without_json_prints_the_measures_in_two_columns(
     run: Run, pipeline: Pipeline, trained: Trained
 ) -> None:
     """Nothing is registered."""
-    code, out, _ = run("test", trained.training)
+    code, out, _ = run("models", "test", trained.training)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
         "accuracy",
@@ -255,13 +263,13 @@ def test_test_also_prints_the_champion(
 ) -> None:
     """On the same test fold."""
     pipeline.models, pipeline.objects = released.copy().models, released.copy().objects
-    _, out, _ = run("test", trained.training, "--epoch", 1)
+    _, out, _ = run("models", "test", trained.training, "--epoch", 1)
     assert out.splitlines()[-1].startswith("champion     version 1: accuracy 0.")
 
 
 def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
     """The gate decides whether it becomes champion."""
-    code, out, _ = run("release", trained.training, "--epoch", 1)
+    code, out, _ = run("models", "release", trained.training, "--epoch", 1)
     (model,) = pipeline.models.models(MODEL)
     result = json.loads(out)
     assert code == 0
@@ -275,7 +283,7 @@ def test_an_epoch_without_a_checkpoint_is_refused(
     run: Run, pipeline: Pipeline, trained: Trained, command: str
 ) -> None:
     """The error lists the epochs that have one."""
-    code, out, err = run(command, trained.training, "--epoch", 99)
+    code, out, err = run("models", command, trained.training, "--epoch", 99)
     assert (code, out) == (3, "")
     assert "no epoch 99; there are 1 to 2" in err
     assert not pipeline.models.models(MODEL)

@@ -213,7 +213,7 @@ def test_a_held_run_fails_and_says_how_to_release_it(pipeline: Pipeline) -> None
     message = str(raised.value)
     assert "10 predictions are held" in message
     assert "40 of 50 records failed" in message
-    assert "mnist-ops release-hold dag/run --generation 0" in message
+    assert "mnist-ops runs release-hold dag/run --generation 0" in message
     (ledger,) = pipeline.runs.ledgers()
     assert ledger["outcomes"]["held"] == 10  # type: ignore[index]
 

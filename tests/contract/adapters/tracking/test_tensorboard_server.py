@@ -1,4 +1,4 @@
-"""`mnist-ops tensorboard` as a browser uses it: the real server on a real training."""
+"""`mnist-ops experiments tensorboard` as a browser uses it: the real server on a real training."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def get(folder: Path, trained: TrainedModel) -> Iterator[Get]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mnist_ops", "tensorboard", "--port", str(port)]
+    command = [sys.executable, "-m", "mnist_ops", "experiments", "tensorboard", "--port", str(port)]
     environment = {**ENVIRONMENT, "MNIST_OPS_TRAINING_DIR": str(folder)}
 
     def ask(path: str, **query: str) -> bytes:
@@ -151,7 +151,7 @@ def test_a_port_in_use_is_an_error_of_one_line(folder: Path, trained: TrainedMod
         taken.listen()
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-m", "mnist_ops", "tensorboard", "--port", str(port)],
+            [sys.executable, "-m", "mnist_ops", "experiments", "tensorboard", "--port", str(port)],
             env={**ENVIRONMENT, "MNIST_OPS_TRAINING_DIR": str(folder)},
             capture_output=True,
             text=True,

@@ -260,7 +260,7 @@ def test_a_sweep_in_a_file_gives_its_trials(write: Write) -> None:
 
 
 def test_without_a_sweep_there_is_one_trial() -> None:
-    """`mnist-ops sweep` takes any configuration."""
+    """`mnist-ops experiments sweep` takes any configuration."""
     assert read_config(Path("plain")).trials() == (load_config(Path("plain")),)
 
 

@@ -1,4 +1,4 @@
-"""`mnist-ops ledgers --short`, on stores in memory."""
+"""`mnist-ops runs list`, on stores in memory."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from mnist_ops import wiring
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.cli import app
-from mnist_ops.cli.operations import summary_of
+from mnist_ops.cli._support.ledger_text import summary_of
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
 from tests.support.small_runs import SmallRuns
@@ -32,7 +32,7 @@ def finished_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("finished_run")
 def test_a_short_ledger_names_outcomes_cost_and_bottleneck() -> None:
     """In four lines."""
-    first, outcomes, cost, bottleneck = CliRunner().invoke(app, ["ledgers", "--short"]).output.splitlines()
+    first, outcomes, cost, bottleneck = CliRunner().invoke(app, ["runs", "list"]).output.splitlines()
     assert first.startswith("dag/run, generation 0, 20")
     assert outcomes == "  10 records: 10 predicted"
     assert cost.startswith("  cost: about 0.00")

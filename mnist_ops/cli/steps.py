@@ -1,4 +1,4 @@
-"""`mnist-ops step …`: one step at a time, as a task in Airflow runs it."""
+"""`mnist-ops steps …`: one step at a time, as a task in Airflow runs it."""
 
 import getpass
 import os
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli._support.options import (
@@ -25,7 +26,7 @@ from mnist_ops.cli._support.options import (
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.domain.selection import Reclassify, Selection
 
-app = typer.Typer(help="Run one step on URIs that earlier steps printed.", no_args_is_help=True)
+app = command_group("Run one step on URIs that earlier steps printed.")
 
 Uris = Annotated[list[str] | None, typer.Argument(help="URIs of shards, as the previous step printed them.")]
 
@@ -101,7 +102,7 @@ def dataset_report(
     epochs: Annotated[int, typer.Option(help="Of each classifier that checks the labels.", min=1)] = 12,
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
-    require_extras("step dataset-report", "train")
+    require_extras("steps dataset-report", "train")
     from mnist_ops.vision.training.label_errors import OUT_OF_FOLD_CONFIG
 
     config = OUT_OF_FOLD_CONFIG.model_copy(update={"epochs": epochs})
@@ -123,7 +124,7 @@ def train(
     ] = False,
 ) -> None:
     """Train on a data set; prints the training."""
-    require_extras("step train", "train")
+    require_extras("steps train", "train")
     from mnist_ops.cli._support.training_progress import train_with_progress
 
     if end_with_stdin:
@@ -145,14 +146,14 @@ def _end_with_stdin() -> None:
 @app.command()
 def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> None:
     """Measure a training and the champion on the test fold; prints the evaluation."""
-    require_extras("step evaluate", "train")
+    require_extras("steps evaluate", "train")
     typer.echo(pipeline().evaluate(training))
 
 
 @app.command()
 def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
     """Release a model, and promote it if the gate allows it; prints the version and the gate's result."""
-    require_extras("step release", "train")
+    require_extras("steps release", "train")
     candidate = pipeline().release_and_promote(evaluation, getpass.getuser())
     status = "champion" if candidate.promoted else "candidate"
     typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {status}, {candidate.why}")

@@ -1,4 +1,4 @@
-"""The whole pipeline without Airflow: `mnist-ops run classify|resume|train`."""
+"""Runs: `mnist-ops runs classify|resume|train` without Airflow, `list|show|release-hold` for all runs."""
 
 import getpass
 import json
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.extras import require_extras
+from mnist_ops.cli._support.ledger_text import summary_of, text
 from mnist_ops.cli._support.options import (
     Again,
     Changes,
@@ -22,10 +24,11 @@ from mnist_ops.cli._support.options import (
 )
 from mnist_ops.cli._support.run_progress import Progress, new_generation, progress_of
 from mnist_ops.domain.errors import Damaged, ObjectMissing
+from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.pipeline import Pipeline
 
-app = typer.Typer(help="Run the whole pipeline here, without Airflow.", no_args_is_help=True)
+app = command_group("Run the whole pipeline here, and look at all runs.")
 
 
 @app.command()
@@ -45,16 +48,16 @@ def classify(
         return
     manifest = steps.snapshot(new_generation(), chosen)
     option = "" if publish else " --no-publish"
-    typer.echo(f"if it is interrupted: mnist-ops run resume {manifest}{option}", err=True)
+    typer.echo(f"if it is interrupted: mnist-ops runs resume {manifest}{option}", err=True)
     _finish_run(steps, manifest, publish=publish)
 
 
 @app.command()
 def resume(
-    manifest: Annotated[str, typer.Argument(help="The manifest that `run classify` printed.")],
+    manifest: Annotated[str, typer.Argument(help="The manifest that `runs classify` printed.")],
     publish: Publish = True,
 ) -> None:
-    """Continue an interrupted `run classify`: do only what is missing, and write its predictions."""
+    """Continue an interrupted `runs classify`: do only what is missing, and write its predictions."""
     _finish_run(pipeline(), manifest, publish=publish)
 
 
@@ -98,7 +101,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
 
     If the config has a sweep, all its trials are trained, and the one that validates best is released.
     """
-    require_extras("run train", "train")
+    require_extras("runs train", "train")
     from mnist_ops.cli._support.trials import best_training
 
     trials = raw_config(config, changes).trials()
@@ -114,3 +117,26 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
     training = best_training(steps, steps.build_dataset(manifest, shards), trials)
     candidate = steps.release_and_promote(steps.evaluate(training), getpass.getuser())
     typer.echo(json.dumps(candidate.document(), sort_keys=True))
+
+
+@app.command("list")
+def list_runs(
+    prefix: Annotated[str, typer.Argument(help="The first characters of run keys; by default all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """List the ledgers of all runs, oldest first: outcomes, cost and bottleneck."""
+    for ledger in pipeline().adapters.runs.ledgers(prefix):
+        typer.echo(json.dumps(ledger, default=text, sort_keys=True) if as_json else summary_of(ledger))
+
+
+@app.command()
+def release_hold(
+    run: Annotated[str, typer.Argument(help="The run key, from the log of the held run.")],
+    why: Annotated[str, typer.Option(help="The reason, which is kept with your name.")],
+    generation: Annotated[int, typer.Option(min=0, help="The generation.")] = 0,
+) -> None:
+    """Allow a held run to be published. Afterwards, clear its task `assess` in Airflow."""
+    steps = pipeline()
+    held = Generation(run, generation)
+    steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
+    typer.echo(f"{run}/{generation} may be published: clear its task assess")

@@ -1,4 +1,4 @@
-"""`mnist-ops run classify` and `run resume`, on in-memory stores."""
+"""`mnist-ops runs classify` and `runs resume`, on in-memory stores."""
 
 import json
 import traceback
@@ -59,14 +59,14 @@ def mnist_ops(*words: str) -> Result:
 
 
 def snapshot_of(result: Result) -> str:
-    """The manifest that `run classify` printed for `run resume`."""
-    line = next(line for line in result.stderr.splitlines() if "run resume" in line)
+    """The manifest that `runs classify` printed for `runs resume`."""
+    line = next(line for line in result.stderr.splitlines() if "runs resume" in line)
     return line.rpartition(" ")[2]
 
 
 def test_a_run_predicts_every_waiting_record(images: Interrupting, pipeline: Pipeline) -> None:
     """In parts, with one ledger; every image is fetched once."""
-    result = mnist_ops("run", "classify")
+    result = mnist_ops("runs", "classify")
     assert result.exit_code == 0, result.output
     taken, ledger = map(json.loads, result.stdout.splitlines())
     assert len(taken["predictions"]) == 3
@@ -81,13 +81,13 @@ def test_a_resumed_run_does_only_what_is_missing(
 ) -> None:
     """Parts that were classified are neither fetched nor classified again."""
     images.left = fetched
-    interrupted = mnist_ops("run", "classify")
+    interrupted = mnist_ops("runs", "classify")
     assert interrupted.exit_code != 0
     done = fetched // 4 * 4
     before = list(pipeline.objects.keys("predictions/"))
     assert len(before) == done // 4
     images.fetched.clear()
-    result = mnist_ops("run", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
     assert result.exit_code == 0, result.output
     assert images.fetched == [url_of(number) for number in range(done, 10)]
     assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
@@ -104,10 +104,10 @@ def test_a_resumed_run_does_not_fetch_a_stored_image_shard_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("mnist_ops.steps.classify.classify", killed)
-        interrupted = mnist_ops("run", "classify")
+        interrupted = mnist_ops("runs", "classify")
     assert list(pipeline.objects.keys("images/"))
     images.fetched.clear()
-    result = mnist_ops("run", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
     assert images.fetched == [url_of(number) for number in range(4, 10)]
     assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
 
@@ -117,25 +117,25 @@ def test_a_run_without_publishing_is_resumed_without_publishing(
 ) -> None:
     """The printed command has the option; without the option the predictions are written."""
     images.left = 5
-    interrupted = mnist_ops("run", "classify", "--no-publish")
+    interrupted = mnist_ops("runs", "classify", "--no-publish")
     manifest, option = interrupted.stderr.splitlines()[-1].split()[-2:]
     assert option == "--no-publish"
-    result = mnist_ops("run", "resume", manifest, option)
+    result = mnist_ops("runs", "resume", manifest, option)
     assert json.loads(result.stdout)["manifest"] == manifest
     assert not any("prediction" in document for document in pipeline.records.documents())
     assert (
-        json.loads(mnist_ops("run", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
+        json.loads(mnist_ops("runs", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
         == 10
     )
 
 
 def test_resuming_a_finished_run_changes_nothing(images: Interrupting, pipeline: Pipeline) -> None:
     """It prints the stored ledger, also after a later run changed records, and stores nothing."""
-    first = mnist_ops("run", "classify")
-    mnist_ops("run", "classify", "--reclassify", "all")
+    first = mnist_ops("runs", "classify")
+    mnist_ops("runs", "classify", "--reclassify", "all")
     before = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
     images.fetched.clear()
-    again = mnist_ops("run", "resume", snapshot_of(first))
+    again = mnist_ops("runs", "resume", snapshot_of(first))
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     after = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
     assert (images.fetched, after) == ([], before)
@@ -148,11 +148,11 @@ def test_a_held_run_is_resumed_once_the_hold_is_released(
     monkeypatch.setenv("MNIST_OPS_FAILURE_BUDGET_FROM", "1")
     for number in range(5):
         images.images[url_of(number)] = b"no image"
-    held = mnist_ops("run", "classify")
-    assert "continue it (`mnist-ops run resume`)" in str(held.exception)
+    held = mnist_ops("runs", "classify")
+    assert "continue it (`mnist-ops runs resume`)" in str(held.exception)
     run = next(iter(pipeline.runs.ledgers()))["run"]
-    assert mnist_ops("release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
-    result = mnist_ops("run", "resume", snapshot_of(held))
+    assert mnist_ops("runs", "release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
+    result = mnist_ops("runs", "resume", snapshot_of(held))
     assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
 
 
@@ -166,11 +166,11 @@ def test_a_part_with_a_missing_image_object_is_fetched_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("mnist_ops.steps.classify.classify", killed)
-        interrupted = mnist_ops("run", "classify")
+        interrupted = mnist_ops("runs", "classify")
     (key,) = pipeline.objects.keys("images/")
     pipeline.objects.objects[key] += b"damaged"
     images.fetched.clear()
-    result = mnist_ops("run", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
     assert "part 0 is fetched again" in result.stderr
     assert images.fetched == [url_of(number) for number in range(10)]
     assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
@@ -178,14 +178,14 @@ def test_a_part_with_a_missing_image_object_is_fetched_again(
 
 def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting, pipeline: Pipeline) -> None:
     """The error names it, and the committed one."""
-    manifest = snapshot_of(mnist_ops("run", "classify"))
+    manifest = snapshot_of(mnist_ops("runs", "classify"))
     generation = pipeline.manifest(manifest).generation
     pipeline.runs = type(pipeline.runs)()
     images.fetched.clear()
-    refused = mnist_ops("run", "resume", manifest)
+    refused = mnist_ops("runs", "resume", manifest)
     assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is missing"
     other = pipeline.runs.commit(generation, f"{manifest}.other", pipeline.at)
-    refused = mnist_ops("run", "resume", manifest)
+    refused = mnist_ops("runs", "resume", manifest)
     assert str(refused.exception) == f"{manifest}: not the snapshot of {generation.id}; that is {other}"
     assert images.fetched == []
 
@@ -194,12 +194,12 @@ def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting,
 def test_a_snapshot_of_another_kind_of_run_is_refused(
     images: Interrupting, pipeline: Pipeline, run: str
 ) -> None:
-    """A run of Airflow or of `run train` is refused before anything is fetched."""
+    """A run of Airflow or of `runs train` is refused before anything is fetched."""
     labelled = run.endswith("training")
     if labelled:
         pipeline.add_digit("known", 3, label="three")
     manifest = pipeline.snapshot(run, labelled=labelled)
-    refused = mnist_ops("run", "resume", manifest)
+    refused = mnist_ops("runs", "resume", manifest)
     assert refused.exit_code != 0
-    assert f"of {run}, which is not a `run classify`" in str(refused.exception)
+    assert f"of {run}, which is not a `runs classify`" in str(refused.exception)
     assert images.fetched == []
