@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+_STARTS = {"Value error, ": "", "Input should ": "must ", "String should ": "must "}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -30,7 +32,15 @@ class Problem:
 def problems_of(error: ValidationError) -> list[Problem]:
     """Return the problems of an error, without the values, which may be secret."""
     details = error.errors(include_url=False, include_input=False)
-    return [Problem(".".join(map(str, detail["loc"])), detail["msg"]) for detail in details]
+    return [Problem(".".join(map(str, detail["loc"])), plain_message(detail["msg"])) for detail in details]
+
+
+def plain_message(message: str) -> str:
+    """A message of pydantic's, as a sentence about the field that is named before it."""
+    for start, plain in _STARTS.items():
+        if message.startswith(start):
+            return plain + message.removeprefix(start)
+    return message
 
 
 def validation_error(title: str, problems: Iterable[Problem]) -> ValidationError:

@@ -1,14 +1,14 @@
 """The command line: `mnist-ops`. Every step also runs from here, without Airflow.
 
-Exit codes: 0 done; 1 some items failed; 2 wrong usage or settings; 3 permanent error; 4 transient error, a
-retry may work. A command that needs an extra which is not installed names it and exits with 3.
+Exit codes: 0 done; 1 some items failed; 2 wrong usage, settings or connections; 3 permanent error; 4
+transient error, a retry may work. A command that needs an extra which is not installed names it and exits
+with 3. So does an error that nobody expected: one line, and with -v its traceback.
 """
 
 import logging
 import sys
 
 import typer
-from pydantic import ValidationError
 
 from mnist_ops.cli import (
     config,
@@ -22,9 +22,7 @@ from mnist_ops.cli import (
     steps,
 )
 from mnist_ops.cli._support.command_groups import CommandGroup
-from mnist_ops.cli._support.exit_codes import ExitCode
-from mnist_ops.domain.errors import MnistOpsError, Transient, UsageError
-from mnist_ops.validation import problems_of
+from mnist_ops.cli._support.endings import ending_of
 
 # Client libraries that log every request or every step at INFO.
 _VERBOSE = (
@@ -60,23 +58,15 @@ app.command("demo")(stack.demo)
 
 
 def main() -> None:
-    """Run the command line; print each known error as one line and exit with its code."""
+    """Run the command line; print an error as one line for each problem, and exit with its code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     for library in _VERBOSE:
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
-        app()
-    except ValidationError as error:
-        for problem in problems_of(error):
-            variable = "MNIST_OPS_" + problem.field.upper() if error.title == "Settings" else problem.field
-            typer.echo(f"error: {variable}: {problem.message}", err=True)
-        sys.exit(ExitCode.USAGE)
-    except MnistOpsError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(_exit_code(error))
-
-
-def _exit_code(error: MnistOpsError) -> ExitCode:
-    if isinstance(error, UsageError):
-        return ExitCode.USAGE
-    return ExitCode.TRANSIENT if isinstance(error, Transient) else ExitCode.PERMANENT
+        code = app(standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 (every error ends as a line and an exit code)
+        ending = ending_of(error)
+        for line in ending.lines:
+            typer.echo(line, err=True)
+        code = ending.code
+    sys.exit(code)

@@ -3,13 +3,16 @@
 MnistOpsError
 ├── Transient            try again later: a peer did not answer, a race was lost
 │   └── OutcomeUnknown   the reply of a write was lost: read back before anything else
-├── Permanent            fail now: a wrong setting, a damaged object, a broken contract
-│   ├── UsageError       what the user gave is wrong, an argument or a setting: the message names it
+├── Permanent            fail now: a server refused, a damaged object, a broken contract
+│   ├── UsageError       what a person gave is wrong: an argument, a form's field, a setting, a connection
 │   ├── ObjectMissing    the named object is not in the store
 │   └── Damaged          bytes differ from the digest that names them
 └── ItemRejected         one record or image: record the reason and continue with the others
 
 Adapters translate their client library's errors into these; no other error leaves them.
+
+Airflow's tasks retry `Transient`, and fail at once on `Permanent`, `UsageError` included. The command line
+exits with 4 on `Transient`, with 2 on `UsageError`, and with 3 on every other `Permanent`.
 """
 
 from mnist_ops.domain.reasons import Reason
@@ -32,7 +35,7 @@ class Permanent(MnistOpsError):
 
 
 class UsageError(Permanent):
-    """An argument or a setting is wrong. The command line exits with 2, a task fails at once."""
+    """What a person gave is wrong: correct it and start again. The message names it and what is allowed."""
 
 
 class ObjectMissing(Permanent):

@@ -445,7 +445,7 @@ def test_a_plan_takes_json_text_as_well_as_objects() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"config": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1; got 0"),
+        ({"config": {"epochs": 0}}, "epochs: must be greater than or equal to 1; got 0"),
         ({"config": {"epoch": 3}}, "epoch: there is no such field"),
         ({"fields": {"optimizer": "rmsprop"}}, "optimizer"),
         ({"sweep": {"kernel_size": [[3, 3]]}}, "kernel_size"),

@@ -19,8 +19,8 @@ def test_a_problem_has_the_path_of_its_field() -> None:
     with pytest.raises(ValidationError) as caught:
         Pair.model_validate({"sizes": (0, "secret")})
     assert [str(problem) for problem in problems_of(caught.value)] == [
-        "sizes.0: Input should be greater than or equal to 1",
-        "sizes.1: Input should be a valid integer, unable to parse string as an integer",
+        "sizes.0: must be greater than or equal to 1",
+        "sizes.1: must be a valid integer, unable to parse string as an integer",
     ]
 
 

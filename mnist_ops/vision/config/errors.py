@@ -1,6 +1,7 @@
 """The problems of a training configuration: what is wrong, the value, and where it was set.
 
-The messages are pydantic's. They end with the value and with its origin, such as a file or `--set epochs=0`.
+The messages are pydantic's, in plain words. They end with the value and with its origin, such as a file or
+`--set epochs=0`.
 """
 
 import difflib
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from mnist_ops.validation import Problem, validation_error
+from mnist_ops.validation import Problem, plain_message, validation_error
 from mnist_ops.vision.config.schema import TrainingConfig
 
 FIELDS = tuple(TrainingConfig.model_fields)
@@ -47,7 +48,7 @@ def described(error: ValidationError, origins: Mapping[str, str]) -> list[Proble
         if detail["type"] == "extra_forbidden":
             message = unknown_field(name, (*FIELDS, "extend", "sweep"))
         else:
-            message = f"{detail['msg']}; got {as_json(detail['input'])}"
+            message = f"{plain_message(detail['msg'])}; got {as_json(detail['input'])}"
         path = ".".join(map(str, detail["loc"]))
         problems.append(Problem(path, message + suffix(origins.get(name))))
     return problems

@@ -125,9 +125,7 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _require_registered(cls, name: str) -> str:
         if name not in NETWORKS:
-            raise PydanticCustomError(
-                "network", "Input should be one of {names}", {"names": ", ".join(NETWORKS)}
-            )
+            raise PydanticCustomError("network", "must be one of {names}", {"names": ", ".join(NETWORKS)})
         return name
 
     @field_validator("kernel_sizes")

@@ -104,8 +104,8 @@ def test_a_wrong_config_is_a_line_for_each_problem_with_its_file(
     assert (code, out) == (2, "")
     assert sorted(err.splitlines()) == [
         f"error: batch: there is no such field; did you mean batch_size? ({file})",
-        f"error: epochs: Input should be greater than or equal to 1; got 0 ({file})",
-        'error: zoom: Input should be a valid number; got "x" (--set zoom=x)',
+        f"error: epochs: must be greater than or equal to 1; got 0 ({file})",
+        'error: zoom: must be a valid number; got "x" (--set zoom=x)',
     ]
 
 
@@ -139,7 +139,7 @@ def test_steps_train_takes_json_in_an_argument(run: Run, pipeline: Pipeline, tra
         (["--config", "plain", "--config-json", "{}"], "cannot both be given"),
         (["--config-json", "[1]"], "--config-json: expected an object of fields; got [1]"),
         (["--config-json", "{"], "--config-json: not JSON"),
-        (["--config-json", '{"epochs": 0}'], "epochs: Input should be greater than or equal to 1; got 0"),
+        (["--config-json", '{"epochs": 0}'], "epochs: must be greater than or equal to 1; got 0"),
     ],
 )
 def test_steps_train_refuses_anything_but_one_valid_config(

@@ -122,32 +122,32 @@ def test_changes_win_over_the_file_and_the_last_one_wins(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("epochs = 0", "epochs: Input should be greater than or equal to 1; got 0"),
-        ("epochs = 1.5", "epochs: Input should be a valid integer; got 1.5"),
-        ('epochs = "3"', 'epochs: Input should be a valid integer; got "3"'),
-        ("epochs = true", "epochs: Input should be a valid integer; got true"),
-        ("epochs = []", "epochs: Input should be a valid integer; got []"),
-        ("learning_rate = nan", "learning_rate: Input should be a finite number; got NaN"),
-        ("momentum = 1", "momentum: Input should be less than 1; got 1"),
-        ("patience = 0", "patience: Input should be greater than or equal to 1; got 0"),
-        ("compile = 1", "compile: Input should be a valid boolean; got 1"),
-        ("seed = 2026-01-31", 'seed: Input should be a valid integer; got "2026-01-31"'),
+        ("epochs = 0", "epochs: must be greater than or equal to 1; got 0"),
+        ("epochs = 1.5", "epochs: must be a valid integer; got 1.5"),
+        ('epochs = "3"', 'epochs: must be a valid integer; got "3"'),
+        ("epochs = true", "epochs: must be a valid integer; got true"),
+        ("epochs = []", "epochs: must be a valid integer; got []"),
+        ("learning_rate = nan", "learning_rate: must be a finite number; got NaN"),
+        ("momentum = 1", "momentum: must be less than 1; got 1"),
+        ("patience = 0", "patience: must be greater than or equal to 1; got 0"),
+        ("compile = 1", "compile: must be a valid boolean; got 1"),
+        ("seed = 2026-01-31", 'seed: must be a valid integer; got "2026-01-31"'),
         (
             'optimizer = "adamax"',
-            "optimizer: Input should be 'adamw', 'adam', 'sgd' or 'adadelta'; got \"adamax\"",
+            "optimizer: must be 'adamw', 'adam', 'sgd' or 'adadelta'; got \"adamax\"",
         ),
-        ('network = "lenet"', f'network: Input should be one of {", ".join(NETWORKS)}; got "lenet"'),
-        ("network = 5", "network: Input should be a valid string; got 5"),
+        ('network = "lenet"', f'network: must be one of {", ".join(NETWORKS)}; got "lenet"'),
+        ("network = 5", "network: must be a valid string; got 5"),
         ("kernel_sizes = [3]", "kernel_sizes.1: Field required; got [3]"),
-        ("kernel_sizes = [3, 11]", "kernel_sizes.1: Input should be less than or equal to 9; got 11"),
+        ("kernel_sizes = [3, 11]", "kernel_sizes.1: must be less than or equal to 9; got 11"),
         (
             "kernel_sizes = [3, 3]",
             "kernel_sizes: lenet5 has the kernel sizes (5, 5), not (3, 3); other sizes can be chosen for ",
         ),
         ("batch = 7", "batch: there is no such field; did you mean batch_size?"),
         ('extends = "plain"', "extends: there is no such field; did you mean extend?"),
-        ("sweep = [1]", "sweep: Input should be a valid dictionary; got [1]"),
-        ("extend = 1", "extend: Input should be a valid string; got 1"),
+        ("sweep = [1]", "sweep: must be a valid dictionary; got [1]"),
+        ("extend = 1", "extend: must be a valid string; got 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field_the_rule_and_the_value(
@@ -166,8 +166,7 @@ def test_every_field_has_a_message_for_a_value_of_another_type() -> None:
     lines = errors_of(config_of_text(text, "--config-json").config)
     assert [line.split(":")[0] for line in lines] == list(TrainingConfig.model_fields)
     assert all(
-        re.fullmatch(r'\w+: Input should be .+; got \{"no": "value"\} \(--config-json\)', line)
-        for line in lines
+        re.fullmatch(r'\w+: must be .+; got \{"no": "value"\} \(--config-json\)', line) for line in lines
     )
 
 
@@ -180,10 +179,10 @@ def test_all_problems_are_reported_at_once_each_with_its_own_file(write: Write) 
         key=lambda line: ["epochs", "seed", "zoom", "shift"].index(line.split(":")[0]),
     )
     assert epochs.endswith(f"({base})")
-    assert seed.startswith("seed: Input should be greater than or equal to 0; got -2")
+    assert seed.startswith("seed: must be greater than or equal to 0; got -2")
     assert seed.endswith(f"({mine})")
     assert zoom.endswith(f"({mine})")
-    assert shift == 'shift: Input should be a valid number; got "x" (--set shift=x)'
+    assert shift == 'shift: must be a valid number; got "x" (--set shift=x)'
 
 
 def test_a_long_value_is_truncated(write: Write) -> None:
@@ -294,9 +293,9 @@ def test_a_sweep_is_refused_where_a_single_training_is_expected(write: Write) ->
 @pytest.mark.parametrize(
     ("sweep", "sentence"),
     [
-        ("epochs = [1, 0]", "sweep.epochs: Input should be greater than or equal to 1; got 0"),
+        ("epochs = [1, 0]", "sweep.epochs: must be greater than or equal to 1; got 0"),
         ("batch = [1, 0]", "sweep.batch: there is no such field; did you mean batch_size?"),
-        ("epochs = 3", "sweep.epochs: Input should be a valid list; got 3"),
+        ("epochs = 3", "sweep.epochs: must be a valid list; got 3"),
         ("epochs = []", "sweep.epochs: List should have at least 1 item after validation, not 0; got []"),
     ],
 )

@@ -60,9 +60,9 @@ def test_sixty_four_trials_are_allowed() -> None:
             {"seed": [], "epochs": []},
             r"(?s)sweep\.seed.*at least 1 item.*sweep\.epochs.*at least 1 item",
         ),
-        ({"seed": "123"}, r"sweep\.seed\s+Input should be a valid list; got \"123\""),
+        ({"seed": "123"}, r"sweep\.seed\s+must be a valid list; got \"123\""),
         ({"batch": 3}, r"sweep\.batch\s+there is no such field; did you mean batch_size\?"),
-        ({"epochs": [1, 0, -1]}, r"(?s)sweep\.epochs\s+Input.*; got 0.*sweep\.epochs\s+Input.*; got -1"),
+        ({"epochs": [1, 0, -1]}, r"(?s)sweep\.epochs\s+must.*; got 0.*sweep\.epochs\s+must.*; got -1"),
     ],
 )
 def test_a_wrong_grid_is_refused(grid: dict[str, list[object]], words: str) -> None:
