@@ -25,7 +25,7 @@ from mnist_ops.cli._support.options import (
 from mnist_ops.cli._support.run_progress import Progress, new_generation, progress_of
 from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.domain.selection import Selection
 from mnist_ops.pipeline import Pipeline
 
 app = command_group("Run the whole pipeline here, and look at all runs.")
@@ -35,7 +35,7 @@ app = command_group("Run the whole pipeline here, and look at all runs.")
 def classify(
     since: Since = None,
     until: Until = None,
-    reclassify: Again = Reclassify.NEVER,
+    reclassify: Again = "never",
     limit: Limit = None,
     dry_run: Annotated[bool, typer.Option(help="Only count what would be taken.")] = False,
     publish: Publish = True,

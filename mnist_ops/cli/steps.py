@@ -24,7 +24,7 @@ from mnist_ops.cli._support.options import (
     selection,
 )
 from mnist_ops.cli._support.run_progress import new_generation
-from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.domain.selection import Selection
 
 app = command_group("Run one step on URIs that earlier steps printed.")
 
@@ -35,7 +35,7 @@ Uris = Annotated[list[str] | None, typer.Argument(help="URIs of shards, as the p
 def snapshot(
     since: Since = None,
     until: Until = None,
-    reclassify: Again = Reclassify.NEVER,
+    reclassify: Again = "never",
     limit: Limit = None,
     labelled: Annotated[bool, typer.Option(help="Take the human-labelled records.")] = False,
 ) -> None:

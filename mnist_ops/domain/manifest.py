@@ -8,6 +8,7 @@ from typing import Any
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.domain.stages import StageReport
@@ -119,7 +120,7 @@ class Manifest:
 
 def selection_document(selection: Selection) -> dict[str, object]:
     """A selection as JSON-able values."""
-    document = asdict(selection)
+    document = asdict(selection) | {"reasons": sorted(selection.reasons)}
     for name in ("at", "since", "until"):
         moment = document[name]
         document[name] = moment.isoformat() if moment else None
@@ -132,4 +133,5 @@ def _selection(document: Mapping[str, Any]) -> Selection:
         moment = values[name]
         values[name] = datetime.fromisoformat(moment) if isinstance(moment, str) else None
     values["reclassify"] = Reclassify(str(values["reclassify"]))
+    values["reasons"] = frozenset(Reason(str(reason)) for reason in values["reasons"])
     return Selection(**values)

@@ -55,7 +55,7 @@ class FailureStamp:
         reason: the reason, as stored.
         attempts: the number of runs that tried this URL.
         first_at: when the first of them selected the record.
-        next_attempt_at: when to try again; None for a permanent failure.
+        next_attempt_at: when to try again (UTC); None for a permanent failure.
     """
 
     run: object = None
@@ -64,7 +64,7 @@ class FailureStamp:
     reason: object = None
     attempts: int = 0
     first_at: object = None
-    next_attempt_at: object = None
+    next_attempt_at: datetime | None = None
 
 
 NO_FAILURE = FailureStamp()
@@ -96,6 +96,11 @@ class RecordHead:
     def stamp(self) -> PredictionStamp:
         """The identity of the record's prediction."""
         return prediction_stamp(self.prediction)
+
+    @property
+    def failed_here(self) -> bool:
+        """Whether the failure is one of the record's present URL."""
+        return self.failure.attempts > 0 and self.failure.image_url == self.image_url
 
 
 def prediction_stamp(prediction: Mapping[str, object] | None) -> PredictionStamp:

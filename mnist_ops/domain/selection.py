@@ -1,10 +1,12 @@
 """The selection: which records a generation takes."""
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
 
@@ -15,9 +17,13 @@ def whole_milliseconds(moment: datetime) -> datetime:
 
 
 class Reclassify(StrEnum):
-    """Which records with a prediction are taken again; human-labelled records never are."""
+    """Which records are taken besides the waiting ones; human-labelled records never are.
+
+    `failed` takes records whose last attempt failed permanently; the others take predicted records.
+    """
 
     NEVER = "never"
+    FAILED = "failed"
     STALE = "stale"
     CHANGED = "changed"
     ALL = "all"
@@ -31,10 +37,11 @@ class Selection:
         at: the selection time (UTC, whole milliseconds); failures due by then are retried.
         since: the earliest creation time taken; None also takes records without a usable creation time.
         until: records created before this are taken; None for no limit.
-        reclassify: which records with a prediction are taken too.
+        reclassify: which records are taken besides the waiting ones.
         limit: the largest number of records, the oldest first; None for no limit.
         labelled: take all human-labelled records instead of the waiting ones.
         champion: the digest of the bundle in production; `stale` compares with it.
+        reasons: `failed` takes permanent failures with one of these reasons; empty for any reason.
     """
 
     at: datetime
@@ -44,15 +51,46 @@ class Selection:
     limit: int | None = None
     labelled: bool = False
     champion: str | None = None
+    reasons: frozenset[Reason] = frozenset()
 
     def __post_init__(self) -> None:
         if self.since and self.until and self.since >= self.until:
-            raise Permanent(
+            raise UsageError(
                 f"since: {self.since.isoformat()} is not before until: {self.until.isoformat()}; "
                 "give an earlier since or a later until"
             )
         if self.limit is not None and self.limit < 1:
-            raise Permanent(f"limit: {self.limit}; give a number of at least 1, or none")
+            raise UsageError(f"limit: {self.limit}; give a number of at least 1, or none")
+        if self.reasons and self.reclassify is not Reclassify.FAILED:
+            raise UsageError(f"reclassify: {self.reclassify} takes no reasons; only failed does")
+
+
+def parse_reclassify(text: str) -> tuple[Reclassify, frozenset[Reason]]:
+    """Parse a policy: `never`, `failed`, `failed:REASON,REASON…`, `stale`, `changed` or `all`.
+
+    Returns:
+        The policy, and the reasons of the failures that `failed` takes; none for any reason.
+
+    Raises:
+        UsageError: an unknown policy or reason, with the nearest known one; or reasons without `failed`.
+    """
+    name, colon, rest = str(text).partition(":")
+    policy = Reclassify(_known(name, Reclassify))
+    if not colon:
+        return policy, frozenset()
+    if policy is not Reclassify.FAILED:
+        raise UsageError(f"reclassify: {policy} takes no reasons; only failed does")
+    return policy, frozenset(Reason(_known(reason, Reason)) for reason in rest.split(","))
+
+
+def _known(text: str, names: Iterable[str]) -> str:
+    """The text without spaces around it. Raises UsageError, with the nearest name, if it is none of them."""
+    name, known = text.strip(), [str(each) for each in names]
+    if name in known:
+        return name
+    nearest = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"give one of {', '.join(known)}"
+    raise UsageError(f"reclassify: {name!r} is unknown; {hint}")
 
 
 def takes(selection: Selection, head: RecordHead) -> bool:
@@ -65,7 +103,7 @@ def takes(selection: Selection, head: RecordHead) -> bool:
         return head.label is not None
     if head.label is not None or not _created_in_window(selection, head):
         return False
-    if selection.reclassify == Reclassify.ALL:
+    if selection.reclassify == Reclassify.ALL or _failed_permanently(selection, head):
         return True
     return _wanted(selection, head) and not _failure_blocks(selection, head)
 
@@ -91,11 +129,21 @@ def _predicted_url(head: RecordHead) -> object:
     return image.get("url") if isinstance(image, dict) else None
 
 
+def _failed_permanently(selection: Selection, head: RecordHead) -> bool:
+    """Whether `failed` takes the record: this URL failed permanently, for a reason asked for."""
+    if selection.reclassify != Reclassify.FAILED or not head.failed_here:
+        return False
+    failure = head.failure
+    asked_for = not selection.reasons or (
+        isinstance(failure.reason, str) and failure.reason in selection.reasons
+    )
+    return asked_for and failure.next_attempt_at is None
+
+
 def _failure_blocks(selection: Selection, head: RecordHead) -> bool:
     failure = head.failure
-    if failure.attempts == 0 or failure.image_url != head.image_url:
+    if not head.failed_here:
         return False
     if failure.reason == Reason.BAD_CREATED_AT and head.created_at is not None:
         return False  # the record has got a creation time since
-    due = failure.next_attempt_at
-    return not (isinstance(due, datetime) and due <= selection.at)
+    return failure.next_attempt_at is None or failure.next_attempt_at > selection.at

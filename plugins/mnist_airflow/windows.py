@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
 Interval = tuple[datetime, datetime]
@@ -39,6 +40,7 @@ class Request:
     since: datetime | None = None
     until: datetime | None = None
     reclassify: Reclassify = Reclassify.NEVER
+    reasons: frozenset[Reason] = frozenset()
     limit: int | None = None
 
 
@@ -72,7 +74,14 @@ def selection_of_run(
         since, until = _manual_window(facts, request, infer)
     else:
         raise Permanent(f"run_type {facts.run_type!r}: unknown; expected a DagRunType of Airflow 3.3")
-    return Selection(at=moment, since=since, until=until, reclassify=request.reclassify, limit=request.limit)
+    return Selection(
+        at=moment,
+        since=since,
+        until=until,
+        reclassify=request.reclassify,
+        limit=request.limit,
+        reasons=request.reasons,
+    )
 
 
 def _manual_window(
@@ -99,11 +108,3 @@ def moment_of(text: str | None, name: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError):
         raise Permanent(f"{name}: {text!r} is not a date and time such as 2026-01-31T00:00:00Z") from None
-
-
-def reclassify_of(text: str) -> Reclassify:
-    """The policy of that name; raises Permanent with the parameter's name."""
-    try:
-        return Reclassify(text)
-    except ValueError:
-        raise Permanent(f"reclassify: {text!r} is not one of {', '.join(Reclassify)}") from None

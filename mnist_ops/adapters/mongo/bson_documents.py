@@ -126,5 +126,5 @@ def _failure(value: object) -> FailureStamp:
         if isinstance(attempts, int) and not isinstance(attempts, bool)
         else 0,
         first_at=value.get("first_at"),
-        next_attempt_at=value.get("next_attempt_at"),
+        next_attempt_at=_date(value.get("next_attempt_at")),
     )

@@ -41,7 +41,9 @@ def selection_pipeline(selection: Selection, fields: FieldNames) -> list[Conditi
     others += dated
     if selection.reclassify in (Reclassify.STALE, Reclassify.CHANGED):
         others.append(_reclassified(selection, fields))
-    if selection.reclassify is not Reclassify.ALL:
+    if selection.reclassify is Reclassify.FAILED:
+        others.append({"$or": [_waiting(selection, fields), _failed_permanently(selection, fields)]})
+    elif selection.reclassify is not Reclassify.ALL:
         others.append(_may_be_tried(selection, fields))
     return [{"$match": indexed}, {"$match": _all_of(others)}, *_oldest(selection, fields)]
 
@@ -82,12 +84,33 @@ def _reclassified(selection: Selection, fields: FieldNames) -> Condition:
     return not_predicted
 
 
+def _waiting(selection: Selection, fields: FieldNames) -> Condition:
+    return {f"{fields.prediction}.model.digest": None, **_may_be_tried(selection, fields)}
+
+
+def _failed_permanently(selection: Selection, fields: FieldNames) -> Condition:
+    """With a permanent failure of the present URL, for one of the selection's reasons."""
+    failure = fields.prediction_failure
+    conditions: list[Condition] = [
+        _attempted(fields),
+        {"$eq": [{"$ifNull": [f"${failure}.image_url", None]}, usable_url(fields)]},
+        {"$ne": [_type_of(f"{failure}.next_attempt_at"), "date"]},
+    ]
+    if selection.reasons:
+        conditions.append({"$in": [f"${failure}.reason", sorted(selection.reasons)]})
+    return {"$expr": {"$and": conditions}}
+
+
+def _attempted(fields: FieldNames) -> Condition:
+    attempts = f"{fields.prediction_failure}.attempts"
+    counted = {"$in": [_type_of(attempts), ["int", "long"]]}
+    return {"$and": [counted, {"$gte": [f"${attempts}", 1]}]}
+
+
 def _may_be_tried(selection: Selection, fields: FieldNames) -> Condition:
     """Without a failure that is permanent, or not due yet."""
     failure = fields.prediction_failure
     due = f"{failure}.next_attempt_at"
-    counted = {"$in": [_type_of(f"{failure}.attempts"), ["int", "long"]]}
-    attempted = {"$and": [counted, {"$gte": [f"${failure}.attempts", 1]}]}
     date_fixed = [
         {"$eq": [f"${failure}.reason", str(Reason.BAD_CREATED_AT)]},
         {"$eq": [_type_of(fields.created_at), "date"]},
@@ -96,7 +119,7 @@ def _may_be_tried(selection: Selection, fields: FieldNames) -> Condition:
         "$or": [
             # Most records have never failed, and this test is by far the cheapest.
             {failure: None},
-            {"$expr": {"$not": [attempted]}},
+            {"$expr": {"$not": [_attempted(fields)]}},
             {"$expr": {"$ne": [{"$ifNull": [f"${failure}.image_url", None]}, usable_url(fields)]}},
             {"$expr": {"$and": date_fixed}},
             {"$expr": {"$and": [{"$eq": [_type_of(due), "date"]}, {"$lte": [f"${due}", selection.at]}]}},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.domain.selection import Selection, parse_reclassify
 from mnist_ops.pipeline import Pipeline, pipeline_of_environment, utc_now
 
 if TYPE_CHECKING:
@@ -18,7 +18,14 @@ Since = Annotated[datetime | None, typer.Option(help="Take records created at or
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
 Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this number of records, oldest first.")]
-Again = Annotated[Reclassify, typer.Option(help="Which records with a prediction are classified again.")]
+Again = Annotated[
+    str,
+    typer.Option(
+        metavar="never|failed[:REASON,…]|stale|changed|all",
+        help="Which records are taken besides the waiting ones: permanent failures (of these reasons), or "
+        "predicted records.",
+    ),
+]
 ConfigName = Annotated[
     str | None,
     typer.Option("--config", help="Hyperparameters: a .toml or .json file, or a shipped config's name."),
@@ -49,15 +56,15 @@ def raw_config(
     return read_config(Path(config) if config is not None else None).changed(changes or ())
 
 
-def selection(
-    since: datetime | None, until: datetime | None, again: Reclassify, limit: int | None
-) -> Selection:
+def selection(since: datetime | None, until: datetime | None, again: str, limit: int | None) -> Selection:
     """The selection of a run by hand; without `until`, all records up to now."""
     moment = utc_now()
+    reclassify, reasons = parse_reclassify(again)
     return Selection(
         at=moment,
         since=since.replace(tzinfo=UTC) if since else None,
         until=until.replace(tzinfo=UTC) if until else moment,
-        reclassify=again,
+        reclassify=reclassify,
         limit=limit,
+        reasons=reasons,
     )

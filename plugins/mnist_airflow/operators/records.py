@@ -26,7 +26,8 @@ class SnapshotRecordsOperator(MnistOpsOperator):
     Args:
         since: take records created at or after this (ISO 8601); only for runs by hand.
         until: take records created before this (ISO 8601); only for runs by hand.
-        reclassify: never, stale, changed or all; for runs by hand and backfills.
+        reclassify: never, failed, failed:REASON,REASON…, stale, changed or all; for runs by hand and
+            backfills.
         limit: at most this many records; for runs by hand and backfills.
         preview: only count what would be taken, and skip the rest of the run.
         labelled: take all human-labelled records instead of the waiting ones.
@@ -66,8 +67,8 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             return pipeline.parts(manifest)
 
     def _selection(self, context: "Context") -> "Selection":
-        from mnist_airflow.windows import Request, RunFacts, moment_of, reclassify_of, selection_of_run
-        from mnist_ops.domain.selection import Selection, whole_milliseconds
+        from mnist_airflow.windows import Request, RunFacts, moment_of, selection_of_run
+        from mnist_ops.domain.selection import Selection, parse_reclassify, whole_milliseconds
 
         run, at = context["dag_run"], datetime.now(UTC)
         if self.labelled:
@@ -79,10 +80,12 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             interval=(start, end) if start is not None and end is not None else None,
             logical_date=run.logical_date,
         )
+        reclassify, reasons = parse_reclassify(self.reclassify)
         request = Request(
             since=moment_of(self.since, "since"),
             until=moment_of(self.until, "until"),
-            reclassify=reclassify_of(self.reclassify),
+            reclassify=reclassify,
+            reasons=reasons,
             limit=self.limit,
         )
         return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))

@@ -116,6 +116,9 @@ FAILURES = {
     "due": _failure("timeout", AT - MOMENT),
     "due now": _failure("timeout", AT),
     "not yet due": _failure("timeout", AT + MOMENT, attempts=Int64(3)),
+    "permanent, blocked": _failure("blocked_address", None, attempts=5),
+    "permanent, next attempt is a string": _failure("blocked_address", "2026-01-30T00:00:00Z"),
+    "permanent after five attempts": _failure("timeout", None, attempts=Int64(5)),
     "not yet due, other URL": _failure("timeout", AT + MOMENT, "https://images.example/old.png"),
     "bad creation time": _failure("bad_created_at", None),
     "bad creation time, no URL": _failure("bad_created_at", None, None),
@@ -137,16 +140,28 @@ WINDOWS = {
     "since": {"since": SINCE},
     "a window": {"since": SINCE, "until": UNTIL},
 }
-SELECTIONS = {
-    f"{reclassify}, {window}": Selection(AT, reclassify=reclassify, champion=CHAMPION, **bounds)
-    for reclassify in Reclassify
-    for window, bounds in WINDOWS.items()
-} | {
-    "never, no champion": Selection(AT),
-    "stale, no champion": Selection(AT, reclassify=Reclassify.STALE),
-    "labelled": Selection(AT, labelled=True),
-    "labelled, in a window": Selection(AT, since=SINCE, until=UNTIL, labelled=True),
-}
+SELECTIONS = (
+    {
+        f"{reclassify}, {window}": Selection(AT, reclassify=reclassify, champion=CHAMPION, **bounds)
+        for reclassify in Reclassify
+        for window, bounds in WINDOWS.items()
+    }
+    | {
+        f"failed, {window}, two reasons": Selection(
+            AT,
+            reclassify=Reclassify.FAILED,
+            reasons=frozenset({Reason.BLOCKED_ADDRESS, Reason.TIMEOUT}),
+            **bounds,
+        )
+        for window, bounds in WINDOWS.items()
+    }
+    | {
+        "never, no champion": Selection(AT),
+        "stale, no champion": Selection(AT, reclassify=Reclassify.STALE),
+        "labelled": Selection(AT, labelled=True),
+        "labelled, in a window": Selection(AT, since=SINCE, until=UNTIL, labelled=True),
+    }
+)
 
 
 def _record(number: object, names: dict[str, str]) -> dict[str, object]:
@@ -250,21 +265,27 @@ _moments = st.none() | st.sampled_from(
     [SINCE - MOMENT, SINCE, UNTIL - MOMENT, UNTIL, AT, datetime(1969, 7, 20, tzinfo=UTC)]
 )
 
+_reasons = st.frozensets(st.sampled_from([Reason.NOT_FOUND, Reason.TIMEOUT, Reason.INVALID_URL]))
+_policies = st.sampled_from(Reclassify).map(lambda policy: (policy, frozenset())) | st.tuples(
+    st.just(Reclassify.FAILED), _reasons
+)
+
 
 @given(
     records=st.lists(_kinds, min_size=5, max_size=30),
     moments=st.tuples(_moments, _moments),
-    reclassify=st.sampled_from(Reclassify),
+    policy=_policies,
     at=st.sampled_from([AT, AT - MOMENT, AT + MOMENT]),
     champion=st.sampled_from([None, CHAMPION, OTHER]),
 )
 @settings(max_examples=25)
-def test_any_selection_of_any_records_follows_the_rule(mongo, records, moments, reclassify, at, champion):
+def test_any_selection_of_any_records_follows_the_rule(mongo, records, moments, policy, at, champion):
     """For any records and any selection, SecantusDB returns the records that `takes` takes."""
     since, until = moments
     if since and until and since >= until:
         since, until = (until, since) if until < since else (since, None)
-    selection = Selection(at, since, until, reclassify, champion=champion)
+    reclassify, reasons = policy
+    selection = Selection(at, since, until, reclassify, champion=champion, reasons=reasons)
     documents = [_record(number, names) for number, names in enumerate(records)]
     collection = mongo["contract_any"]["records"]
     collection.delete_many({})
@@ -295,6 +316,20 @@ ODDITIES = {
     "attempts below zero": {"prediction_failure": _failure("not_found", None, attempts=-1)},
     "attempts that are true": {"prediction_failure": _failure("not_found", None, attempts=True)},
     "a reason in an array": {"prediction_failure": _failure(["bad_created_at"], None)},
+    "a blocked address in an array": {"prediction_failure": _failure(["blocked_address"], None)},
+    "no reason": {"prediction_failure": {"image_url": URL, "attempts": 1}},
+    "predicted, then failed permanently": {
+        "prediction": _prediction(CHAMPION),
+        "prediction_failure": _failure("blocked_address", None),
+    },
+    "predicted, then failed permanently for another reason": {
+        "prediction": _prediction(CHAMPION),
+        "prediction_failure": _failure("not_found", None),
+    },
+    "predicted, then failed, due": {
+        "prediction": _prediction(CHAMPION),
+        "prediction_failure": _failure("timeout", AT - MOMENT),
+    },
     "an array of images": {"prediction": {"model": {"digest": CHAMPION}, "image": [{"url": URL}]}},
 }
 

@@ -148,7 +148,7 @@ def _ledger(generation: Generation, minutes: int = 0, predicted: int = 3) -> Led
     return Ledger(
         generation=generation,
         manifest=f"s3://b/{generation.id}",
-        selection={"at": AT.isoformat(), "limit": None, "reclassify": "never"},
+        selection={"at": AT.isoformat(), "limit": None, "reclassify": "never", "reasons": []},
         model=BundleRef("lenet5", 1, "s3://b/models/1", "sha256:1"),
         selected=predicted + 1,
         outcomes={str(outcome): 0 for outcome in Outcome} | {"predicted": predicted, "quarantined": 1},

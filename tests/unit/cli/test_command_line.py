@@ -291,6 +291,7 @@ def test_in_a_new_process_predict_prints_only_json_and_imports_no_torch(bundle: 
         ["runs", "classify", "--limit", "many"],
         ["runs", "classify", "--since", "yesterday"],
         ["runs", "classify", "--reclassify", "sometimes"],
+        ["runs", "classify", "--reclassify", "failed:notfound"],
         ["runs", "train", "--config", "/no/such/file"],
         ["runs", "release-hold", "dag/run"],
         ["runs", "release-hold", "dag/run", "--why", "x", "--generation", "-1"],

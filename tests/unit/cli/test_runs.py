@@ -141,6 +141,22 @@ def test_resuming_a_finished_run_changes_nothing(images: Interrupting, pipeline:
     assert (images.fetched, after) == ([], before)
 
 
+def test_records_that_failed_permanently_are_taken_again_by_their_reason(
+    images: Interrupting, pipeline: Pipeline
+) -> None:
+    """Once the image is there, `--reclassify failed:not_found` predicts the record."""
+    payload = images.images.pop(url_of(3))
+    mnist_ops("runs", "classify")
+    images.images[url_of(3)] = payload
+    images.fetched.clear()
+    for words in ([], ["--reclassify", "failed:blocked_address"]):
+        mnist_ops("runs", "classify", *words)
+    assert images.fetched == []
+    mnist_ops("runs", "classify", "--reclassify", "failed:blocked_address,not_found")
+    assert images.fetched == [url_of(3)]
+    assert all(document["prediction"] for document in pipeline.records.documents())
+
+
 def test_a_held_run_is_resumed_once_the_hold_is_released(
     images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.manifest import Manifest, Part
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.domain.stages import StageReport
@@ -41,14 +42,17 @@ def selections(draw: st.DrawFn) -> Selection:
     since = draw(st.none() | moments)
     length = draw(st.none() | st.timedeltas(timedelta(milliseconds=1), timedelta(days=9_000)))
     until = None if length is None else (since or datetime(2000, 1, 1, tzinfo=UTC)) + length
+    reclassify = draw(st.sampled_from(Reclassify))
+    reasons = st.frozensets(st.sampled_from(Reason), max_size=3)
     return Selection(
         at=draw(moments),
         since=since,
         until=until,
-        reclassify=draw(st.sampled_from(Reclassify)),
+        reclassify=reclassify,
         limit=draw(st.none() | st.integers(1, 10**6)),
         labelled=draw(st.booleans()),
         champion=draw(st.none() | texts),
+        reasons=draw(reasons) if reclassify is Reclassify.FAILED else frozenset(),
     )
 
 

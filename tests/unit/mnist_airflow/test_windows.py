@@ -16,6 +16,7 @@ from mnist_airflow.windows import (
     selection_of_run,
 )
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, Selection
 
 DAY = timedelta(days=1)
@@ -154,6 +155,15 @@ def test_a_run_by_hand_has_reclassify_and_limit_from_the_form() -> None:
     """Beside its window."""
     selection = taken(run("manual"), ASKED)
     assert (selection.reclassify, selection.limit) == (Reclassify.ALL, 5)
+
+
+@pytest.mark.parametrize("run_type", ["manual", BACKFILL])
+def test_the_reasons_of_failed_reach_the_selection(run_type: str) -> None:
+    """Of runs by hand and of backfills."""
+    reasons = frozenset({Reason.NOT_FOUND})
+    asked = Request(reclassify=Reclassify.FAILED, reasons=reasons)
+    selection = taken(run(run_type), asked)
+    assert (selection.reclassify, selection.reasons) == (Reclassify.FAILED, reasons)
 
 
 def test_a_run_by_hand_with_an_empty_window_is_refused() -> None:
