@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.prices import Cost, Prices
 from mnist_ops.domain.records import BundleRef
@@ -97,6 +98,10 @@ class Ledger:
         refers_to: the URIs of all shards and assessments that the outcomes come from: gc keeps these only.
         lost_write_count: the number of all such records.
         prices: the price list for the estimated cost.
+        labels: the records whose outcome is `predicted`, by label. Held predictions are not in MongoDB, so
+            they are not counted.
+        needs_review: of these records, those whose prediction is marked for review.
+        examples: of each reason up to 3 failed records.
     """
 
     generation: Generation
@@ -115,6 +120,9 @@ class Ledger:
     refers_to: Sequence[str]
     lost_write_count: int = 0
     prices: Prices = field(default_factory=Prices)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    needs_review: int = 0
+    examples: FailureExamples = field(default_factory=dict)
 
     @property
     def work(self) -> StageReport:
@@ -137,19 +145,23 @@ class Ledger:
 
     def imbalance(self) -> str | None:
         """What does not add up, with the numbers; None if everything adds up."""
+        return "; ".join(self.problems()) or None
+
+    def problems(self) -> list[str]:
+        """Each thing that does not add up, with the numbers; the cause first."""
         problems = []
+        if self.missing_parts:
+            problems.append(f"no outcome of part {', '.join(map(str, self.missing_parts))}")
         accounted = sum(self.outcomes.values())
         if accounted != self.selected:
             sums = " + ".join(f"{count} {name}" for name, count in self.outcomes.items())
             problems.append(f"selected {self.selected} records, but {sums} = {accounted}")
-        if self.missing_parts:
-            problems.append(f"no outcome of part {', '.join(map(str, self.missing_parts))}")
         if self.lost_write_count:
             examples = ", ".join(self.lost_writes)
             problems.append(
                 f"{self.lost_write_count} reported outcomes are not in MongoDB, such as those of {examples}"
             )
-        return "; ".join(problems) or None
+        return problems
 
     def document(self) -> dict[str, object]:
         """As values that MongoDB and JSON can store."""
@@ -163,6 +175,9 @@ class Ledger:
             "selected": self.selected,
             "outcomes": dict(self.outcomes),
             "reasons": dict(self.reasons),
+            "examples": {reason: [*map(dict, ones)] for reason, ones in self.examples.items()},
+            "labels": dict(self.labels),
+            "needs_review": self.needs_review,
             "superseded": self.superseded,
             "imbalance": self.imbalance(),
             "missing_parts": list(self.missing_parts),

@@ -5,6 +5,7 @@ from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.objects import read_manifest
+from mnist_ops.steps.artifacts.row_counts import by_label
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES, PREDICTIONS
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shard
 from mnist_ops.steps.classify_pipeline import ClassifyPipeline
@@ -62,10 +63,13 @@ def classify(
             manifest=images.header.manifest,
             part=images.header.part,
             records=shard.records,
-            failures=shard.failures,
+            failures=dict(shard.counts.failures),
             stages={**images.header.stages, "classify": report},
             source=images_uri,
             refers_to=(images_uri, *images.header.refers_to),
             labels=classifier.labels,
+            examples=shard.counts.examples,
+            predicted=by_label(shard.counts.predictions, classifier.labels),
+            needs_review=shard.counts.needs_review,
         )
         return shard.store(objects, manifest.generation, header)

@@ -67,7 +67,14 @@ def fetch(
             shard.add(_row(head, answer, received, now()))
         stages = {"fetch": watch.report(shard.records, size)}
         header = ShardHeader(
-            IMAGES.name, manifest_uri, number, shard.records, shard.failures, stages, source=part.uri
+            kind=IMAGES.name,
+            manifest=manifest_uri,
+            part=number,
+            records=shard.records,
+            failures=dict(shard.counts.failures),
+            stages=stages,
+            source=part.uri,
+            examples=shard.counts.examples,
         )
         return shard.store(objects, manifest.generation, header)
 

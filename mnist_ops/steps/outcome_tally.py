@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mnist_ops.domain.failure_examples import FailureExample, add_examples
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
@@ -27,6 +28,9 @@ class OutcomeTally:
         parts: the numbers of the parts that have an outcome shard.
         outcomes: records by outcome.
         reasons: failures by reason.
+        labels: records whose outcome is `predicted`, by label.
+        needs_review: of them, those whose prediction is marked for review.
+        examples: of each reason up to 3 failed records.
         superseded: outcomes that something later has replaced in the record.
         lost: ids of records that do not show their outcome, the first 5.
         lost_count: the number of all of them.
@@ -40,6 +44,9 @@ class OutcomeTally:
     parts: set[int] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    needs_review: int = 0
+    examples: dict[str, list[FailureExample]] = field(default_factory=dict)
     superseded: int = 0
     lost: list[str] = field(default_factory=list)
     lost_count: int = 0
@@ -57,6 +64,9 @@ class OutcomeTally:
         """Add an outcome shard, and the shards that it was made from."""
         self.parts.add(header.part)
         self.held_because = self.held_because or header.held_because
+        self.labels.update(header.predicted)
+        self.needs_review += header.needs_review
+        add_examples(self.examples, header.examples)
         for report in header.stages.values():
             self.add_stage(report)
         if header.assessment is not None:

@@ -1,6 +1,6 @@
 """Publish: predictions and failures are written into the records, by compare-and-set."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ from mnist_ops.domain.review import ReviewReason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
+from mnist_ops.steps.artifacts.row_counts import by_label
 from mnist_ops.steps.artifacts.shard_kinds import (
     OUTCOMES,
     PREDICTIONS,
@@ -32,7 +33,7 @@ from mnist_ops.steps.write_back import WriteBack
 RECORDS_PER_BULK = 1_000
 # While a batch is written, 1 more is prepared: memory is bounded.
 _BATCHES_AHEAD = 1
-_HELD = str(Outcome.HELD)
+_HELD, _PREDICTED = str(Outcome.HELD), str(Outcome.PREDICTED)
 _Pair = tuple[RecordHead, PredictionRow]
 # The columns of a prediction shard that publish reads.
 _COLUMNS = [
@@ -81,20 +82,28 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         require_rows_of(part, shard, predictions_uri)
         heads = (records.head(document) for document in read_part(objects, part))
         batches = _batches(zip(heads, shard.rows(_COLUMNS), strict=True))
-        for row in _outcomes(watch.reads(batches), builder, records, watch):
-            outcomes.add(row)
+        predicted, needs_review = Counter[int](), 0
+        for row, outcome in _outcomes(watch.reads(batches), builder, records, watch):
+            outcomes.add(outcome)
+            if row["reason"] is None and outcome["outcome"] == _PREDICTED:
+                predicted[row["index"]] += 1
+                needs_review += row["review_reason"] is not None
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
         outcome_header = ShardHeader(
             kind=OUTCOMES.name,
             manifest=header.manifest,
             part=header.part,
             records=outcomes.records,
-            failures=outcomes.failures,
+            failures=dict(outcomes.counts.failures),
             stages=stages,
             held_because=assessment.held_because if held else None,
             source=predictions_uri,
             refers_to=(predictions_uri, *header.refers_to),
             assessment=assessment_uri,
+            # Those of the prediction shard have URLs; the others are writes that the database refused.
+            examples={**outcomes.counts.examples, **header.examples},
+            predicted=by_label(predicted, header.labels),
+            needs_review=needs_review,
         )
         return outcomes.store(objects, manifest.generation, outcome_header)
 
@@ -106,26 +115,27 @@ def _batches(pairs: Iterator[_Pair]) -> Iterator[list[_Pair]]:
 
 def _outcomes(
     batches: Iterator[list[_Pair]], builder: "_ChangeBuilder", records: RecordStore, watch: Stopwatch
-) -> Iterator[OutcomeRow]:
-    """Write batch after batch, and prepare the next one meanwhile; an outcome row a record, in order."""
-    # For each batch that is not finished: the ids of records whose prediction is held, None for the others.
-    unfinished: deque[list[str | None]] = deque()
+) -> Iterator[tuple[PredictionRow, OutcomeRow]]:
+    """Write batch after batch, and prepare the next one meanwhile; each record's rows, in order."""
+    # For each batch that is not finished: the rows, and the ids of records whose prediction is held.
+    unfinished: deque[list[tuple[PredictionRow, str | None]]] = deque()
     with WriteBack(records) as writer:
 
-        def finished() -> Iterator[OutcomeRow]:
+        def finished() -> Iterator[tuple[PredictionRow, OutcomeRow]]:
             with watch.writing():
-                rows = iter(writer.outcomes())
-            for held in unfinished.popleft():
-                yield next(rows) if held is None else {"record_id": held, "outcome": _HELD}
+                written = iter(writer.outcomes())
+            for row, held in unfinished.popleft():
+                yield row, next(written) if held is None else {"record_id": held, "outcome": _HELD}
 
         for batch in batches:
             with watch.computing():
                 changes = [builder.change(head, row) for head, row in batch]
-                held = [
-                    head.id_json if change is None else None
-                    for (head, _), change in zip(batch, changes, strict=True)
-                ]
-                unfinished.append(held)
+                unfinished.append(
+                    [
+                        (row, head.id_json if change is None else None)
+                        for (head, row), change in zip(batch, changes, strict=True)
+                    ]
+                )
                 writer.send([change for change in changes if change is not None])
             if len(writer) > _BATCHES_AHEAD:
                 yield from finished()

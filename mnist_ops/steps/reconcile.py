@@ -6,12 +6,11 @@ from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice
 
-from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
+from mnist_ops.domain.run_summary import RunFailed, problem_lines, result_lines
 from mnist_ops.domain.stages import StageReport, Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
@@ -34,7 +33,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     now: Callable[[], datetime],
     prices: Prices,
 ) -> Ledger:
-    """Write a generation's ledger, and fail unless it adds up.
+    """Write a generation's ledger, and fail unless it adds up and the run is within its failure budget.
 
     Every outcome that was written is looked up in MongoDB. If a later run or a deletion has replaced it
     since, it counts as superseded.
@@ -52,7 +51,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
         The ledger. It is stored even if this raises.
 
     Raises:
-        Permanent: the numbers do not add up, or predictions are held; with the numbers.
+        RunFailed: the outcomes do not add up, or the run is over its failure budget and nobody released it.
     """
     watch = Stopwatch("reconcile", objects.requests, objects.moved)
     with watch.reading():
@@ -90,26 +89,16 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
         finished_at=now(),
         refers_to=tally.references(),
         prices=prices,
+        labels=dict(tally.labels),
+        needs_review=tally.needs_review,
+        examples=tally.examples,
     )
     runs.put_ledger(ledger)
-    outcomes = ", ".join(f"{count} {name}" for name, count in ledger.outcomes.items())
-    _log.info("%s: %d selected = %s", manifest.generation.id, ledger.selected, outcomes)
-    _raise_if_incomplete(ledger)
+    for line in result_lines(ledger):
+        _log.info("%s", line)
+    if problem_lines(ledger):
+        raise RunFailed(ledger)
     return ledger
-
-
-def _raise_if_incomplete(ledger: Ledger) -> None:
-    if (imbalance := ledger.imbalance()) is not None:
-        raise Permanent(f"{ledger.generation.id}: {imbalance}")
-    if held := ledger.outcomes[Outcome.HELD]:
-        run, number = ledger.generation.run, ledger.generation.number
-        resume, clear = "continue it (`mnist-ops runs resume`)", "clear the task `assess`"
-        then = resume if is_of_cli(ledger.generation) else clear
-        raise Permanent(
-            f"{ledger.generation.id}: {held} predictions are held: {ledger.held_because}. Look at the "
-            f"failures; to publish anyway, run `mnist-ops runs release-hold {run} --generation {number} "
-            f'--why "…"` and {then}'
-        )
 
 
 def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageReport]:

@@ -4,21 +4,22 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import Generation, part_in_name, shard_key, shard_prefix
 from mnist_ops.domain.manifest import Part
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import StageReport
 from mnist_ops.steps.artifacts.objects import file_digest, get_verified_file, open_parquet, read_manifest
+from mnist_ops.steps.artifacts.row_counts import RowCounts
 from mnist_ops.steps.artifacts.shard_kinds import RowT, ShardKind
 
 ROWS_PER_GROUP = 1_000
@@ -40,6 +41,10 @@ class ShardHeader:
         source: the URI of the object it was made from: a snapshot's part, or the shard of the step before.
         labels: the bundle's label table; in prediction shards only.
         held_because: why the predictions are held; in outcome shards only.
+        examples: of each reason up to 3 failed records.
+        predicted: in prediction shards the rows with a prediction, by label; in outcome shards the records
+            whose outcome is `predicted`, by label.
+        needs_review: of `predicted`, those marked for review.
         refers_to: the URIs of earlier shards that must be kept as long as this one: the source if it is a
             shard, the shards that the source refers to, and those that hold images of its rows.
         assessment: the URI of the assessment that publish followed; in outcome shards only.
@@ -56,6 +61,9 @@ class ShardHeader:
     held_because: str | None = None
     refers_to: tuple[str, ...] = ()
     assessment: str | None = None
+    examples: FailureExamples = field(default_factory=dict)
+    predicted: Mapping[str, int] = field(default_factory=dict)
+    needs_review: int = 0
 
     def metadata(self) -> dict[str, str]:
         """As Parquet key-value metadata."""
@@ -99,7 +107,7 @@ class ShardWriter(Generic[RowT]):
 
     Attributes:
         records: rows so far.
-        failures: of them, rows with a reason, by reason.
+        counts: of them: failures, predictions, and those to review.
     """
 
     def __init__(self, kind: ShardKind[RowT]) -> None:
@@ -119,7 +127,7 @@ class ShardWriter(Generic[RowT]):
         self._payload_bytes = 0
         self._refers_to: set[str] = set()
         self.records = 0
-        self.failures: dict[str, int] = {}
+        self.counts = RowCounts()
 
     def __enter__(self) -> Self:
         return self
@@ -138,20 +146,16 @@ class ShardWriter(Generic[RowT]):
         if isinstance(payload, bytes):
             self._payload_bytes += len(payload)
         if isinstance(reason, str):
-            self._fail(reason)
+            self.counts.add_failure(reason, row)
         if len(self._rows) == ROWS_PER_GROUP or self._payload_bytes >= BYTES_PER_GROUP:
             self._flush()
 
     def add_group(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:
-        """Add rows as one row group: a column for each of the schema, all of one length."""
+        """Add rows of a prediction shard as one row group: every column of the schema, all of one length."""
         group = pa.table([columns[name] for name in self._names], self._schema)
         self._writer.write_table(group)
         self.records += len(group)
-        for reason in pc.drop_null(group["reason"]).to_pylist():
-            self._fail(reason)
-
-    def _fail(self, reason: str) -> None:
-        self.failures[reason] = self.failures.get(reason, 0) + 1
+        self.counts.add_predictions(group)
 
     def _flush(self) -> None:
         values = dict(zip(self._names, zip(*self._rows, strict=True), strict=True))

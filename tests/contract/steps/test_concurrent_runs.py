@@ -91,7 +91,7 @@ class Run:
             for document in read_part(self.objects, part):
                 shard.add(_prediction(self.store.head(document)))
             header = ShardHeader(
-                PREDICTIONS.name, manifest_uri, 0, shard.records, shard.failures, {}, labels=DIGITS.names
+                PREDICTIONS.name, manifest_uri, 0, shard.records, {}, {}, labels=DIGITS.names
             )
             predictions = shard.store(self.objects, self.generation, header)
         budget = FailureBudget(share=1.0)

@@ -1,0 +1,87 @@
+"""Outcomes as lines for logs, notes and error messages: each under 100 characters, as terminals show them."""
+
+import textwrap
+from collections.abc import Mapping
+from datetime import datetime
+
+from mnist_ops.domain.failure_examples import FailureExample, FailureExamples
+
+LONGEST_LINE = 99
+
+
+def wrapped(text: str) -> list[str]:
+    """Break a text into lines; those after the first are indented by 2 spaces."""
+    return textwrap.wrap(text, LONGEST_LINE, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def command_lines(command: str) -> list[str]:
+    """Break a shell command into lines that can be copied together.
+
+    Only a line that holds one word, such as a URI, may be longer than others.
+    """
+    lines = textwrap.wrap(
+        command,
+        LONGEST_LINE - len(" \\"),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by name in words, the largest first; zeros are left out."""
+    names = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+    return ", ".join(f"{counts[name]} {name}" for name in names)
+
+
+def window_lines(selection: Mapping[str, object]) -> list[str]:
+    """Which records a selection takes.
+
+    Args:
+        selection: its JSON-able values, as in manifests and ledgers.
+    """
+    if selection.get("labelled"):
+        return ["all human-labelled records"]
+    limits = [f"{name} {_moment(selection[name])}" for name in ("since", "until") if selection.get(name)]
+    window = f"created {' '.join(limits)}" if limits else "created at any time"
+    limit = f"; limit {selection['limit']}" if selection.get("limit") else ""
+    return wrapped(f"{window}; reclassify {selection.get('reclassify', 'never')}{limit}")
+
+
+def _moment(text: object) -> str:
+    return datetime.fromisoformat(str(text)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def prediction_lines(labels: Mapping[str, int], needs_review: int) -> list[str]:
+    """The predictions by label, and how many of them a person should look at; nothing if there are none."""
+    if not any(labels.values()):
+        return []
+    review = f"needs review: {needs_review} of {sum(labels.values())} predictions"
+    return [*wrapped(f"labels: {counted(labels)}"), review]
+
+
+def failure_lines(reasons: Mapping[str, int], examples: FailureExamples) -> list[str]:
+    """The failures by reason, then up to 3 examples of each; nothing if there are none."""
+    if not any(reasons.values()):
+        return []
+    lines = wrapped(f"{sum(reasons.values())} failed: {counted(reasons)}")
+    for reason in sorted(examples, key=lambda reason: -reasons.get(reason, 0)):
+        lines.append(f"{reason}:")
+        for example in examples[reason]:
+            lines += _example_lines(example)
+    return lines
+
+
+def _example_lines(example: FailureExample) -> list[str]:
+    """The example in one line, or else id, URL and detail in a line each."""
+    record, detail = [example["record_id"], example["url"]], example["detail"]
+    words = [word for word in record if word is not None]
+    line = f"  {' '.join(words)}" + (f": {detail}" if detail else "")
+    if len(line) <= LONGEST_LINE:
+        return [line]
+    return [_cut(f"  {words[0]}")] + [_cut(f"    {word}") for word in [*words[1:], detail] if word]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"

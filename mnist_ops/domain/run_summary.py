@@ -1,0 +1,103 @@
+"""The summary of a run for people and programs: what its log, its note and the command line say of it."""
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.keys import is_of_cli
+from mnist_ops.domain.outcome_lines import (
+    command_lines,
+    counted,
+    failure_lines,
+    prediction_lines,
+    window_lines,
+    wrapped,
+)
+from mnist_ops.domain.outcomes import Ledger, Outcome
+
+
+class RunFailed(Permanent):
+    """A run is red: over its failure budget, or its outcomes do not add up; its ledger is stored.
+
+    The message has several lines: the reason, what it means, and the command to run on a line of its own.
+
+    Attributes:
+        ledger: the run's ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__("\n".join(problem_lines(ledger)))
+        self.ledger = ledger
+
+
+def summary_lines(ledger: Ledger) -> list[str]:
+    """What happened in a run, in lines of under 100 characters; if it is red, the reason comes first."""
+    return problem_lines(ledger) + result_lines(ledger)
+
+
+def counts(ledger: Ledger) -> dict[str, object]:
+    """The numbers of a run as JSON-able values; `model_version` is None for a run without records."""
+    return {
+        "run": ledger.generation.run,
+        "generation": ledger.generation.number,
+        "selected": ledger.selected,
+        "outcomes": dict(ledger.outcomes),
+        "reasons": dict(ledger.reasons),
+        "labels": dict(ledger.labels),
+        "needs_review": ledger.needs_review,
+        "model": ledger.model.name if ledger.model else None,
+        "model_version": ledger.model.version if ledger.model else None,
+        "over_budget": ledger.held_because is not None,
+    }
+
+
+def result_lines(ledger: Ledger) -> list[str]:
+    """The counts of a run, its window and champion, its predictions and its failures with examples."""
+    if not ledger.selected:
+        return ["0 records: none was waiting", *window_lines(ledger.selection)]
+    lines = wrapped(f"{ledger.selected} records: {counted(ledger.outcomes) or 'no outcome'}")
+    lines += window_lines(ledger.selection)
+    if ledger.model is not None:
+        lines.append(f"champion {ledger.model.name} {ledger.model.version}")
+    lines += prediction_lines(ledger.labels, ledger.needs_review)
+    lines += failure_lines(ledger.reasons, ledger.examples)
+    if ledger.superseded:
+        lines.append(f"{ledger.superseded} outcomes were replaced by later runs, or their records deleted")
+    return lines
+
+
+def problem_lines(ledger: Ledger) -> list[str]:
+    """Why a run is red, and what to do; nothing if it is green."""
+    problems = ledger.problems()
+    lines = [line for problem in problems for line in wrapped(problem)]
+    if problems:
+        lines += _how_to_complete(ledger)
+    if ledger.held_because is not None:
+        lines += [*wrapped(ledger.held_because), *_how_to_release(ledger)]
+    return lines
+
+
+def _how_to_complete(ledger: Ledger) -> list[str]:
+    if not ledger.missing_parts:
+        shown = command_lines(f"mnist-ops runs show {ledger.generation.run}")
+        return ["Was MongoDB restored from a backup, or a task changed? Look at the run:", *shown]
+    if is_of_cli(ledger.generation):
+        return ["Continue the run:", *_resume(ledger)]
+    return ["Look at the log of this part's task publish, then clear that task."]
+
+
+def _how_to_release(ledger: Ledger) -> list[str]:
+    run, number = ledger.generation.run, ledger.generation.number
+    held, of_cli = ledger.outcomes[Outcome.HELD], is_of_cli(ledger.generation)
+    failed = max(Outcome.QUARANTINED, Outcome.RETRY_LATER, key=lambda outcome: ledger.outcomes[outcome])
+    aim = "publish the predictions" if held else "accept the failures"
+    then = "resume it" if of_cli else "clear the task assess"
+    return [
+        f"{held} predictions are held: they are not in MongoDB." if held else "No prediction is held.",
+        "Look at the failures:",
+        *command_lines(f"mnist-ops records list --run {run} --outcome {failed}"),
+        f"To {aim} anyway, release the run, then {then}:",
+        *command_lines(f'mnist-ops runs release-hold {run} --generation {number} --why "…"'),
+        *(_resume(ledger) if of_cli else []),
+    ]
+
+
+def _resume(ledger: Ledger) -> list[str]:
+    return command_lines(f"mnist-ops runs resume {ledger.manifest}")

@@ -1,0 +1,192 @@
+"""The summary of a run: its exact lines, and its counts."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.failure_examples import failure_example
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcome_lines import LONGEST_LINE
+from mnist_ops.domain.outcomes import Ledger, Outcome
+from mnist_ops.domain.records import BundleRef
+from mnist_ops.domain.run_summary import RunFailed, counts, summary_lines
+
+RUN = "classify_records/scheduled__2026-01-31T00%3A00%3A00%2B00%3A00"
+CLI_RUN = Generation("cli/20260131T000000Z-abcd")
+HELD = "40 of 50 records failed (30 not_found, 10 timeout), more than the budget of 20%"
+NONE = dict.fromkeys(map(str, Outcome), 0)
+EMPTY = Ledger(
+    generation=Generation(RUN, 2),
+    manifest="s3://bucket/snapshots/manifest.json",
+    selection={"since": None, "until": "2026-01-31T00:00:00+00:00", "reclassify": "never", "limit": None},
+    model=None,
+    selected=0,
+    outcomes=NONE,
+    reasons={},
+    superseded=0,
+    missing_parts=[],
+    lost_writes=[],
+    stages={},
+    held_because=None,
+    finished_at=datetime(2026, 1, 31, tzinfo=UTC),
+    refers_to=[],
+)
+GREEN = replace(
+    EMPTY,
+    model=BundleRef("lenet5", 7, "s3://bucket/models", "sha256:abc"),
+    selected=5_000,
+    outcomes=NONE | {"predicted": 4_987, "quarantined": 11, "retry_later": 2},
+    reasons={"timeout": 2, "not_found": 11},
+    superseded=3,
+    labels={"one": 987, "seven": 4_000},
+    needs_review=23,
+    examples={
+        "timeout": [failure_example('"slow"', "https://images.example/slow.png", "no answer in 30 s")],
+        "not_found": [
+            failure_example('{"$numberInt": "3"}', "https://images.example/3.png", "404 Not Found"),
+            failure_example('{"$numberInt": "4"}', "https://images.example/4.png", "404 Not Found"),
+        ],
+    },
+)
+HOLDING = replace(
+    GREEN,
+    selected=50,
+    outcomes=NONE | {"held": 10, "retry_later": 40},
+    reasons={"not_found": 30, "timeout": 10},
+    superseded=0,
+    labels={},
+    needs_review=0,
+    examples={},
+    held_because=HELD,
+)
+
+
+def test_a_green_run_says_its_outcomes_window_champion_labels_and_failures() -> None:
+    """The most frequent first, with the records that failed."""
+    assert summary_lines(GREEN) == [
+        "5000 records: 4987 predicted, 11 quarantined, 2 retry_later",
+        "created until 2026-01-31T00:00:00Z; reclassify never",
+        "champion lenet5 7",
+        "labels: 4000 seven, 987 one",
+        "needs review: 23 of 4987 predictions",
+        "13 failed: 11 not_found, 2 timeout",
+        "not_found:",
+        '  {"$numberInt": "3"} https://images.example/3.png: 404 Not Found',
+        '  {"$numberInt": "4"} https://images.example/4.png: 404 Not Found',
+        "timeout:",
+        '  "slow" https://images.example/slow.png: no answer in 30 s',
+        "3 outcomes were replaced by later runs, or their records deleted",
+    ]
+
+
+def test_a_run_of_no_records_says_so_with_its_window() -> None:
+    """A day without records is no failure."""
+    assert summary_lines(EMPTY) == [
+        "0 records: none was waiting",
+        "created until 2026-01-31T00:00:00Z; reclassify never",
+    ]
+
+
+def test_a_run_over_its_budget_says_what_is_held_and_how_to_publish_it() -> None:
+    """The reason first; a command that is too long for a line is continued by a backslash."""
+    assert summary_lines(HOLDING) == [
+        HELD,
+        "10 predictions are held: they are not in MongoDB.",
+        "Look at the failures:",
+        f"mnist-ops records list --run {RUN} \\",
+        "  --outcome retry_later",
+        "To publish the predictions anyway, release the run, then clear the task assess:",
+        f"mnist-ops runs release-hold {RUN} \\",
+        '  --generation 2 --why "…"',
+        "50 records: 40 retry_later, 10 held",
+        "created until 2026-01-31T00:00:00Z; reclassify never",
+        "champion lenet5 7",
+        "40 failed: 30 not_found, 10 timeout",
+    ]
+
+
+def test_a_run_over_its_budget_is_red_with_nothing_to_hold() -> None:
+    """The failures can be accepted as well."""
+    ledger = replace(HOLDING, outcomes=NONE | {"quarantined": 50}, generation=Generation("dag/run"))
+    assert summary_lines(ledger)[:6] == [
+        HELD,
+        "No prediction is held.",
+        "Look at the failures:",
+        "mnist-ops records list --run dag/run --outcome quarantined",
+        "To accept the failures anyway, release the run, then clear the task assess:",
+        'mnist-ops runs release-hold dag/run --generation 0 --why "…"',
+    ]
+
+
+def test_a_run_of_the_command_line_is_resumed_after_its_release() -> None:
+    """There is no task to clear."""
+    assert summary_lines(replace(HOLDING, generation=CLI_RUN))[4:7] == [
+        "To publish the predictions anyway, release the run, then resume it:",
+        f'mnist-ops runs release-hold {CLI_RUN.run} --generation 0 --why "…"',
+        "mnist-ops runs resume s3://bucket/snapshots/manifest.json",
+    ]
+
+
+def test_a_run_that_does_not_add_up_says_its_numbers_first() -> None:
+    """And names the command that shows everything."""
+    ledger = replace(GREEN, selected=4_999, generation=Generation("dag/run"))
+    assert summary_lines(ledger)[:5] == [
+        "selected 4999 records, but 4987 predicted + 11 quarantined + 2 retry_later + 0 held + 0 conflict +",
+        "  0 gone = 5000",
+        "Was MongoDB restored from a backup, or a task changed? Look at the run:",
+        "mnist-ops runs show dag/run",
+        "4999 records: 4987 predicted, 11 quarantined, 2 retry_later",
+    ]
+
+
+def test_a_run_that_misses_a_part_names_the_part_and_what_to_do() -> None:
+    """In Airflow a task is cleared; on the command line the run is continued."""
+    ledger = replace(GREEN, missing_parts=[3, 5])
+    assert summary_lines(ledger)[:2] == [
+        "no outcome of part 3, 5",
+        "Look at the log of this part's task publish, then clear that task.",
+    ]
+    assert summary_lines(replace(ledger, generation=CLI_RUN))[:3] == [
+        "no outcome of part 3, 5",
+        "Continue the run:",
+        "mnist-ops runs resume s3://bucket/snapshots/manifest.json",
+    ]
+
+
+def test_a_failed_runs_message_is_the_reason_and_what_to_do() -> None:
+    """Its counts are in the log before it; the ledger goes with it."""
+    failed = RunFailed(HOLDING)
+    assert str(failed).splitlines() == summary_lines(HOLDING)[:8]
+    assert failed.ledger is HOLDING
+    assert isinstance(failed, Permanent)
+
+
+@pytest.mark.parametrize("ledger", [EMPTY, GREEN, HOLDING, replace(GREEN, missing_parts=[*range(66)])])
+def test_every_line_of_a_summary_is_short(ledger: Ledger) -> None:
+    """Terminals and Airflow's log show it unbroken."""
+    assert max(map(len, summary_lines(ledger))) <= LONGEST_LINE
+
+
+def test_the_counts_of_a_run_are_json() -> None:
+    """They travel as an XCom and as extra of an asset event."""
+    assert json.loads(json.dumps(counts(GREEN))) == {
+        "run": RUN,
+        "generation": 2,
+        "selected": 5_000,
+        "outcomes": dict(GREEN.outcomes),
+        "reasons": {"timeout": 2, "not_found": 11},
+        "labels": {"one": 987, "seven": 4_000},
+        "needs_review": 23,
+        "model": "lenet5",
+        "model_version": 7,
+        "over_budget": False,
+    }
+
+
+def test_the_counts_say_whether_a_run_is_over_its_budget_and_name_no_model_where_there_is_none() -> None:
+    """A run without records has no champion pinned."""
+    assert counts(HOLDING)["over_budget"] is True
+    assert (counts(EMPTY)["model"], counts(EMPTY)["model_version"]) == (None, None)
