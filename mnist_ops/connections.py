@@ -40,7 +40,7 @@ def stack_file(local_dir: Path) -> Path:
 
 
 def read_stack(stack: Path, section: str) -> dict[str, Any]:
-    """Read `connections` or `settings` from the file of the embedded stack.
+    """Read `connections`, `settings` or `ports` from the file of the embedded stack.
 
     Raises:
         Permanent: the file is damaged, or has no such section.

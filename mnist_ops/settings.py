@@ -17,6 +17,9 @@ from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import FieldNames
 from mnist_ops.domain.retention import Retention
+from mnist_ops.local.ports import HOST
+
+PREFIX = "MNIST_OPS_"
 
 _PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -87,7 +90,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MNIST_OPS_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
     s3_bucket: Annotated[str, Field(min_length=3, max_length=63)] = "mnist-ops"
@@ -211,6 +214,20 @@ class Settings(BaseSettings):
         return FailureBudget(self.failure_budget, self.failure_budget_from)
 
 
+def variable_of(name: str) -> str:
+    """The variable of a setting: `s3_bucket` gives `MNIST_OPS_S3_BUCKET`."""
+    return PREFIX + name.upper()
+
+
+def given_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The `MNIST_OPS_*` variables that are set, in upper case; an empty one counts as not set."""
+    return {
+        name.upper(): value
+        for name, value in environment.items()
+        if value and name.upper().startswith(PREFIX)
+    }
+
+
 def settings_of(environment: Mapping[str, str]) -> Settings:
     """Read the settings of the environment.
 
@@ -218,13 +235,27 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     environment takes precedence over them.
     """
     settings = Settings()
-    stack = stack_file(settings.local_dir)
+    stack = stack_settings(environment, settings.local_dir)
+    names = [name for name in Settings.model_fields if variable_of(name) in stack]
+    return Settings(**{name: stack[variable_of(name)] for name in names})  # type: ignore[arg-type]
+
+
+def stack_settings(environment: Mapping[str, str], local_dir: Path) -> dict[str, str]:
+    """The settings that the running embedded stack adds to the environment's, by variable.
+
+    There are none if no stack runs, or if the environment names a connection of its own. The stack's image
+    server stays allowed where the environment allows other hosts.
+
+    Raises:
+        Permanent: the file of the stack is damaged.
+    """
+    stack = stack_file(local_dir)
     connections = {"AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"} & environment.keys()
     if connections or not stack.exists():
-        return settings
-    defaults = {
-        name.removeprefix("MNIST_OPS_").lower(): value
-        for name, value in read_stack(stack, "settings").items()
-        if name not in environment
-    }
-    return Settings(**defaults)
+        return {}
+    given, settings = given_variables(environment), read_stack(stack, "settings")
+    added = {name: value for name, value in settings.items() if name not in given}
+    hosts = variable_of("allowed_hosts")
+    if hosts in given:
+        added[hosts] = f"{given[hosts]},{HOST}:{read_stack(stack, 'ports').get('images', '')}"
+    return added

@@ -6,6 +6,7 @@ with 3. So does an error that nobody expected: one line, and with -v its traceba
 """
 
 import logging
+import os
 import sys
 
 import typer
@@ -23,6 +24,7 @@ from mnist_ops.cli import (
 )
 from mnist_ops.cli._support.command_groups import CommandGroup
 from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.variables import unknown_variables
 
 # Client libraries that log every request or every step at INFO.
 _VERBOSE = (
@@ -62,6 +64,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     for library in _VERBOSE:
         logging.getLogger(library).setLevel(logging.WARNING)
+    _warn_of_unknown_variables()
     try:
         code = app(standalone_mode=False)
     except Exception as error:  # noqa: BLE001 (every error ends as a line and an exit code)
@@ -70,3 +73,10 @@ def main() -> None:
             typer.echo(line, err=True)
         code = ending.code
     sys.exit(code)
+
+
+def _warn_of_unknown_variables() -> None:
+    # A shell that completes a command shows its own lines only.
+    if "_MNIST_OPS_COMPLETE" not in os.environ:
+        for warning in unknown_variables(os.environ).values():
+            typer.echo(f"warning: {warning}", err=True)

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.local import airflow_server, database, image_server, object_store, postgres, processes
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.credentials import Credentials
@@ -134,21 +134,31 @@ class Starter:
             raise Permanent(f"{part} ended instead of starting")
 
 
+def is_running(layout: Layout, part: str) -> bool:
+    """Whether the part's process runs, on any ports."""
+    return _running(layout, part) is not None
+
+
 def runs(layout: Layout, ports: Ports, part: str) -> bool:
     """Whether the part's process runs.
 
     Raises:
-        Permanent: it runs, but on other ports.
+        UsageError: it runs, but on other ports.
     """
-    running = processes.recall(layout.pid_file(part))
-    if running is None or not processes.is_alive(running):
+    running = _running(layout, part)
+    if running is None:
         return False
     if running.ports != tuple(sorted(ports.of(part))):
-        raise Permanent(
+        raise UsageError(
             f"{part} runs on other ports ({', '.join(map(str, running.ports))}): "
             "stop the stack first (`mnist-ops stack down`)"
         )
     return True
+
+
+def _running(layout: Layout, part: str) -> processes.Running | None:
+    running = processes.recall(layout.pid_file(part))
+    return running if running is not None and processes.is_alive(running) else None
 
 
 def stop_part(layout: Layout, part: str, report_progress: ReportProgress) -> bool:
@@ -167,8 +177,8 @@ def stop_part(layout: Layout, part: str, report_progress: ReportProgress) -> boo
 
 def part_status(layout: Layout, ports: Ports, part: str, mongo_answers: MongoAnswers) -> PartStatus:
     """Probe a part and measure its memory."""
-    running = processes.recall(layout.pid_file(part))
-    if running is None or not processes.is_alive(running):
+    running = _running(layout, part)
+    if running is None:
         return PartStatus(part, None, memory_bytes=0, missing="it does not run")
     missing = _probe(ports, part, mongo_answers)()
     return PartStatus(part, running.pid, processes.memory_bytes(running, home=layout.root), missing)

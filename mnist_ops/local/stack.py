@@ -12,8 +12,9 @@ from mnist_ops.local import airflow_server, postgres
 from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.credentials import load_or_create
 from mnist_ops.local.database import MongoAnswers
+from mnist_ops.local.drift import refuse_changes
 from mnist_ops.local.layout import Layout
-from mnist_ops.local.parts import PARTS, PartStatus, Starter, part_status, runs, stop_part
+from mnist_ops.local.parts import PARTS, PartStatus, Starter, is_running, part_status, runs, stop_part
 from mnist_ops.local.ports import Ports, require_free
 from mnist_ops.local.readiness import ReportProgress
 from mnist_ops.local.state import Stack, describe, load, save
@@ -34,13 +35,15 @@ def up(
 
     Args:
         layout: where the stack keeps its files.
-        ports: where it listens; parts that run already must listen there.
+        ports: where it listens.
         mongo_answers: whether a MongoDB server answers, such as that of `adapters.mongo.connection`.
         parts: which ones; `airflow` includes `postgres`.
         project: DAGs, plugins and settings; required for `airflow`.
         report_progress: shows a line of progress; called from other threads, one at a time.
 
     Raises:
+        UsageError: parts run with other ports, or Airflow with other settings; the message lists them.
+            Nothing is started or stopped.
         Permanent: a port is taken, a program is missing, or a part ended or did not answer; the message
             holds the last lines of its log. What this call had started is stopped again.
         Transient: another command is starting or stopping this stack.
@@ -48,15 +51,16 @@ def up(
     wanted, report_progress = _in_order(parts, project), _one_at_a_time(report_progress)
     with layout.exclusively():
         layout.make_folders(wanted)
+        credentials = load_or_create(layout)
+        before = load(layout)
+        settings = project.settings if project else before.settings if before else {}
+        stack = describe(ports, credentials, settings)
+        refuse_changes(before, stack, [part for part in PARTS if is_running(layout, part)])
         running = [part for part in PARTS if runs(layout, ports, part)]
         missing = tuple(part for part in wanted if part not in running)
         # Processes that a dead part left behind may still hold its ports.
         _stop(layout, missing, report_progress)
         require_free(ports, missing)
-        credentials = load_or_create(layout)
-        before = load(layout)
-        settings = project.settings if project else before.settings if before else {}
-        stack = describe(ports, credentials, settings)
         try:
             starter = Starter(layout, stack, credentials, project, mongo_answers, report_progress)
             _start(starter, wanted)

@@ -19,7 +19,7 @@ SECRET = "canary-4f9c"
 
 def write_stack(folder: Path, settings: dict[str, str]) -> None:
     """Write the file of a running embedded stack."""
-    document = {"connections": {}, "settings": settings}
+    document = {"connections": {}, "ports": {"images": 8334}, "settings": settings}
     (folder / "stack.json").write_text(json.dumps(document), encoding="utf-8")
 
 
@@ -164,3 +164,32 @@ def test_a_deployment_with_its_own_connection_takes_no_settings_of_the_stack(
     monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", "mongodb://db.internal")
     assert settings_of(os.environ).allowed_hosts == frozenset()
+
+
+def test_an_empty_variable_leaves_the_setting_of_the_running_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It counts as not set, here as everywhere."""
+    write_stack(tmp_path, {"MNIST_OPS_REVIEW_BELOW": "0.5"})
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path))
+    monkeypatch.setenv("MNIST_OPS_REVIEW_BELOW", "")
+    assert settings_of(os.environ).review_below == 0.5
+
+
+def test_the_image_server_of_the_running_stack_stays_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its images would be blocked from the command line only, where other hosts are allowed too."""
+    write_stack(tmp_path, {"MNIST_OPS_ALLOWED_HOSTS": "127.0.0.1:8334,images.internal:80"})
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path))
+    monkeypatch.setenv("MNIST_OPS_ALLOWED_HOSTS", "images.internal:80")
+    assert settings_of(os.environ).allowed_hosts == {"images.internal:80", "127.0.0.1:8334"}
+
+
+def test_what_is_no_setting_in_the_file_of_the_stack_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A misspelt variable at the start of the stack does not break the command line later."""
+    write_stack(tmp_path, {"MNIST_OPS_REVIEW_BELLOW": "0.5"})
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path))
+    assert settings_of(os.environ).review_below == 0.9

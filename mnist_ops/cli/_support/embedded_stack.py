@@ -19,6 +19,7 @@ from mnist_ops.local.demo_report import show
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, Ports
 from mnist_ops.settings import Settings
+from mnist_ops.variables import settings_of_stack
 from mnist_ops.wiring import Adapters, adapters_of_environment
 
 
@@ -110,13 +111,7 @@ def _project(environment: Mapping[str, str], ports: Ports, layout: Layout) -> Pr
     root = Path(mnist_ops.__file__).parents[1]
     if not (root / "dags").is_dir():
         raise Permanent(f"{root}: no dags folder; the stack runs from a checkout of the project")
-    settings = {name: value for name, value in environment.items() if name.startswith("MNIST_OPS_")}
-    # The image server of the stack has a loopback address, which is refused unless it is listed here.
-    hosts = {f"{HOST}:{ports.images}", *settings.get("MNIST_OPS_ALLOWED_HOSTS", "").split(",")} - {""}
-    settings["MNIST_OPS_ALLOWED_HOSTS"] = ",".join(sorted(hosts))
-    # Absolute, because Airflow's tasks run in another folder.
-    settings.setdefault("MNIST_OPS_TRAINING_DIR", str((layout.root / "training").resolve()))
-    return Project(root / "dags", root / "plugins", settings)
+    return Project(root / "dags", root / "plugins", settings_of_stack(environment, ports, layout.root))
 
 
 def _prepared_adapters(settings: Settings) -> Adapters:

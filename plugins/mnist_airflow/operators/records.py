@@ -1,5 +1,6 @@
 """The steps from waiting records to published predictions."""
 
+import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> list[str]:
         """Take the snapshot, or adopt the one that this generation has."""
         with self.pipeline() as pipeline:
+            self._warn_of_unknown_variables()
             refuse_unknown_params(context)
             selection = self._selection(context)
             if self.preview:
@@ -65,6 +67,12 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             manifest = pipeline.snapshot(_generation(context), selection, _attempt(context))
             context["ti"].xcom_push("manifest", manifest)
             return pipeline.parts(manifest)
+
+    def _warn_of_unknown_variables(self) -> None:
+        from mnist_ops.variables import unknown_variables
+
+        for warning in unknown_variables(os.environ).values():
+            self.log.warning(warning)
 
     def _selection(self, context: "Context") -> "Selection":
         from mnist_airflow.windows import Request, RunFacts, moment_of, selection_of_run

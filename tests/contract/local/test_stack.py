@@ -1,5 +1,6 @@
 """The embedded stack with real parts: SecantusDB, SeaweedFS and the image server on free ports."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -17,11 +18,13 @@ from botocore.exceptions import ClientError
 from pymongo import MongoClient
 
 from mnist_ops.adapters.mongo.connection import mongo_answers
-from mnist_ops.domain.errors import Permanent, Transient
-from mnist_ops.local import processes, stack
+from mnist_ops.domain.errors import Permanent, Transient, UsageError
+from mnist_ops.local import processes, stack, state
+from mnist_ops.local.airflow_server import Project
+from mnist_ops.local.credentials import load_or_create
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, Ports
-from tests.support.servers import free_ports_of_a_stack, s3_client
+from tests.support.servers import first_free_port, free_ports_of_a_stack, s3_client
 
 PARTS = ("mongo", "s3", "images")
 
@@ -126,16 +129,6 @@ def test_a_part_that_ends_early_is_reported_with_its_log_and_the_others_are_stop
     assert not [part for part in status(layout, ports) if part.pid]
 
 
-def test_parts_that_run_elsewhere_are_not_started_twice(layout, ports):
-    """Two servers on one folder of data would damage it."""
-    up(layout, ports, parts={"images"})
-    other = free_ports_of_a_stack()
-    with pytest.raises(
-        Permanent, match=rf"images runs on other ports \({ports.images}\): stop the stack first"
-    ):
-        up(layout, other, parts={"images"})
-
-
 def test_a_part_that_was_killed_is_started_again(layout, ports):
     """`up` is how people repair a stack."""
     up(layout, ports, parts={"images"})
@@ -187,3 +180,36 @@ def test_two_commands_at_once_do_not_start_a_part_twice(layout, ports):
     """The second one fails with a clear message."""
     with layout.exclusively(), pytest.raises(Transient, match="another command"):
         up(layout, ports, parts={"images"})
+
+
+def test_a_running_stack_refuses_other_ports_and_keeps_running(layout, ports):
+    """Nothing is started, stopped or written; with the same ports, `up` goes on."""
+    running = up(layout, ports, parts={"images"})
+    before = processes.recall(layout.pid_file("images"))
+    other = dataclasses.replace(ports, images=first_free_port(1))
+    with pytest.raises(UsageError) as refused:
+        up(layout, other, parts=PARTS)
+    assert str(refused.value).splitlines()[1:-1] == [
+        f"  MNIST_OPS_PORT_IMAGES: running with {ports.images}, wanted {other.images}"
+    ]
+    assert stack.load(layout) == running
+    assert processes.recall(layout.pid_file("images")) == before
+    assert [part.name for part in status(layout, ports) if part.pid] == ["images"]
+    assert up(layout, ports, parts={"images"}) == running
+
+
+def test_a_running_airflow_keeps_its_settings(layout, ports, tmp_path):
+    """`up` with a changed variable is refused; another process is called Airflow, which takes a minute."""
+    up(layout, ports, parts={"images"})
+    was_started_with = {"MNIST_OPS_THREADS": "2"}
+    state.save(layout, state.describe(ports, load_or_create(layout), was_started_with))
+    project = Project(tmp_path, tmp_path, {"MNIST_OPS_THREADS": "4"})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as airflow:
+        processes.remember(layout.pid_file("airflow"), airflow.pid, [ports.airflow])
+        with pytest.raises(UsageError, match="MNIST_OPS_THREADS: running with 2, wanted 4"):
+            up(layout, ports, parts={"images"}, project=project)
+        assert stack.load(layout).settings == was_started_with
+        assert airflow.poll() is None
+        airflow.communicate(b"\n")
+    layout.pid_file("airflow").unlink()
+    assert up(layout, ports, parts={"images"}, project=project).settings == project.settings

@@ -372,6 +372,26 @@ def test_a_wrong_setting_is_one_line_with_the_variables_name(
     assert "canary-4f9c" not in err
 
 
+def test_a_misspelt_variable_is_a_warning_with_the_nearest_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, on standard error, and the command goes on."""
+    monkeypatch.setenv("MNIST_OPS_S3_BUKET", "photos")
+    code, out, err = run("config", "schema")
+    assert code == 0
+    assert json.loads(out)
+    assert err == (
+        "warning: MNIST_OPS_S3_BUKET is not a setting and has no effect: did you mean MNIST_OPS_S3_BUCKET?\n"
+    )
+
+
+def test_a_shell_that_completes_a_command_gets_no_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be mixed with what the person types."""
+    monkeypatch.setenv("MNIST_OPS_S3_BUKET", "photos")
+    monkeypatch.setenv("_MNIST_OPS_COMPLETE", "complete_bash")
+    assert "MNIST_OPS_S3_BUKET" not in run("config", "schema")[2]
+
+
 def test_a_wrong_port_of_the_stack_is_one_line_with_the_variables_name(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
