@@ -50,7 +50,8 @@ class Assessment:
         records: records in all prediction shards.
         failures: of them, those with a reason, by reason.
         stage: the report of assess, without the upload of the assessment itself.
-        held_because: why the predictions are held; None if they may be published.
+        held_because: by how much the run is over its failure budget, so that its predictions are held, if it
+            has any; None if it is within the budget.
         released_by: who released a held run; None if it was not held, or is not released.
     """
 
@@ -93,7 +94,7 @@ class Ledger:
         lost_writes: ids (canonical Extended JSON) of records that do not show the outcome that was written,
             up to 5. There should be none.
         stages: the reports by step, summed over the parts.
-        held_because: why predictions were held, if they were.
+        held_because: by how much the run is over its failure budget, unless somebody released it.
         finished_at: when the ledger was written (UTC).
         refers_to: the URIs of all shards and assessments that the outcomes come from: gc keeps these only.
         lost_write_count: the number of all such records.

@@ -34,7 +34,7 @@ class OutcomeTally:
         superseded: outcomes that something later has replaced in the record.
         lost: ids of records that do not show their outcome, the first 5.
         lost_count: the number of all of them.
-        held_because: why predictions were held, if they were.
+        held_because: by how much the run is over its failure budget, unless somebody released it.
         stages: the reports by step, summed over the parts.
         assessments: the URIs of the assessments that the parts were published by.
     """

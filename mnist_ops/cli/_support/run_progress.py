@@ -3,11 +3,9 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, cli_run_key, is_of_cli, part_reference
-from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import RunStore
 from mnist_ops.pipeline import Pipeline, utc_now
 
@@ -64,7 +62,7 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
 def _ledger_of(runs: RunStore, generation: Generation) -> Mapping[str, object] | None:
     """The ledger of a generation, if nothing is left to do: a second one would count later changes too."""
     for ledger in runs.ledgers(generation.id):
-        outcomes = cast("Mapping[str, int]", ledger["outcomes"])
-        if ledger["_id"] == generation.id and not ledger["missing_parts"] and not outcomes[Outcome.HELD]:
+        finished = not ledger["missing_parts"] and ledger["held_because"] is None
+        if ledger["_id"] == generation.id and finished:
             return ledger
     return None

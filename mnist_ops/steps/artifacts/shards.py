@@ -40,7 +40,8 @@ class ShardHeader:
         stages: the reports of this step and of those before it, by step.
         source: the URI of the object it was made from: a snapshot's part, or the shard of the step before.
         labels: the bundle's label table; in prediction shards only.
-        held_because: why the predictions are held; in outcome shards only.
+        held_because: by how much the run is over its failure budget, unless somebody released it; in outcome
+            shards only.
         examples: of each reason up to 3 failed records.
         predicted: in prediction shards the rows with a prediction, by label; in outcome shards the records
             whose outcome is `predicted`, by label.

@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from mnist_ops import wiring
 from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.cli import app
+from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.settings import Settings
 from tests.support.doubles import Doubles
@@ -170,6 +172,23 @@ def test_a_held_run_is_resumed_once_the_hold_is_released(
     assert mnist_ops("runs", "release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
     result = mnist_ops("runs", "resume", snapshot_of(held))
     assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
+
+
+def test_a_run_over_its_budget_with_nothing_to_hold_is_red_until_it_is_released(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images are missing: exit code 3, also when it is resumed; 0 once somebody has released the run."""
+    monkeypatch.setenv("MNIST_OPS_FAILURE_BUDGET_FROM", "1")
+    images.images.clear()
+    first = mnist_ops("runs", "classify")
+    manifest = snapshot_of(first)
+    for result in (first, mnist_ops("runs", "resume", manifest)):
+        assert isinstance(result.exception, Permanent)
+        assert "10 of 10 records failed (10 not_found)" in str(result.exception)
+        assert ending_of(result.exception).code == 3
+    run = next(iter(pipeline.runs.ledgers()))["run"]
+    assert mnist_ops("runs", "release-hold", str(run), "--why", "the server is gone").exit_code == 0
+    assert mnist_ops("runs", "resume", manifest).exit_code == 0
 
 
 def test_a_part_with_a_missing_image_object_is_fetched_again(

@@ -220,15 +220,17 @@ def test_a_held_run_fails_and_says_how_to_release_it(pipeline: Pipeline) -> None
     assert ledger["outcomes"]["held"] == raised.value.ledger.outcomes["held"] == 10  # type: ignore[index]
 
 
-def test_a_released_run_is_green(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_released_run_is_green(pipeline: Pipeline, good: int) -> None:
     """Assess, publish and reconcile again, as clearing the task `assess` does."""
     for number in range(50):
-        pipeline.add(number) if number else pipeline.add_digit(number, 0)
+        pipeline.add_digit(number, 0) if number < good else pipeline.add(number)
     ready, _ = published(pipeline)
     pipeline.runs.release_hold(Generation("dag/run"), "ada", "looked at", AT)
     assessment = pipeline.assess(ready.manifest, ready.predictions)
     ledger = pipeline.reconcile(ready.manifest, pipeline.publish(ready.predictions, assessment))
-    assert (ledger.outcomes["predicted"], ledger.outcomes["held"]) == (1, 0)
+    assert (ledger.outcomes["predicted"], ledger.outcomes["held"]) == (good, 0)
+    assert ledger.held_because is None
 
 
 def test_a_run_over_its_budget_is_red_without_a_single_prediction(pipeline: Pipeline) -> None:
