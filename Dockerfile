@@ -1,7 +1,10 @@
 # One image for every part of Airflow. Targets: `default`, and `gpu`, which adds torch for training.
 #
 #   docker build .               classifies on ONNX Runtime: no torch, no CUDA
-#   docker build --target gpu .  trains too; torch brings its own CUDA libraries
+#   docker build --target gpu .  trains too, on the GPU or the CPU; torch brings its own CUDA libraries
+#
+# Training on the CPU has no smaller image: torch of PyPI for x86-64 is linked to the CUDA libraries and cannot be
+# imported without them (docs/compose.md).
 #
 # The base gives Python, the user `airflow` (50000, group 0) and the entrypoint. The packages come from
 # requirements.lock, by hash, into an environment of their own: the same versions as the tests run on.
@@ -36,9 +39,11 @@ COPY --chown=airflow:0 dags ${AIRFLOW_HOME}/dags
 COPY --chown=airflow:0 plugins/.airflowignore plugins/airflow_local_settings.py plugins/mnist_plugin.py ${AIRFLOW_HOME}/plugins/
 WORKDIR ${AIRFLOW_HOME}
 
+# With the tracker mlflow, whose nine packages are 27 MB beside torch's 5 GB.
 FROM base AS gpu
 RUN uv pip install --no-cache --compile-bytecode --require-hashes \
-        -c /opt/mnist-ops/source/requirements.lock -r /opt/mnist-ops/source/pyproject.toml --extra train
+        -c /opt/mnist-ops/source/requirements.lock -r /opt/mnist-ops/source/pyproject.toml \
+        --extra train --extra mlflow
 
 # Last, so that it is what a build without --target makes.
 FROM base AS default

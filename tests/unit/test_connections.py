@@ -73,6 +73,8 @@ def test_a_uris_nested_extra_is_read_as_airflow_reads_it(tmp_path: Path) -> None
         "aws://id:key@",
         "aws://?region_name=x",
         "mongo://db.internal/?empty=",
+        # An extra as in docker-compose.yaml.
+        "aws://id:key@/?__extra__=%7B%22endpoint_url%22%3A%22http%3A%2F%2Fs3%3A1%22%2C%22config_kwargs%22%3A%7B%7D%7D",
     ],
 )
 def test_a_uri_means_what_it_means_to_airflow(tmp_path: Path, uri: str) -> None:

