@@ -8,6 +8,8 @@ with 3. So does an error that nobody expected: one line, and with -v its traceba
 import logging
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -24,6 +26,7 @@ from mnist_ops.cli import (
 )
 from mnist_ops.cli._support.command_groups import CommandGroup
 from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.variables import unknown_variables
 
 # Client libraries that log every request or every step at INFO.
@@ -42,9 +45,8 @@ _VERBOSE = (
 app = typer.Typer(
     name="mnist-ops",
     cls=CommandGroup,
-    help="Airflow batch inference for the images that MongoDB records refer to by URL.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(runs.app, name="runs")
@@ -57,6 +59,27 @@ app.command("init")(init.init)
 app.command("predict")(predict.predict)
 app.command("gc")(garbage.gc)
 app.command("demo")(stack.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mnist-ops {version('mnist-ops')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[  # noqa: ARG001 (its callback prints it)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details and tracebacks too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False,
+) -> None:
+    """Airflow batch inference for the images that MongoDB records refer to by URL."""
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet: give one of them")
+    if verbose or quiet:
+        logging.getLogger().setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 def main() -> None:

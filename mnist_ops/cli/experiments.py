@@ -3,7 +3,6 @@
 Experiments are read from the file that the tracker `sqlite` writes; no server is needed.
 """
 
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +13,8 @@ from mnist_ops.cli._support import experiment_tables
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli._support.options import Changes, ConfigName, pipeline, raw_config
-from mnist_ops.cli._support.tables import print_facts, print_table
+from mnist_ops.cli._support.options import Changes, ConfigName, Json, pipeline, raw_config
+from mnist_ops.cli._support.tables import print_facts, print_json, print_table
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
@@ -24,39 +23,34 @@ if TYPE_CHECKING:
 app = command_group("Tracked trainings: configs, metrics, comparisons and sweeps.")
 
 Name = Annotated[str, typer.Argument(help="An experiment's name, its beginning, or a part that is unique.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 All = Annotated[bool, typer.Option("--all", help="Also show what is equal in both.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")]
 
 
 @app.command("list")
-def list_experiments() -> None:
+def list_experiments(as_json: Json = False) -> None:
     """List all experiments, newest first."""
-    header = ("name", "started", "status", "device", "config", "best accuracy")
-    rows = [
-        (
-            record.experiment.name,
-            experiment_tables.moment(record.experiment.started_at),
-            record.status,
-            record.experiment.device,
-            record.experiment.config_digest.removeprefix("sha256:")[: experiment_tables.DIGEST],
-            experiment_tables.text(record.best_accuracy),
-        )
-        for record in _experiments().all()
-    ]
-    print_table(header, rows)
+    records = _experiments().all()
+    if as_json:
+        for record in records:
+            print_json(experiment_tables.document(record))
+    else:
+        print_table(experiment_tables.COLUMNS, map(experiment_tables.experiment_row, records))
 
 
 @app.command()
-def show(name: Name) -> None:
+def show(name: Name, as_json: Json = False) -> None:
     """Show an experiment: its config, its metrics, and what it ran on."""
     record = _experiments().find(name)
-    for title, values in (
-        (record.experiment.name, experiment_tables.facts(record)),
-        ("config", record.experiment.config),
-        ("metrics", record.metrics),
-        ("environment", record.experiment.environment),
-    ):
+    parts = {
+        "config": record.experiment.config,
+        "metrics": record.metrics,
+        "environment": record.experiment.environment,
+    }
+    if as_json:
+        print_json(experiment_tables.document(record) | parts)
+        return
+    for title, values in ((record.experiment.name, experiment_tables.facts(record)), *parts.items()):
         typer.echo(f"{title}:")
         print_facts(((key, experiment_tables.text(value)) for key, value in values.items()), indent=2)
 
@@ -68,28 +62,25 @@ def log(name: Name, as_json: Json = False) -> None:
     validations = experiments.log(experiments.find(name).experiment.name)
     if as_json:
         for validation in validations:
-            typer.echo(json.dumps(experiment_tables.finite(asdict(validation))))
-        return
-    header = ("epoch", "step", "train loss", "accuracy", "NLL", "learning rate")
-    print_table(header, [experiment_tables.row(validation) for validation in validations])
+            print_json(asdict(validation))
+    else:
+        print_table(experiment_tables.VALIDATION_COLUMNS, map(experiment_tables.validation_row, validations))
 
 
 @app.command()
-def compare(first: Name, second: Name, everything: All = False) -> None:
+def compare(first: Name, second: Name, everything: All = False, as_json: Json = False) -> None:
     """Show how two experiments differ in data, config and metrics; the difference is second minus first."""
     experiments = _experiments()
     one, two = experiments.find(first), experiments.find(second)
-    rows = [
-        (
-            name,
-            experiment_tables.text(mine),
-            experiment_tables.text(other),
-            experiment_tables.difference(mine, other),
-        )
-        for name, mine, other in experiment_tables.pairs(one, two)
-        if everything or mine != other
-    ]
-    if rows:
+    found = [pair for pair in experiment_tables.pairs(one, two) if everything or pair[1] != pair[2]]
+    if as_json:
+        for name, mine, other in found:
+            print_json({"name": name, one.experiment.name: mine, two.experiment.name: other})
+    elif found:
+        rows = [
+            (name, *map(experiment_tables.text, (mine, other)), experiment_tables.difference(mine, other))
+            for name, mine, other in found
+        ]
         print_table(("", one.experiment.name, two.experiment.name, "difference"), rows)
     else:
         typer.echo(f"{one.experiment.name} and {two.experiment.name} do not differ")
@@ -100,7 +91,7 @@ def sweep(
     dataset: Annotated[str, typer.Argument(help="The data set's manifest.", show_default=False)],
     config: ConfigName = None,
     changes: Changes = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train all trials of a configuration, one after the other; prints their table and the winner.
 
@@ -115,7 +106,7 @@ def sweep(
     uri = train_trials(steps, dataset, trials)
     choice = read_choice(steps.adapters.objects, uri)
     if as_json:
-        typer.echo(json.dumps({"sweep": uri, **asdict(choice)}, sort_keys=True))
+        print_json({"sweep": uri, **asdict(choice)})
     else:
         experiment_tables.print_choice(choice)
     raise typer.Exit(ExitCode.SOME_FAILED if len(choice.trials) < len(trials) else ExitCode.DONE)

@@ -1,7 +1,6 @@
 """Models: `mnist-ops models list|show|promote|rollback` for released ones, `test|release` for trainings."""
 
 import getpass
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,10 +9,10 @@ import typer
 from mnist_ops.cli._support import model_tables
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli._support.options import pipeline
-from mnist_ops.cli._support.tables import print_facts, print_table
+from mnist_ops.cli._support.options import Json, pipeline
+from mnist_ops.cli._support.tables import print_facts, print_json, print_table
 from mnist_ops.domain.champions import Promotion
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.ports import ObjectStore, RegisteredModel
 from mnist_ops.pipeline import Ports
 
@@ -25,21 +24,20 @@ TrainingUri = Annotated[str, typer.Argument(help="The training's URI.", show_def
 Epoch = Annotated[
     int | None, typer.Option(min=1, help="Use this epoch's checkpoint instead of the kept weights.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _CARD_FIELDS = ("architecture", "hyperparameters", "temperature", "dataset_digest")
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List all versions, oldest first; with --json one object for each line."""
+    """List all versions, oldest first."""
     adapters = pipeline().adapters
     name = adapters.settings.model_name
     history = adapters.models.history(name)
     registered = adapters.models.models(name)
     if as_json:
         for model in registered:
-            typer.echo(json.dumps(model_tables.document(model, history), sort_keys=True))
+            print_json(model_tables.document(model, history))
         return
     if not registered:
         typer.echo(f"no {name} was released yet")
@@ -65,7 +63,7 @@ def show(version: Version, as_json: Json = False) -> None:
     changes = [change for change in history if model.bundle in (change.bundle, change.former)]
     if as_json:
         extra = {"card": summary, "history": [model_tables.change_document(change) for change in changes]}
-        typer.echo(json.dumps(model_tables.document(model, history) | extra, sort_keys=True))
+        print_json(model_tables.document(model, history) | extra)
         return
     print_facts(model_tables.facts(model, history, summary))
     for change in changes:
@@ -103,7 +101,7 @@ def rollback(why: Why, as_json: Json = False) -> None:
 def measure(
     training: TrainingUri,
     epoch: Epoch = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a training on the test fold, with its kept weights or those of any epoch."""
     require_extras("models test", "train")
@@ -116,24 +114,26 @@ def measure(
     if as_json:
         document = {"training": comparison.training, "evaluation": uri, "temperature": comparison.temperature}
         folds = {fold: asdict(measures) for fold, measures in comparison.challenger.items()}
-        typer.echo(json.dumps(document | folds, sort_keys=True))
+        print_json(document | folds)
     else:
         print_facts(model_tables.measures(comparison))
 
 
 @app.command()
-def release(training: TrainingUri, epoch: Epoch = None) -> None:
+def release(training: TrainingUri, epoch: Epoch = None, as_json: Json = False) -> None:
     """Release a training, with its kept weights or those of any epoch; promote it if the gate allows it."""
     require_extras("models release", "train")
     steps = pipeline()
     evaluation = steps.evaluate(_at(epoch, training, steps.adapters.objects))
     candidate = steps.release_and_promote(evaluation, getpass.getuser())
-    typer.echo(json.dumps(candidate.document(), sort_keys=True))
+    model_tables.print_gate_result(candidate, as_json=as_json)
 
 
 def _print_champion(name: str, version: int, state: str, *, as_json: bool) -> None:
-    champion = {"name": name, "champion": version}
-    typer.echo(json.dumps(champion) if as_json else f"{name} {version} {state}")
+    if as_json:
+        print_json({"name": name, "champion": version})
+    else:
+        typer.echo(f"{name} {version} {state}")
 
 
 def _model(adapters: Ports, version: int) -> RegisteredModel:
@@ -141,7 +141,7 @@ def _model(adapters: Ports, version: int) -> RegisteredModel:
     models = {model.bundle.version: model for model in adapters.models.models(name)}
     if version not in models:
         known = ", ".join(map(str, models)) or "none"
-        raise Permanent(f"{name} has no version {version}; released are: {known}")
+        raise UsageError(f"{name} has no version {version}; released are: {known}")
     return models[version]
 
 

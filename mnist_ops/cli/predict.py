@@ -1,6 +1,5 @@
 """`mnist-ops predict`: classify image files with a released bundle."""
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_ops.cli._support.exit_codes import ExitCode
+from mnist_ops.cli._support.options import Json
+from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.domain.errors import ItemRejected, Permanent
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Json = False,
     bundle: Annotated[
         str | None, typer.Option(help="A bundle's folder, or its s3:// URI; by default the champion's.")
     ] = None,
@@ -29,6 +30,7 @@ def predict(
     """Classify image files. Exits with 0 if all were classified, with 1 if any failed."""
     settings = settings_of(os.environ)
     failed = False
+    rows: list[list[str]] = []
     classifier = _classifier(bundle, settings)
     for file in files:
         try:
@@ -36,7 +38,12 @@ def predict(
         except ItemRejected as rejection:
             failed = True
             result = {"error": {"reason": str(rejection.reason), "detail": rejection.detail}}
-        typer.echo(_line(file, result, as_json=as_json))
+        if as_json:
+            print_json({"file": _name(file), **result})
+        else:
+            rows.append(_row(_name(file), result))
+    if rows:
+        print_table(("file", "label", "confidence", "look at"), rows, right=("confidence",))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.DONE)
 
 
@@ -74,15 +81,15 @@ def _payload(file: Path, max_bytes: int) -> bytes:
         raise ItemRejected(Reason.UNREADABLE_FILE, reason or repr(error)) from error
 
 
-def _line(file: Path, result: dict[str, object], *, as_json: bool) -> str:
-    name = os.fsencode(file).decode(errors="replace")
-    if as_json:
-        return json.dumps({"file": name, **result})
+def _name(file: Path) -> str:
+    return os.fsencode(file).decode(errors="replace")
+
+
+def _row(name: str, result: dict[str, object]) -> list[str]:
     error = result.get("error")
     if isinstance(error, dict):
-        return f"{name}: {error['reason']}: {error['detail']}"
-    reason = result["review_reason"]
-    return f"{name}: {result['label']} ({result['confidence']:.2%}){f', {reason}' if reason else ''}"
+        return [name, "", "", f"{error['reason']}: {error['detail']}"]
+    return [name, str(result["label"]), f"{result['confidence']:.2%}", str(result["review_reason"] or "")]
 
 
 def _classifier(bundle: str | None, settings: Settings) -> "Classifier":

@@ -10,10 +10,12 @@ import typer
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.extras import require_extras
 from mnist_ops.cli._support.ledger_text import summary_of, text
+from mnist_ops.cli._support.model_tables import print_gate_result
 from mnist_ops.cli._support.options import (
     Again,
     Changes,
     ConfigName,
+    Json,
     Limit,
     Publish,
     Since,
@@ -96,7 +98,7 @@ def _predictions(steps: Pipeline, progress: Progress) -> list[str]:
 
 
 @app.command()
-def train(config: ConfigName = None, changes: Changes = None) -> None:
+def train(config: ConfigName = None, changes: Changes = None, as_json: Json = False) -> None:
     """Train on the labelled records and release: snapshot, fetch, build, train, evaluate, release.
 
     If the config has a sweep, all its trials are trained, and the one that validates best is released.
@@ -116,7 +118,7 @@ def train(config: ConfigName = None, changes: Changes = None) -> None:
         shards = [steps.fetch(part, images=images, reuse_dataset=reuse) for part in parts]
     training = best_training(steps, steps.build_dataset(manifest, shards), trials)
     candidate = steps.release_and_promote(steps.evaluate(training), getpass.getuser())
-    typer.echo(json.dumps(candidate.document(), sort_keys=True))
+    print_gate_result(candidate, as_json=as_json)
 
 
 @app.command("list")

@@ -1,6 +1,7 @@
 """The embedded stack and the demo: `mnist-ops stack up|down|status`, `mnist-ops demo`."""
 
 import os
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,18 +9,23 @@ import typer
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli._support.tables import print_facts
+from mnist_ops.cli._support.options import Json
+from mnist_ops.cli._support.tables import print_facts, print_json
 
 app = command_group("The embedded stack: MongoDB's protocol, S3, PostgreSQL, images, Airflow.")
 
 
 @app.command()
-def up() -> None:
+def up(as_json: Json = False) -> None:
     """Start the stack, or the parts of it that do not run, and wait until all of them answer."""
     require_extras("stack up", "stack")
     from mnist_ops.cli._support.embedded_stack import start_stack
 
-    print_facts(start_stack(os.environ).items())
+    addresses = start_stack(os.environ)
+    if as_json:
+        print_json(addresses)
+    else:
+        print_facts(addresses.items())
 
 
 @app.command()
@@ -33,16 +39,20 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: Json = False) -> None:
     """Show the state of every part of the stack. Exits with 1 unless all answer."""
     require_extras("stack status", "stack")
     from mnist_ops.cli._support.embedded_stack import stack_status
 
     parts = stack_status(os.environ)
-    print_facts(
-        (part.name, part.missing or f"answers, pid {part.pid}, {part.memory_bytes >> 20} MiB")
-        for part in parts
-    )
+    if as_json:
+        for part in parts:
+            print_json(asdict(part))
+    else:
+        print_facts(
+            (part.name, part.missing or f"answers, pid {part.pid}, {part.memory_bytes >> 20} MiB")
+            for part in parts
+        )
     raise typer.Exit(ExitCode.SOME_FAILED if any(part.missing for part in parts) else ExitCode.DONE)
 
 

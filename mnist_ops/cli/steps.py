@@ -12,10 +12,12 @@ import typer
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.extras import require_extras
+from mnist_ops.cli._support.model_tables import print_gate_result
 from mnist_ops.cli._support.options import (
     Again,
     Changes,
     ConfigName,
+    Json,
     Limit,
     Since,
     Until,
@@ -151,9 +153,8 @@ def evaluate(training: Annotated[str, typer.Argument(help="A training.")]) -> No
 
 
 @app.command()
-def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")]) -> None:
+def release(evaluation: Annotated[str, typer.Argument(help="An evaluation.")], as_json: Json = False) -> None:
     """Release a model, and promote it if the gate allows it; prints the version and the gate's result."""
     require_extras("steps release", "train")
     candidate = pipeline().release_and_promote(evaluation, getpass.getuser())
-    status = "champion" if candidate.promoted else "candidate"
-    typer.echo(f"{candidate.bundle.name} {candidate.bundle.version}: {status}, {candidate.why}")
+    print_gate_result(candidate, as_json=as_json)

@@ -1,7 +1,6 @@
 """Tracked trainings and sweeps as rows and facts."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -14,11 +13,15 @@ if TYPE_CHECKING:
     from mnist_ops.adapters.tracking.sqlite_reader import ExperimentRecord, Validation
     from mnist_ops.steps.choose import Choice
 
-DIGEST = 12  # characters of a digest that are shown in lists
+COLUMNS = ("name", "started", "status", "device", "config", "best accuracy")
+VALIDATION_COLUMNS = ("epoch", "step", "train loss", "accuracy", "NLL", "learning rate")
+
+_DIGEST = 12  # characters of a digest that are shown in lists
 _ABSENT = "-"
 
 
 def facts(record: "ExperimentRecord") -> dict[str, object]:
+    """Names and values of what `experiments show` prints first."""
     facts: dict[str, object] = {
         "started": moment(record.experiment.started_at),
         "ended": moment(record.finished_at) if record.finished_at else None,
@@ -33,7 +36,38 @@ def facts(record: "ExperimentRecord") -> dict[str, object]:
     return {name: value for name, value in facts.items() if name != "why" or value}
 
 
-def row(validation: "Validation") -> list[str]:
+def document(record: "ExperimentRecord") -> dict[str, object]:
+    """An experiment without its config, metrics and environment, as JSON-able values."""
+    experiment = record.experiment
+    return {
+        "name": experiment.name,
+        "started_at": experiment.started_at,
+        "finished_at": record.finished_at,
+        "status": str(record.status),
+        "why": record.why,
+        "device": experiment.device,
+        "dataset": experiment.dataset,
+        "config_digest": experiment.config_digest,
+        "best_epoch": record.best_epoch,
+        "best_accuracy": record.best_accuracy,
+    }
+
+
+def experiment_row(record: "ExperimentRecord") -> list[str]:
+    """The cells of `COLUMNS`."""
+    experiment = record.experiment
+    return [
+        experiment.name,
+        moment(experiment.started_at),
+        str(record.status),
+        experiment.device,
+        experiment.config_digest.removeprefix("sha256:")[:_DIGEST],
+        text(record.best_accuracy),
+    ]
+
+
+def validation_row(validation: "Validation") -> list[str]:
+    """The cells of `VALIDATION_COLUMNS`."""
     measures = (validation.train_loss, validation.validation_accuracy, validation.validation_nll)
     numbers = [f"{measure:.4f}" for measure in measures]
     return [str(validation.epoch), str(validation.step), *numbers, text(validation.learning_rate)]
@@ -51,7 +85,7 @@ def pairs(one: "ExperimentRecord", two: "ExperimentRecord") -> Iterator[tuple[st
 
 
 def _identity(record: "ExperimentRecord") -> Mapping[str, object]:
-    digest = record.experiment.dataset.removeprefix("sha256:")[:DIGEST]
+    digest = record.experiment.dataset.removeprefix("sha256:")[:_DIGEST]
     return {"dataset": digest, "device": record.experiment.device, "status": str(record.status)}
 
 
@@ -63,6 +97,7 @@ def difference(first: object, second: object) -> str:
 
 
 def text(value: object) -> str:
+    """A value as a cell."""
     if value is None:
         return _ABSENT
     if isinstance(value, float):
@@ -70,15 +105,8 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def finite(values: Mapping[str, object]) -> dict[str, object]:
-    """Replace NaN and infinity, which JSON does not have, by null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-
-
 def moment(at: datetime) -> str:
+    """A time (UTC) as a cell."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 

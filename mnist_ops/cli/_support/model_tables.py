@@ -5,12 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import typer
+
+from mnist_ops.cli._support.tables import print_facts, print_json
 from mnist_ops.domain.champions import ChampionChange
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
 
 if TYPE_CHECKING:
     from mnist_ops.steps.evaluate import Comparison
+    from mnist_ops.steps.promote import GateResult
 
 COLUMNS = ("version", "status", "accuracy", "95 % interval", "ECE", "digits", "released", "the gate")
 RIGHT = frozenset({"version", "ECE", "digits"})
@@ -99,6 +103,24 @@ def change_line(change: ChampionChange) -> str:
     promotion = change.promotion
     moment = f"{promotion.at:%Y-%m-%d %H:%M:%S}"
     return f"{moment} {change.action} of {change.bundle.version}{after} by {promotion.who}: {promotion.why}"
+
+
+def print_gate_result(result: "GateResult", *, as_json: bool) -> None:
+    """Print a released model, the gate's decision about it, and whether it is the champion now."""
+    if as_json:
+        print_json(result.document())
+        return
+    bundle = result.bundle
+    facts = {
+        "model": f"{bundle.name} {bundle.version}",
+        "status": "champion" if result.promoted else "candidate",
+        "the gate": result.why,
+        "bundle": bundle.uri,
+        "digest": bundle.digest,
+    }
+    print_facts(facts.items())
+    if result.promote and not result.promoted:
+        typer.echo(f'to make it the champion: mnist-ops models promote {bundle.version} --why "…"')
 
 
 def measures(comparison: "Comparison") -> Iterator[tuple[str, str]]:

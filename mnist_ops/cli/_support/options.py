@@ -14,6 +14,7 @@ from mnist_ops.pipeline import Pipeline, pipeline_of_environment, utc_now
 if TYPE_CHECKING:
     from mnist_ops.vision.config.files import RawConfig
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
 Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
 Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_a_picture_without_a_digit_is_marked_for_review(
     code, (result,) = predict(tmp_path / "noise.png")
     assert (code, result["needs_review"], result["review_reason"]) == (0, True, "not_a_digit")
     _, out, _ = run("predict", "--bundle", bundle, tmp_path / "noise.png")
-    assert out.rstrip().endswith("%), not_a_digit")
+    assert out.rstrip().endswith("%  not_a_digit")
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
@@ -239,13 +240,17 @@ def test_a_file_name_that_is_not_utf_8_is_printed(predict: Predict, tmp_path: Pa
     assert result["file"].endswith('\ufffd\ufffd\n".png')
 
 
-def test_without_json_predict_prints_a_line_for_each_file(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_without_json_predict_prints_a_table(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Label and confidence, or reason and detail."""
+    monkeypatch.setenv("COLUMNS", "300")
     (tmp_path / "digit.png").write_bytes(png_of(0))
     code, out, _ = run("predict", "--bundle", bundle, tmp_path / "digit.png", tmp_path / "none.png")
-    first, second = out.splitlines()
+    header, first, second = out.splitlines()
     assert code == 1
-    assert "%)" in first
+    assert header.split() == ["file", "label", "confidence", "look", "at"]
+    assert first.split()[2].endswith("%")
     assert "unreadable_file: No such file" in second
 
 
@@ -311,6 +316,68 @@ def test_without_a_command_the_help_is_printed(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Commands" in result.output
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    """One line."""
+    assert run("--version") == (0, f"mnist-ops {version('mnist-ops')}\n", "")
+
+
+@pytest.mark.parametrize("command", ["", "runs", "runs classify", "predict", "models list", "steps train"])
+def test_every_level_has_a_short_help_option(run: Run, command: str) -> None:
+    """`-h` is `--help`."""
+    short, long = run(*command.split(), "-h"), run(*command.split(), "--help")
+    assert short == long
+    assert short[0] == 0
+    assert "Usage:" in short[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "logged"),
+    [([], ["info", "warning"]), (["-q"], ["warning"]), (["-v"], ["debug", "info", "warning"])],
+)
+def test_the_log_is_as_long_as_the_options_ask(option: list[str], logged: list[str]) -> None:
+    """On standard error; --quiet leaves warnings and errors, --verbose adds details."""
+    program = (
+        "import logging, sys\n"
+        "from mnist_ops.cli import app, main\n"
+        "def command():\n"
+        "    for level in ('debug', 'info', 'warning'): getattr(logging, level)(level)\n"
+        "app.command('try')(command)\n"
+        f"sys.argv = ['mnist-ops', *{option!r}, 'try']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line.split()[-1] for line in done.stderr.splitlines()] == logged
+
+
+def test_verbose_and_quiet_together_are_refused(run: Run) -> None:
+    """They contradict each other."""
+    code, _, err = run("-v", "-q", "runs", "list")
+    assert (code, err) == (2, "error: --verbose and --quiet: give one of them\n")
+
+
+def test_a_shell_can_complete_commands() -> None:
+    """As the installed completion of bash asks for them."""
+    asked = {
+        "_MNIST_OPS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mnist-ops experiments te",
+        "COMP_CWORD": "2",
+    }
+    program = "import sys; sys.argv[0] = 'mnist-ops'; from mnist_ops.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["tensorboard"]
 
 
 @pytest.mark.parametrize(

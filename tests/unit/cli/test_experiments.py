@@ -58,6 +58,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command of `experiments`."""
     monkeypatch.setenv("MNIST_OPS_TRAINING_DIR", str(folder))
     monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(folder / "no stack"))
+    monkeypatch.setenv("COLUMNS", "160")
     return lambda *arguments: CliRunner().invoke(app, ["experiments", *arguments])
 
 
@@ -74,7 +75,30 @@ def test_the_list_has_the_newest_first_with_its_best_accuracy(run: Run) -> None:
     assert len({w[6] for w in words}) == 3  # the digests of their configs
 
 
-def test_info_shows_config_metrics_environment_and_best_epoch(run: Run) -> None:
+def test_the_json_list_has_an_object_for_each_experiment(run: Run) -> None:
+    """Newest first, with times in ISO 8601."""
+    newest, running, _ = (json.loads(line) for line in run("list", "--json").stdout.splitlines())
+    assert (newest["name"], newest["best_accuracy"]) == ("mnistnet-aaaa-2222", 0.96)
+    assert newest["started_at"] == "2026-11-21T09:00:00+00:00"
+    assert (running["status"], running["finished_at"]) == ("running", None)
+
+
+def test_the_json_of_an_experiment_has_its_config_and_metrics(run: Run) -> None:
+    """And what it ran on."""
+    shown = json.loads(run("show", "1111", "--json").stdout)
+    assert shown["config"] == {"epochs": 3, "network": "lenet5", "seed": 0}
+    assert shown["metrics"]["best/validation_accuracy"] == 0.98
+    assert shown["environment"] == {"torch": "2.15"}
+
+
+def test_the_json_of_a_comparison_has_an_object_for_each_difference(run: Run) -> None:
+    """Under the names of the experiments."""
+    lines = [json.loads(line) for line in run("compare", "1111", "2222", "--json").stdout.splitlines()]
+    assert lines[0] == {"name": "config.epochs", "lenet5-aaaa-1111": 3, "mnistnet-aaaa-2222": 2}
+    assert len(lines) == 3
+
+
+def test_show_prints_config_metrics_environment_and_best_epoch(run: Run) -> None:
     """Everything that was recorded except the curves."""
     shown = {tuple(line.split(maxsplit=1)) for line in run("show", "lenet5-aaaa-1111").stdout.splitlines()}
     assert {

@@ -141,7 +141,7 @@ def test_a_version_that_was_compared_with_a_former_champion_needs_force(run: Run
 def test_an_unknown_version_is_refused_with_the_released_ones(run: Run) -> None:
     """One line."""
     code, _, err = run("show", 7)
-    assert code == ExitCode.PERMANENT
+    assert code == ExitCode.USAGE
     assert err == f"error: {MODEL} has no version 7; released are: 1, 2, 3\n"
 
 

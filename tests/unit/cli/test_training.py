@@ -208,7 +208,8 @@ def test_a_sweep_whose_trials_all_fail_fails(run: Run, trained: Trained) -> None
 
 def test_runs_train_releases_the_winner_of_its_sweep(run: Run, pipeline: Pipeline) -> None:
     """Snapshot, fetch, build, two trials, evaluate, release."""
-    code, out, _ = run("runs", "train", *QUICK, "--set", "sweep.learning_rate=[1e-6, 0.01]")
+    grid = ("--set", "sweep.learning_rate=[1e-6, 0.01]")
+    code, out, _ = run("runs", "train", *QUICK, *grid, "--json")
     result = json.loads(out)
     (model,) = pipeline.models.models(MODEL)
     assert code == 0
@@ -269,13 +270,27 @@ def test_test_also_prints_the_champion(
 
 def test_release_makes_a_bundle_of_any_epoch(run: Run, pipeline: Pipeline, trained: Trained) -> None:
     """The gate decides whether it becomes champion."""
-    code, out, _ = run("models", "release", trained.training, "--epoch", 1)
+    code, out, _ = run("models", "release", trained.training, "--epoch", 1, "--json")
     (model,) = pipeline.models.models(MODEL)
     result = json.loads(out)
     assert code == 0
     assert result["promoted"]
     assert result["bundle"]["digest"] == model.bundle.digest
     assert read_training(pipeline.objects, model.training).model.best.epoch == 1
+
+
+def test_without_json_release_says_what_became_of_the_model(
+    run: Run, pipeline: Pipeline, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A candidate that waits for a person comes with the command that promotes it."""
+    monkeypatch.setenv("MNIST_OPS_REQUIRE_APPROVAL", "true")
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, _ = run("models", "release", trained.training)
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    assert (facts["model"], facts["status"]) == (f"{MODEL} 1", "candidate")
+    assert out.splitlines()[-1] == 'to make it the champion: mnist-ops models promote 1 --why "…"'
+    assert pipeline.models.champion(MODEL) is None
 
 
 @pytest.mark.parametrize("command", ["test", "release"])
