@@ -1,12 +1,23 @@
 """Outcomes as lines for logs, notes and error messages: each under 100 characters, as terminals show them."""
 
+import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from mnist_ops.domain.failure_examples import FailureExample, FailureExamples
+from mnist_ops.domain.manifest import Manifest, selection_document
+from mnist_ops.domain.records import BundleRef
 
 LONGEST_LINE = 99
+NO_RECORDS = "0 records: none was waiting"
+
+
+def log_lines(log: logging.Logger, lines: Iterable[str]) -> None:
+    """Log each line as a message of its own, at INFO."""
+    for line in lines:
+        log.info("%s", line)
 
 
 def wrapped(text: str) -> list[str]:
@@ -35,7 +46,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in names)
 
 
-def window_lines(selection: Mapping[str, object]) -> list[str]:
+def window_lines(selection: Mapping[str, Any]) -> list[str]:
     """Which records a selection takes.
 
     Args:
@@ -45,12 +56,27 @@ def window_lines(selection: Mapping[str, object]) -> list[str]:
         return ["all human-labelled records"]
     limits = [f"{name} {_moment(selection[name])}" for name in ("since", "until") if selection.get(name)]
     window = f"created {' '.join(limits)}" if limits else "created at any time"
+    policy, reasons = selection.get("reclassify", "never"), ",".join(selection.get("reasons", ()))
+    policy = f"{policy}:{reasons}" if reasons else policy
     limit = f"; limit {selection['limit']}" if selection.get("limit") else ""
-    return wrapped(f"{window}; reclassify {selection.get('reclassify', 'never')}{limit}")
+    return wrapped(f"{window}; reclassify {policy}{limit}")
 
 
 def _moment(text: object) -> str:
     return datetime.fromisoformat(str(text)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def snapshot_lines(manifest: Manifest) -> list[str]:
+    """What a snapshot took: records, parts, window and champion."""
+    parts, champion = len(manifest.parts), manifest.champion
+    taken = f"{manifest.records} records in {parts} parts" if parts else NO_RECORDS
+    lines = [taken, *window_lines(selection_document(manifest.selection))]
+    return lines if champion is None else [*lines, champion_line(champion)]
+
+
+def champion_line(champion: BundleRef) -> str:
+    """The model that classifies a run's records."""
+    return f"champion {champion.name} {champion.version}"
 
 
 def prediction_lines(labels: Mapping[str, int], needs_review: int) -> list[str]:

@@ -3,6 +3,8 @@
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.outcome_lines import (
+    NO_RECORDS,
+    champion_line,
     command_lines,
     counted,
     failure_lines,
@@ -51,11 +53,11 @@ def counts(ledger: Ledger) -> dict[str, object]:
 def result_lines(ledger: Ledger) -> list[str]:
     """The counts of a run, its window and champion, its predictions and its failures with examples."""
     if not ledger.selected:
-        return ["0 records: none was waiting", *window_lines(ledger.selection)]
+        return [NO_RECORDS, *window_lines(ledger.selection)]
     lines = wrapped(f"{ledger.selected} records: {counted(ledger.outcomes) or 'no outcome'}")
     lines += window_lines(ledger.selection)
     if ledger.model is not None:
-        lines.append(f"champion {ledger.model.name} {ledger.model.version}")
+        lines.append(champion_line(ledger.model))
     lines += prediction_lines(ledger.labels, ledger.needs_review)
     lines += failure_lines(ledger.reasons, ledger.examples)
     if ledger.superseded:

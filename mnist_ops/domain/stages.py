@@ -148,7 +148,7 @@ class StageReport:
 
 
 class Stopwatch:
-    """Measures a step, with separate times for reading, computing and writing, and logs its closing line.
+    """Measures a step, with separate times for reading, computing and writing, and logs its closing lines.
 
     Only the step's main thread uses it. A phase within a phase counts as the inner one only, so that the
     phases add up. Create it before the step's first request.
@@ -230,7 +230,7 @@ class Stopwatch:
         self._gpu_since = self._clock()
 
     def report(self, records: int, size: int = 0) -> StageReport:
-        """Stop, log the closing line, and return the measurements.
+        """Stop, log the closing lines, and return the measurements.
 
         Args:
             records: records processed.
@@ -253,15 +253,30 @@ class Stopwatch:
             s3_received=moved["received"],
         )
         _log.info("%s", _closing_line(report))
+        _log.info("%s", _resources_line(report))
         return report
 
 
 def _closing_line(report: StageReport) -> str:
-    other_s = abs(report.other_s)  # rounding may leave it just below zero
-    devices = f"cpu {report.cpu_s:.2f} s" + (f", gpu {report.gpu_s:.2f} s" if report.gpu_s else "")
+    phases = {
+        "read": report.read_s,
+        "compute": report.compute_s,
+        "write": report.write_s,
+        "other": abs(report.other_s),  # rounding may leave it just below zero
+    }
+    spent = ", ".join(f"{phase} {_seconds(seconds)}" for phase, seconds in phases.items())
     return (
-        f"{report.stage}: {report.records} records in {report.seconds:.2f} s, {report.rate:.0f}/s "
-        f"(read {report.read_s:.2f} s, compute {report.compute_s:.2f} s, write {report.write_s:.2f} s, "
-        f"other {other_s:.2f} s; {devices}), {report.bytes} bytes; "
-        f"bottleneck: {report.bottleneck}"
+        f"{report.stage}: {report.records} records in {_seconds(report.seconds)} s, {report.rate:.0f}/s: "
+        f"{spent} s"
     )
+
+
+def _resources_line(report: StageReport) -> str:
+    gpu = f", gpu {_seconds(report.gpu_s)} s" if report.gpu_s else ""
+    megabytes = report.bytes / 1_000_000
+    return f"bottleneck: {report.bottleneck}; cpu {_seconds(report.cpu_s)} s{gpu}, {megabytes:.2f} MB"
+
+
+def _seconds(seconds: float) -> str:
+    """With decimals only where they matter, so that the line stays under 100 characters."""
+    return f"{seconds:.2f}" if seconds < 100 else f"{seconds:.0f}"

@@ -1,16 +1,21 @@
 """Assess: a generation's failures decide whether its predictions may be published."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
 from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.failure_examples import FailureExample, add_examples
+from mnist_ops.domain.outcome_lines import failure_lines, log_lines
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified, put_json, read_manifest
 from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.steps.artifacts.shards import open_shard, shards_by_part
+
+_log = logging.getLogger(__name__)
 
 
 def assess(
@@ -38,12 +43,14 @@ def assess(
     """
     watch = Stopwatch("assess", objects.requests, objects.moved)
     records, failures = 0, Counter[str]()
+    examples: dict[str, list[FailureExample]] = {}
     with watch.reading():
         manifest = read_manifest(objects, manifest_uri)
         for uri in shards_by_part(objects, manifest_uri, prediction_shards).values():
             with open_shard(objects, uri, PREDICTIONS, manifest_uri) as shard:
                 records += shard.header.records
                 failures.update(shard.header.failures)
+                add_examples(examples, shard.header.examples)
     held_because = _held_because(budget, records, failures)
     assessment = Assessment(
         manifest=manifest_uri,
@@ -53,6 +60,8 @@ def assess(
         released_by=runs.hold_released_by(manifest.generation) if held_because else None,
         stage=watch.report(records),
     )
+    _log.info("%d records, %d predictions", records, records - failures.total())
+    log_lines(_log, failure_lines(failures, examples))
     return put_json(objects, "assessments", manifest.generation, "assessment.json", assessment.document())
 
 

@@ -1,5 +1,6 @@
 """Build dataset: human-labelled records and their images become examples in folds."""
 
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.labels import DIGITS, LabelTable
+from mnist_ops.domain.outcome_lines import counted, failure_lines, log_lines, wrapped
 from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.datasets import ROWS, Dataset, DatasetRow
 from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manifest
+from mnist_ops.steps.artifacts.row_counts import RowCounts
 from mnist_ops.steps.artifacts.shards import shards_by_part
 from mnist_ops.steps.labelled_examples import LabelledExamples
 from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
+
+_log = logging.getLogger(__name__)
 
 ROWS_PER_GROUP = 1_000
 
@@ -60,7 +66,7 @@ def build_dataset(
     rows = source.rows(source.agreed_labels())
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "rows.parquet"
-        tally = _write_rows(path, watch.reads(rows), labels, watch)
+        tally, examples = _write_rows(path, watch.reads(rows), labels, watch)
         watch.report(sum(count for (kind, _), count in tally.items() if kind != "label"), path.stat().st_size)
         if not any(kind == "fold" for kind, _ in tally):
             raise Permanent(f"{manifest_uri}: no labelled record is usable: {_of_kind(tally, 'reason')}")
@@ -78,20 +84,24 @@ def build_dataset(
     )
     uri = put_json(objects, "datasets", manifest.generation, "dataset.json", dataset.document())
     datasets.put_dataset(uri, manifest.at)
+    _log_outcome(dataset, examples)
     return uri
 
 
 def _write_rows(
     path: Path, rows: Iterator[DatasetRow], labels: LabelTable, watch: Stopwatch
-) -> Counter[tuple[str, str]]:
-    """Write the Parquet file; returns the number of rows by fold, by label and by reason."""
-    tally = Counter[tuple[str, str]]()
+) -> tuple[Counter[tuple[str, str]], FailureExamples]:
+    """Write the Parquet file; returns the number of rows by fold, by label and by reason, and examples."""
+    tally, quarantined = Counter[tuple[str, str]](), RowCounts()
     with pq.ParquetWriter(path, ROWS, compression="zstd") as writer:
         while group := list(islice(rows, ROWS_PER_GROUP)):
             tally.update(_countable(group, labels))
+            for row in group:
+                if row["reason"] is not None:
+                    quarantined.add_failure(row["reason"], row)
             with watch.computing():
                 writer.write_table(pa.Table.from_pylist(group, ROWS))
-    return tally
+    return tally, quarantined.examples
 
 
 def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple[str, str]]:
@@ -105,3 +115,9 @@ def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple
 
 def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:
     return {name: count for (other, name), count in sorted(tally.items()) if other == kind}
+
+
+def _log_outcome(dataset: Dataset, examples: FailureExamples) -> None:
+    log_lines(_log, wrapped(f"{sum(dataset.folds.values())} examples: {counted(dataset.folds)}"))
+    log_lines(_log, wrapped(f"labels: {counted(dataset.classes)}"))
+    log_lines(_log, failure_lines(dataset.quarantined, examples))

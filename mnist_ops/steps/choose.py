@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import get_json, put_json
 from mnist_ops.steps.train import Training, read_training
@@ -83,12 +84,13 @@ def choose(training_uris: Sequence[str], *, objects: ObjectStore) -> str:
     trials = _table(trainings)
     best = max(trials, key=lambda trial: trial.selection_key)
     _log.info(
-        "of %d trials, %s validates best: accuracy %.4f, NLL %.4f",
+        "of %d trials, number %d validates best: accuracy %.4f, NLL %.4f",
         len(trials),
-        dict(best.differences) or best.training,
+        trials.index(best) + 1,
         best.validation_accuracy,
         best.validation_nll,
     )
+    log_lines(_log, wrapped(", ".join(f"{name} {value}" for name, value in best.differences.items())))
     choice = Choice(datasets[0], trials, best.training)
     return put_json(objects, "trainings", trainings[0].generation, "sweep.json", asdict(choice))
 

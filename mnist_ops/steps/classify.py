@@ -1,6 +1,9 @@
 """Classify: an image shard and the pinned bundle become a prediction shard."""
 
+import logging
+
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.outcome_lines import failure_lines, log_lines, prediction_lines
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
@@ -12,6 +15,8 @@ from mnist_ops.steps.classify_pipeline import ClassifyPipeline
 from mnist_ops.steps.earlier_images import borrowed_images
 from mnist_ops.steps.prediction_table import PredictionTable
 from mnist_ops.vision.inference.cpu_count import cpu_count
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = ["record_id", "url", "reason", "detail", "retry_after_s", "sha256", "payload"]
 
@@ -58,18 +63,23 @@ def classify(
                     shard.add_group(table.columns(group))
             classifier = pipeline.classifier
         report = watch.report(shard.records, pipeline.image_bytes)
+        counts = shard.counts
+        predicted = by_label(counts.predictions, classifier.labels)
+        _log.info("%d records, %d predictions", shard.records, counts.predictions.total())
+        log_lines(_log, prediction_lines(predicted, counts.needs_review))
+        log_lines(_log, failure_lines(counts.failures, counts.examples))
         header = ShardHeader(
             kind=PREDICTIONS.name,
             manifest=images.header.manifest,
             part=images.header.part,
             records=shard.records,
-            failures=dict(shard.counts.failures),
+            failures=dict(counts.failures),
             stages={**images.header.stages, "classify": report},
             source=images_uri,
             refers_to=(images_uri, *images.header.refers_to),
             labels=classifier.labels,
-            examples=shard.counts.examples,
-            predicted=by_label(shard.counts.predictions, classifier.labels),
-            needs_review=shard.counts.needs_review,
+            examples=counts.examples,
+            predicted=predicted,
+            needs_review=counts.needs_review,
         )
         return shard.store(objects, manifest.generation, header)

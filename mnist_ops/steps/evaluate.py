@@ -100,7 +100,7 @@ def evaluate(
         disagreements=disagreements,
         abstention=fit_abstention(train, validation.images, logits[Fold.VALIDATION]),
     )
-    _log_closing_line(comparison)
+    _log_outcome(comparison)
     return _put(objects, training.generation, comparison)
 
 
@@ -126,17 +126,17 @@ def disagree(
     )
 
 
-def _log_closing_line(comparison: Comparison) -> None:
+def _log_outcome(comparison: Comparison) -> None:
     test, plain = comparison.challenger[Fold.TEST], comparison.uncalibrated[Fold.TEST]
-    _log.info(
-        "test accuracy %.4f on %d digits, ECE %.4f (%.4f before temperature %.4f), champion %s",
-        test.accuracy,
-        test.samples,
-        test.ece,
-        plain.ece,
-        comparison.temperature,
-        f"{comparison.champion_test.accuracy:.4f}" if comparison.champion_test else "none",
-    )
+    _log.info("test accuracy %.4f on %d digits, %s", test.accuracy, test.samples, _of_champion(comparison))
+    _log.info("ECE %.4f, %.4f before temperature %.4f", test.ece, plain.ece, comparison.temperature)
+
+
+def _of_champion(comparison: Comparison) -> str:
+    if comparison.champion is None or comparison.champion_test is None:
+        return "no champion"
+    accuracy = comparison.champion_test.accuracy
+    return f"champion {comparison.champion.name} {comparison.champion.version}: {accuracy:.4f}"
 
 
 def _put(objects: ObjectStore, generation: Generation, comparison: Comparison) -> str:

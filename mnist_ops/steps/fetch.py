@@ -1,5 +1,6 @@
 """Fetch: a part's images are downloaded into an image shard."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -7,6 +8,7 @@ from datetime import datetime
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.images import FetchedImage, FetchFailure, UnchangedImage
 from mnist_ops.domain.keys import sha256_hex, split_part_reference
+from mnist_ops.domain.outcome_lines import failure_lines, log_lines
 from mnist_ops.domain.ports import ImageFetcher, ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import RecordHead
@@ -18,6 +20,8 @@ from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES, FetchedRow, ImageRow, UnfetchedRow
 from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter
 from mnist_ops.steps.earlier_images import EarlierImage, earlier_images
+
+_log = logging.getLogger(__name__)
 
 
 def fetch(
@@ -65,16 +69,18 @@ def fetch(
         for head, answer in watch.reads(answers):
             size += len(answer.payload) if isinstance(answer, FetchedImage) else 0
             shard.add(_row(head, answer, received, now()))
-        stages = {"fetch": watch.report(shard.records, size)}
+        stages, counts = {"fetch": watch.report(shard.records, size)}, shard.counts
+        _log.info("%d records, %d images", shard.records, shard.records - counts.failures.total())
+        log_lines(_log, failure_lines(counts.failures, counts.examples))
         header = ShardHeader(
             kind=IMAGES.name,
             manifest=manifest_uri,
             part=number,
             records=shard.records,
-            failures=dict(shard.counts.failures),
+            failures=dict(counts.failures),
             stages=stages,
             source=part.uri,
-            examples=shard.counts.examples,
+            examples=counts.examples,
         )
         return shard.store(objects, manifest.generation, header)
 

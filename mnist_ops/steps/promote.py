@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from mnist_ops.domain.champions import Promotion, rolled_back
 from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.domain.gate import Decision, Disagreements
+from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.domain.ports import ModelRegistry, RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.validation import problems_of
@@ -79,7 +80,7 @@ def promote_candidate(
     """
     bundle = gate_result.bundle
     if not gate_result.promote:
-        _log.info("%s %d stays a candidate: %s", bundle.name, bundle.version, gate_result.why)
+        log_lines(_log, wrapped(f"{bundle.name} {bundle.version} stays a candidate: {gate_result.why}"))
         return gate_result
     rollback = rolled_back(bundle, models.history(bundle.name))
     if rollback is not None:
@@ -92,7 +93,7 @@ def promote_candidate(
             f"{bundle.name}: the champion has changed since version {bundle.version} was compared with it; "
             "clear `evaluate`, so that the two are compared again"
         )
-    _log.info("%s %d is the champion: %s", bundle.name, bundle.version, gate_result.why)
+    log_lines(_log, wrapped(f"{bundle.name} {bundle.version} is the champion: {gate_result.why}"))
     return replace(gate_result, promoted=True)
 
 

@@ -1,6 +1,7 @@
 """Publish: predictions and failures are written into the records, by compare-and-set."""
 
-from collections import Counter, deque
+import logging
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -8,6 +9,7 @@ from itertools import islice
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import digest_in_name
 from mnist_ops.domain.manifest import Manifest
+from mnist_ops.domain.outcome_lines import counted, failure_lines, log_lines, prediction_lines, wrapped
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
@@ -30,10 +32,12 @@ from mnist_ops.steps.artifacts.shards import ShardHeader, ShardWriter, open_shar
 from mnist_ops.steps.assess import read_assessment
 from mnist_ops.steps.write_back import WriteBack
 
+_log = logging.getLogger(__name__)
+
 RECORDS_PER_BULK = 1_000
 # While a batch is written, 1 more is prepared: memory is bounded.
 _BATCHES_AHEAD = 1
-_HELD, _PREDICTED = str(Outcome.HELD), str(Outcome.PREDICTED)
+_HELD = str(Outcome.HELD)
 _Pair = tuple[RecordHead, PredictionRow]
 # The columns of a prediction shard that publish reads.
 _COLUMNS = [
@@ -82,28 +86,31 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         require_rows_of(part, shard, predictions_uri)
         heads = (records.head(document) for document in read_part(objects, part))
         batches = _batches(zip(heads, shard.rows(_COLUMNS), strict=True))
-        predicted, needs_review = Counter[int](), 0
+        counts = outcomes.counts
         for row, outcome in _outcomes(watch.reads(batches), builder, records, watch):
             outcomes.add(outcome)
-            if row["reason"] is None and outcome["outcome"] == _PREDICTED:
-                predicted[row["index"]] += 1
-                needs_review += row["review_reason"] is not None
+            counts.add_outcome(outcome["outcome"], row)
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
+        # Those of the prediction shard have URLs; the others are writes that the database refused.
+        examples = {**counts.examples, **header.examples}
+        predicted = by_label(counts.predictions, header.labels)
+        log_lines(_log, wrapped(f"{outcomes.records} records: {counted(counts.outcomes)}"))
+        log_lines(_log, prediction_lines(predicted, counts.needs_review))
+        log_lines(_log, failure_lines(counts.failures, examples))
         outcome_header = ShardHeader(
             kind=OUTCOMES.name,
             manifest=header.manifest,
             part=header.part,
             records=outcomes.records,
-            failures=dict(outcomes.counts.failures),
+            failures=dict(counts.failures),
             stages=stages,
             held_because=assessment.held_because if held else None,
             source=predictions_uri,
             refers_to=(predictions_uri, *header.refers_to),
             assessment=assessment_uri,
-            # Those of the prediction shard have URLs; the others are writes that the database refused.
-            examples={**outcomes.counts.examples, **header.examples},
-            predicted=by_label(predicted, header.labels),
-            needs_review=needs_review,
+            examples=examples,
+            predicted=predicted,
+            needs_review=counts.needs_review,
         )
         return outcomes.store(objects, manifest.generation, outcome_header)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from mnist_ops.domain.manifest import Manifest, selection_document
+from mnist_ops.domain.outcome_lines import log_lines
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
@@ -94,8 +95,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
         examples=tally.examples,
     )
     runs.put_ledger(ledger)
-    for line in result_lines(ledger):
-        _log.info("%s", line)
+    log_lines(_log, result_lines(ledger))
     if problem_lines(ledger):
         raise RunFailed(ledger)
     return ledger

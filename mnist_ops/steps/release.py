@@ -10,6 +10,7 @@ from pathlib import Path
 from mnist_ops.domain.gate import Gate, Score, decide
 from mnist_ops.domain.keys import bundle_prefix, digest_in_name
 from mnist_ops.domain.labels import LabelTable
+from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import upload_bundle
@@ -67,7 +68,7 @@ def release(
     decision = decide(_score(test), theirs, comparison.disagreements, gate)
     decision = replace(decision, compared_with=champion)
     registered = models.register(RegisteredModel(bundle, training.uri, _metrics(test), now(), decision))
-    _log.info("%s %d: %s", model_name, version, decision.why)
+    log_lines(_log, wrapped(f"{model_name} {version}: {decision.why}"))
     return GateResult(
         bundle=registered.bundle,
         promote=decision.promote,

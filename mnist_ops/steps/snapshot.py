@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, manifest_key, part_key, sha256_hex
 from mnist_ops.domain.manifest import Manifest, Part
+from mnist_ops.domain.outcome_lines import log_lines, snapshot_lines
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.selection import Selection
 from mnist_ops.domain.stages import Stopwatch
@@ -62,7 +63,7 @@ def snapshot(
     """
     committed = runs.committed(request.generation)
     if committed is not None:
-        _log.info("%s: already has a snapshot, %s", request.generation.id, committed)
+        log_lines(_log, ["this generation has its snapshot already:", committed])
         return committed
     for index in records.missing_indexes():
         _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
@@ -90,6 +91,7 @@ def snapshot(
     )
     data = manifest.to_json()
     uri = objects.put_bytes(manifest_key(request.generation, request.attempt, sha256_hex(data)), data)
+    log_lines(_log, snapshot_lines(manifest))
     return runs.commit(request.generation, uri, selection.at)
 
 

@@ -89,6 +89,8 @@ def train(
     uri = _put(objects, generation, dataset_uri, model, str(chosen), checkpoints.uris())
     checkpoints.remove_local()
     watch.report(len(examples) * model.history[-1].epoch)
+    best, last = model.best, model.history[-1].epoch
+    _log.info("epoch %d of %d is best: validation accuracy %.4f", best.epoch, last, best.validation_accuracy)
     return uri
 
 

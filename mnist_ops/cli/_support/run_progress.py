@@ -62,7 +62,7 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
 def _ledger_of(runs: RunStore, generation: Generation) -> Mapping[str, object] | None:
     """The ledger of a generation, if nothing is left to do: a second one would count later changes too."""
     for ledger in runs.ledgers(generation.id):
-        finished = not ledger["missing_parts"] and ledger["held_because"] is None
+        finished = ledger["imbalance"] is None and ledger["held_because"] is None
         if ledger["_id"] == generation.id and finished:
             return ledger
     return None

@@ -8,6 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mnist_ops.domain.failure_examples import MAX_EXAMPLES, FailureExample, failure_example
+from mnist_ops.domain.outcomes import Outcome
+from mnist_ops.steps.artifacts.shard_kinds import PredictionRow
+
+_PREDICTED = str(Outcome.PREDICTED)
 
 
 class RowCounts:
@@ -16,13 +20,16 @@ class RowCounts:
     Attributes:
         failures: rows with a reason, by reason.
         examples: of each reason the first 3 rows.
-        predictions: rows with a prediction, by the index of its class.
+        outcomes: rows of an outcome shard, by outcome.
+        predictions: rows with a prediction, by the index of its class; in an outcome shard the records whose
+            outcome is `predicted`.
         needs_review: of them, those marked for review.
     """
 
     def __init__(self) -> None:
         self.failures = Counter[str]()
         self.examples: dict[str, list[FailureExample]] = {}
+        self.outcomes = Counter[str]()
         self.predictions = Counter[int]()
         self.needs_review = 0
 
@@ -32,6 +39,13 @@ class RowCounts:
         if self.failures[reason] <= MAX_EXAMPLES:
             example = failure_example(row["record_id"], row.get("url"), row.get("detail"))
             self.examples.setdefault(reason, []).append(example)
+
+    def add_outcome(self, outcome: str, row: PredictionRow) -> None:
+        """Count a row of an outcome shard; `row` is the prediction shard's row of the record."""
+        self.outcomes[outcome] += 1
+        if row["reason"] is None and outcome == _PREDICTED:
+            self.predictions[row["index"]] += 1
+            self.needs_review += row["review_reason"] is not None
 
     def add_predictions(self, group: pa.Table) -> None:
         """Count the rows of a row group of a prediction shard, by columns: no row becomes a Python object."""

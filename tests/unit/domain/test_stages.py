@@ -197,8 +197,8 @@ def test_only_the_bytes_of_the_step_itself_are_counted() -> None:
     assert (report.s3_sent, report.s3_received) == (10, 20)
 
 
-def test_a_step_ends_with_one_countable_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Records, seconds, rate, the phases, CPU time, bytes and what to look at."""
+def test_a_step_ends_with_countable_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Records, seconds, rate and the phases; then what to look at, CPU time and megabytes."""
     clock = Clock()
     with caplog.at_level(logging.INFO):
         watch = Stopwatch("fetch", clock=clock, cpu_clock=clock)
@@ -212,12 +212,21 @@ def test_a_step_ends_with_one_countable_line(caplog: pytest.LogCaptureFixture) -
             clock.now += 1.0
         classifying.report(0)
     assert [record.message for record in caplog.records] == [
-        (
-            "fetch: 30 records in 2.00 s, 15/s (read 1.50 s, compute 0.00 s, write 0.00 s, other 0.50 s; "
-            "cpu 2.00 s), 1234 bytes; bottleneck: reading from the image servers"
-        ),
-        (
-            "classify: 0 records in 1.00 s, 0/s (read 1.00 s, compute 0.00 s, write 0.00 s, other 0.00 s; "
-            "cpu 1.00 s, gpu 1.00 s), 0 bytes; bottleneck: reading the image shard and the bundle from S3"
-        ),
+        "fetch: 30 records in 2.00 s, 15/s: read 1.50, compute 0.00, write 0.00, other 0.50 s",
+        "bottleneck: reading from the image servers; cpu 2.00 s, 1.23 MB",
+        "classify: 0 records in 1.00 s, 0/s: read 1.00, compute 0.00, write 0.00, other 0.00 s",
+        "bottleneck: reading the image shard and the bundle from S3; cpu 1.00 s, gpu 1.00 s, 0.00 MB",
     ]
+
+
+def test_the_closing_lines_of_a_long_step_are_short(caplog: pytest.LogCaptureFixture) -> None:
+    """Hours, and millions of records, are under 100 characters as well."""
+    clock = Clock()
+    with caplog.at_level(logging.INFO):
+        watch = Stopwatch("build_dataset", clock=clock, cpu_clock=clock)
+        watch.gpu_taken()
+        for phase in (watch.reading, watch.computing, watch.writing):
+            with phase():
+                clock.now += 12_345.67
+        watch.report(10_000_000, 10**12)
+    assert max(len(record.message) for record in caplog.records) < 100
