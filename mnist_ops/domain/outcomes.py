@@ -62,6 +62,16 @@ class Assessment:
     held_because: str | None = None
     released_by: str | None = None
 
+    @property
+    def over_budget(self) -> bool:
+        """Whether the run is over its failure budget, also if it was released."""
+        return self.held_because is not None
+
+    @property
+    def held(self) -> bool:
+        """Whether predictions are held: the run is over its budget, and nobody has released it."""
+        return self.over_budget and self.released_by is None
+
     def document(self) -> dict[str, object]:
         """As JSON-able values."""
         return asdict(self) | {"stage": self.stage.document()}

@@ -38,5 +38,31 @@ class Reason(StrEnum):
         """Whether another attempt at the same URL may succeed."""
         return self in _TRANSIENT
 
+    @property
+    def can_hit_whole_run(self) -> bool:
+        """Whether one wrong setting or one outage can cause it for all records of a run."""
+        return self.transient or self in _OF_SETTING_OR_SERVER
+
 
 _TRANSIENT = frozenset({Reason.TIMEOUT, Reason.CONNECTION_FAILED, Reason.SERVER_ERROR, Reason.RATE_LIMITED})
+
+# Not in this set: what is wrong with the record itself. Once the record, or the setting that names its field,
+# is corrected, such a failure does not block it any more.
+_OF_SETTING_OR_SERVER = frozenset(
+    {
+        # A host or bucket that is not allowed yet, or a name server that answers with a private address.
+        Reason.BLOCKED_ADDRESS,
+        # A server that redirects all requests: to a login page, to an app, in a circle.
+        Reason.SCHEME_NOT_ALLOWED,
+        Reason.TOO_MANY_REDIRECTS,
+        # A server whose disk is not mounted, wrong credentials, a firewall.
+        Reason.NOT_FOUND,
+        Reason.REFUSED_BY_SERVER,
+        # MNIST_OPS_FETCH_MAX_BYTES, or a server that sends originals instead of resized images.
+        Reason.TOO_LARGE,
+        Reason.TOO_MANY_PIXELS,
+        # A maintenance page in place of each image, or bodies that end early.
+        Reason.NOT_AN_IMAGE,
+        Reason.UNREADABLE_IMAGE,
+    }
+)

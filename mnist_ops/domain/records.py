@@ -53,7 +53,7 @@ class FailureStamp:
         last_at: when that run selected the record.
         image_url: the URL that failed; None if it was not a string.
         reason: the reason, as stored.
-        attempts: the number of runs that tried this URL.
+        attempts: the number of runs in a row that tried this URL.
         first_at: when the first of them selected the record.
         next_attempt_at: when to try again (UTC); None for a permanent failure.
     """
@@ -189,7 +189,7 @@ class PredictionFailure:
         reason: why, from the closed list.
         detail: one line for people.
         image_url: the URL that failed; None if it was not a string.
-        attempts: the number of runs that tried this URL.
+        attempts: the number of runs in a row that tried this URL.
         first_at: when the first of them selected the record (UTC).
         last_at: when the last of them selected it (UTC).
         next_attempt_at: when to try again (UTC); None for a permanent failure.

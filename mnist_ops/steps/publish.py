@@ -10,11 +10,11 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import digest_in_name
 from mnist_ops.domain.manifest import Manifest
 from mnist_ops.domain.outcome_lines import counted, failure_lines, log_lines, prediction_lines, wrapped
-from mnist_ops.domain.outcomes import Outcome
+from mnist_ops.domain.outcomes import Assessment, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import Change, Prediction, PredictionFailure, RecordHead
-from mnist_ops.domain.retry_policy import failure_after
+from mnist_ops.domain.retry_policy import Attempt, failure_after
 from mnist_ops.domain.review import ReviewReason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import read_manifest
@@ -59,7 +59,8 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
     A record is written only if it is as it was when the snapshot was taken. So publishing a shard again, or
     publishing late, changes nothing. A record that did not match is read back: if it has the mark of this
     generation, it was written before; if it has changed, the outcome is `conflict`; if it is missing, `gone`.
-    If the assessment holds the run, its predictions are not written; its failures are.
+    If the assessment holds the run, its predictions are not written; its failures are. In a run over its
+    budget, failures that one wrong setting or one outage can cause are retried, also if it was released.
 
     Args:
         predictions_uri: the prediction shard.
@@ -80,8 +81,7 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         if header.manifest != assessment.manifest:
             raise Permanent(f"{assessment_uri}: assesses {assessment.manifest}, not {header.manifest}")
         manifest = read_manifest(objects, header.manifest)
-        held = assessment.held_because is not None and assessment.released_by is None
-        builder = _ChangeBuilder(manifest, digest_in_name(header.manifest), header.labels, held=held)
+        builder = _ChangeBuilder(manifest, digest_in_name(header.manifest), header.labels, assessment)
         part = manifest.part(header.part)
         require_rows_of(part, shard, predictions_uri)
         heads = (records.head(document) for document in read_part(objects, part))
@@ -104,7 +104,7 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
             records=outcomes.records,
             failures=dict(counts.failures),
             stages=stages,
-            held_because=assessment.held_because if held else None,
+            held_because=assessment.held_because if assessment.held else None,
             source=predictions_uri,
             refers_to=(predictions_uri, *header.refers_to),
             assessment=assessment_uri,
@@ -158,13 +158,13 @@ class _ChangeBuilder:
         manifest: the snapshot's.
         snapshot: the sha256 of the manifest.
         labels: the names of the classes, by index.
-        held: whether predictions are held.
+        assessment: says whether predictions are held, and failures retried.
     """
 
     manifest: Manifest
     snapshot: str
     labels: tuple[str, ...]
-    held: bool
+    assessment: Assessment
 
     def change(self, head: RecordHead, row: PredictionRow) -> Change | None:
         """What to write into a record; None if its prediction is held."""
@@ -172,17 +172,12 @@ class _ChangeBuilder:
             raise Damaged(f"part of {self.snapshot}: record {head.id_json} is paired with {row['record_id']}")
         if row["reason"] is not None:
             return Change(head, self._failure(head, row))
-        return None if self.held else Change(head, self._prediction(row))
+        return None if self.assessment.held else Change(head, self._prediction(row))
 
     def _failure(self, head: RecordHead, row: UnpredictedRow) -> PredictionFailure:
-        return failure_after(
-            head,
-            Reason(row["reason"]),
-            row["detail"],
-            generation=self.manifest.generation,
-            at=self.manifest.at,
-            retry_after_s=row["retry_after_s"],
-        )
+        attempt = Attempt(self.manifest.generation, self.manifest.at, self.assessment.over_budget)
+        reason, wait_s = Reason(row["reason"]), row["retry_after_s"]
+        return failure_after(head, reason, row["detail"], attempt, retry_after_s=wait_s)
 
     def _prediction(self, row: PredictedRow) -> Prediction:
         if self.manifest.champion is None:

@@ -7,6 +7,7 @@ batches, then at most one partly written batch, then nothing. The next attempt r
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import Self
 
 from mnist_ops.domain.errors import OutcomeUnknown, Transient
@@ -14,7 +15,7 @@ from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import RecordStore
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import Change, Prediction, PredictionFailure, PredictionStamp, RecordHead
-from mnist_ops.domain.retry_policy import failure_after
+from mnist_ops.domain.retry_policy import Attempt, failure_after
 from mnist_ops.steps.artifacts.shard_kinds import OutcomeRow
 
 # If the reply to a bulk is lost, the records are read back, and the changes that are missing are sent again.
@@ -89,7 +90,7 @@ class WriteBack:
 def _written(records: RecordStore, changes: Mapping[int, Change]) -> dict[int, OutcomeRow]:
     now = records.heads([change.head.id_json for change in changes.values()])
     return {
-        position: _done(change)
+        position: _carried(change, head)
         for position, change in changes.items()
         if (head := now.get(change.head.id_json)) is not None and carries(change, head)
     }
@@ -153,7 +154,7 @@ def _read_back(change: Change, now: RecordHead | None) -> OutcomeRow | None:
     if now is None:
         return _row(change, Outcome.GONE)
     if carries(change, now):
-        return _done(change)
+        return _carried(change, now)
     if unchanged(change.head, now):
         return None
     return _row(change, Outcome.CONFLICT)
@@ -182,13 +183,8 @@ def unchanged(then: RecordHead, now: RecordHead) -> bool:
 def _refused(records: RecordStore, change: Change, message: str) -> OutcomeRow:
     """Quarantine a record whose write the database refused; it may refuse the failure as well."""
     if isinstance(change.outcome, Prediction):
-        failure = failure_after(
-            change.head,
-            Reason.WRITE_REFUSED,
-            message,
-            generation=change.outcome.generation,
-            at=change.outcome.at,
-        )
+        attempt = Attempt(change.outcome.generation, change.outcome.at)
+        failure = failure_after(change.head, Reason.WRITE_REFUSED, message, attempt)
         records.apply([Change(change.head, failure)])
     row = _row(change, Outcome.QUARANTINED)
     row["reason"], row["detail"] = str(Reason.WRITE_REFUSED), message
@@ -198,8 +194,25 @@ def _refused(records: RecordStore, change: Change, message: str) -> OutcomeRow:
 def _done(change: Change) -> OutcomeRow:
     if isinstance(change.outcome, Prediction):
         return _row(change, Outcome.PREDICTED)
-    final = change.outcome.next_attempt_at is None
-    return _row(change, Outcome.QUARANTINED if final else Outcome.RETRY_LATER)
+    return _row(change, _outcome_of(change.outcome.next_attempt_at))
+
+
+def _carried(change: Change, now: RecordHead) -> OutcomeRow:
+    """The outcome that a record carries already.
+
+    It may differ from what the change would write: the run was assessed again with another budget, or its
+    images were fetched again.
+    """
+    if isinstance(change.outcome, Prediction):
+        return _row(change, Outcome.PREDICTED)
+    row = _row(change, _outcome_of(now.failure.next_attempt_at))
+    if now.failure.reason != change.outcome.reason:
+        row["reason"], row["detail"] = str(now.failure.reason), "written by an earlier attempt of this run"
+    return row
+
+
+def _outcome_of(next_attempt_at: datetime | None) -> Outcome:
+    return Outcome.QUARANTINED if next_attempt_at is None else Outcome.RETRY_LATER
 
 
 def _row(change: Change, outcome: Outcome) -> OutcomeRow:

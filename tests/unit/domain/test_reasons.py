@@ -41,6 +41,19 @@ def test_a_fault_of_the_record_or_its_image_is_permanent(name: str) -> None:
     assert not Reason(name).transient
 
 
+def test_all_that_a_setting_or_a_server_can_cause_can_hit_a_whole_run() -> None:
+    """The other reasons are about the record itself, or about labels and files of the command line."""
+    of_one_record = {
+        "invalid_url",
+        "bad_created_at",
+        "unreadable_file",
+        "write_refused",
+        "unknown_label",
+        "label_conflict",
+    }
+    assert {str(reason) for reason in Reason if not reason.can_hit_whole_run} == of_one_record
+
+
 def test_a_reason_outside_the_list_is_refused() -> None:
     """Nothing writes free text as a reason."""
     with pytest.raises(ValueError, match="sunspots"):

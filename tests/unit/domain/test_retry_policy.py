@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import FailureStamp, PredictionFailure, RecordHead
-from mnist_ops.domain.retry_policy import MAX_ATTEMPTS, failure_after
+from mnist_ops.domain.retry_policy import MAX_ATTEMPTS, Attempt, failure_after
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HEAD = RecordHead(id=1, id_json="1", image_url="https://images.example/7.png", created_at=AT)
@@ -24,9 +24,12 @@ def attempt(
     reason: Reason = Reason.TIMEOUT,
     at: datetime = AT,
     retry_after_s: float | None = None,
+    *,
+    over_budget: bool = False,
 ) -> PredictionFailure:
     """Return the failure after one more attempt."""
-    return failure_after(head, reason, "no answer", generation=RUN, at=at, retry_after_s=retry_after_s)
+    run = Attempt(RUN, at, over_budget)
+    return failure_after(head, reason, "no answer", run, retry_after_s=retry_after_s)
 
 
 def carrying(failure: PredictionFailure, head: RecordHead = HEAD) -> RecordHead:
@@ -36,11 +39,13 @@ def carrying(failure: PredictionFailure, head: RecordHead = HEAD) -> RecordHead:
     return replace(head, failure=FailureStamp(**values))
 
 
-def history(count: int, reason: Reason = Reason.TIMEOUT) -> list[PredictionFailure]:
+def history(
+    count: int, reason: Reason = Reason.TIMEOUT, *, over_budget: bool = False
+) -> list[PredictionFailure]:
     """Return the failures of `count` attempts in a row, each made when it was due."""
     failures, head, at = [], HEAD, AT
     for _ in range(count):
-        failure = attempt(head, reason, at)
+        failure = attempt(head, reason, at, over_budget=over_budget)
         failures.append(failure)
         head, at = carrying(failure), failure.next_attempt_at or at + timedelta(days=1)
     return failures
@@ -64,6 +69,37 @@ def test_the_delays_grow_fourfold() -> None:
 def test_a_permanent_failure_is_not_tried_again(reason: Reason) -> None:
     """Not even with a `Retry-After`."""
     assert attempt(reason=reason, retry_after_s=1).next_attempt_at is None
+
+
+@pytest.mark.parametrize("reason", [reason for reason in PERMANENT if reason.can_hit_whole_run])
+def test_over_budget_what_one_mistake_can_cause_for_a_whole_run_is_retried(reason: Reason) -> None:
+    """At most five times, with the delays of a transient failure; then it is permanent."""
+    failures = history(MAX_ATTEMPTS, reason, over_budget=True)
+    assert [failure.attempts for failure in failures] == [1, 2, 3, 4, 5]
+    assert [failure.next_attempt_at is None for failure in failures] == [False] * 4 + [True]
+    assert failures[0].next_attempt_at == AT + timedelta(minutes=15)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if not reason.can_hit_whole_run])
+def test_over_budget_a_fault_of_the_record_itself_is_permanent(reason: Reason) -> None:
+    """Other records have nothing to do with it."""
+    assert attempt(reason=reason, over_budget=True).next_attempt_at is None
+
+
+def test_within_the_budget_a_retried_failure_becomes_permanent_again() -> None:
+    """A run over its budget only defers the decision."""
+    first = attempt(reason=Reason.NOT_FOUND, over_budget=True)
+    assert attempt(carrying(first), Reason.NOT_FOUND).next_attempt_at is None
+
+
+@pytest.mark.parametrize("former", [Reason.TIMEOUT, Reason.NOT_FOUND])
+def test_a_permanent_failure_that_was_asked_for_again_starts_again_at_one_attempt(former: Reason) -> None:
+    """Otherwise one lost request after five attempts would be permanent at once."""
+    last, later = history(MAX_ATTEMPTS, former)[-1], AT + timedelta(days=30)
+    assert last.next_attempt_at is None
+    failure = attempt(carrying(last), Reason.TIMEOUT, later)
+    assert (failure.attempts, failure.first_at) == (1, later)
+    assert failure.next_attempt_at == later + timedelta(minutes=15)
 
 
 def test_an_edited_url_starts_again_at_one_attempt() -> None:
@@ -101,14 +137,15 @@ def test_a_longer_retry_after_is_respected_up_to_a_day(asked_s: float | None, wa
     st.none() | st.floats(allow_nan=False),
     st.sampled_from(list(Reason)),
     st.none() | st.text() | st.datetimes(timezones=st.just(UTC)),
+    st.none() | st.datetimes(timezones=st.just(UTC)),
 )
-@example(0, -1e14, Reason.TIMEOUT, None)
+@example(0, -1e14, Reason.TIMEOUT, None, None)
 def test_the_next_attempt_is_bounded_with_any_earlier_failure_in_the_record(
-    attempts: int, asked_s: float | None, reason: Reason, first_at: object
+    attempts: int, asked_s: float | None, reason: Reason, first_at: object, due: datetime | None
 ) -> None:
     """Other software may have written the failure in a record."""
-    stamp = FailureStamp(attempts=attempts, image_url=HEAD.image_url, first_at=first_at)
-    failure = attempt(replace(HEAD, failure=stamp), reason, retry_after_s=asked_s)
+    stamp = FailureStamp(attempts=attempts, image_url=HEAD.image_url, first_at=first_at, next_attempt_at=due)
+    failure = attempt(replace(HEAD, failure=stamp), reason, retry_after_s=asked_s, over_budget=True)
     assert isinstance(failure.first_at, datetime)
     assert failure.attempts >= 1
     if failure.next_attempt_at is not None:

@@ -13,6 +13,7 @@ from mnist_ops.domain.errors import Damaged, OutcomeUnknown, Permanent, Transien
 from mnist_ops.domain.images import FetchFailure
 from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
 from mnist_ops.domain.labels import DIGITS
+from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, Prediction, WriteReport
 from mnist_ops.local import sample_digits
@@ -424,7 +425,7 @@ def test_a_held_run_writes_its_failures_only(pipeline: Pipeline) -> None:
     manifest, predictions = held(pipeline)
     shards = pipeline.publish(predictions, pipeline.assess(manifest, predictions))
     outcomes = list(pick(pipeline.outcomes(shards)).values())
-    assert outcomes == ["held"] * 10 + ["quarantined"] * 40
+    assert outcomes == ["held"] * 10 + ["retry_later"] * 40
     documents = pipeline.records.documents()
     assert not any("prediction" in document for document in documents)
     assert all("prediction_failure" in document for document in documents[10:])
@@ -433,13 +434,59 @@ def test_a_held_run_writes_its_failures_only(pipeline: Pipeline) -> None:
 
 
 def test_a_released_run_publishes_what_was_held(pipeline: Pipeline) -> None:
-    """The failures that were written before count as this run's own."""
+    """The failures that were written before count as this run's own, and they are retried still."""
     manifest, predictions = held(pipeline)
     pipeline.publish(predictions, pipeline.assess(manifest, predictions))
+    failures = pipeline.records.documents()[10:]
     pipeline.runs.release_hold(Generation("dag/run"), "ada", "looked at", AT)
     shards = pipeline.publish(predictions, pipeline.assess(manifest, predictions))
     outcomes = list(pick(pipeline.outcomes(shards)).values())
-    assert outcomes == ["predicted"] * 10 + ["quarantined"] * 40
+    assert outcomes == ["predicted"] * 10 + ["retry_later"] * 40
+    assert pipeline.records.documents()[10:] == failures
+
+
+def test_the_failures_of_a_run_that_was_released_first_are_retried(pipeline: Pipeline) -> None:
+    """The release concerns the predictions."""
+    manifest, predictions = held(pipeline)
+    pipeline.runs.release_hold(Generation("dag/run"), "ada", "known", AT)
+    shards = pipeline.publish(predictions, pipeline.assess(manifest, predictions))
+    assert list(pick(pipeline.outcomes(shards)).values()) == ["predicted"] * 10 + ["retry_later"] * 40
+    failure: Document = pipeline.records.document(10)["prediction_failure"]  # type: ignore[assignment]
+    assert (failure["reason"], failure["next_attempt_at"]) == ("not_found", AT + timedelta(minutes=15))
+
+
+@pytest.mark.parametrize(
+    ("shares", "outcome"), [((0.2, 0.9), "retry_later"), ((0.9, 0.2), "quarantined")], ids=repr
+)
+def test_published_again_with_another_budget_a_failure_is_reported_as_the_record_carries_it(
+    pipeline: Pipeline, shares: tuple[float, float], outcome: str
+) -> None:
+    """It is written once, and not changed when the run is assessed again."""
+    manifest, predictions = held(pipeline)
+    for share in shares:
+        shards = pipeline.publish(
+            predictions, pipeline.assess(manifest, predictions, FailureBudget(share=share))
+        )
+    assert {name: row["outcome"] for name, row in pipeline.outcomes(shards).items() if row["reason"]} == {
+        named(number): outcome for number in range(10, 50)
+    }
+    failure: Document = pipeline.records.document(10)["prediction_failure"]  # type: ignore[assignment]
+    assert (failure["next_attempt_at"] is None) is (outcome == "quarantined")
+
+
+def test_fetched_and_published_again_a_failure_is_reported_with_the_reason_that_the_record_carries(
+    pipeline: Pipeline,
+) -> None:
+    """The ledger and the records agree on it."""
+    pipeline.add(1)
+    manifest = pipeline.snapshot()
+    first = pipeline.predictions_of(manifest)
+    pipeline.publish(first, pipeline.assess(manifest, first))
+    pipeline.images.images[url_of(1)] = FetchFailure(url_of(1), Reason.TIMEOUT, "no answer")
+    second = pipeline.predictions_of(manifest)
+    (row,) = pipeline.outcomes(pipeline.publish(second, pipeline.assess(manifest, second))).values()
+    assert (row["outcome"], row["reason"]) == ("quarantined", "not_found")
+    assert pipeline.records.document(1)["prediction_failure"]["reason"] == "not_found"  # type: ignore[index]
 
 
 # --- lost replies

@@ -18,6 +18,7 @@ from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.manifest import Manifest
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.run_summary import RunFailed
 from mnist_ops.domain.selection import Reclassify, takes
 from mnist_ops.steps.artifacts.objects import get_verified
 from mnist_ops.steps.artifacts.parts import read_part
@@ -368,6 +369,20 @@ def test_a_held_run_that_nobody_releases_keeps_its_records_waiting(pipeline: Pip
     with pytest.raises(Permanent, match="30 predictions are held"):
         pipeline.run("dag/one")
     for number in range(30, 60):
+        pipeline.images.images[url_of(number)] = png_of(0)
+    assert pipeline.run("dag/two").outcomes["predicted"] == 60
+
+
+def test_after_a_wrong_setting_for_a_whole_run_the_records_are_predicted(pipeline: Pipeline) -> None:
+    """60 of 60 addresses are blocked; once the host is allowed, the next run takes the records by itself."""
+    for number in range(60):
+        url = url_of(number)
+        pipeline.images.images[url] = FetchFailure(url, Reason.BLOCKED_ADDRESS, "10.0.0.1 is private")
+        pipeline.add(number)
+    with pytest.raises(RunFailed, match="60 of 60 records failed") as raised:
+        pipeline.run("dag/one")
+    assert raised.value.ledger.outcomes["retry_later"] == 60
+    for number in range(60):
         pipeline.images.images[url_of(number)] = png_of(0)
     assert pipeline.run("dag/two").outcomes["predicted"] == 60
 
