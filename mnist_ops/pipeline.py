@@ -103,7 +103,9 @@ class Pipeline:
 
     def count(self, selection: Selection) -> int:
         """How many records a snapshot would take now."""
-        return self.adapters.records.count(selection)
+        from mnist_ops.steps.snapshot import count
+
+        return count(selection, records=self.adapters.records)
 
     def snapshot(self, generation: Generation, selection: Selection, attempt: str | None = None) -> str:
         """Take a snapshot, or adopt the one that the generation has; returns its manifest.

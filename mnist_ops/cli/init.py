@@ -12,6 +12,10 @@ def init() -> None:
     from mnist_ops.wiring import adapters_of_environment
 
     adapters = adapters_of_environment(settings_of(os.environ), os.environ)
+    # Before the indexes, which make a collection of any name.
+    empty = adapters.records.empty_collection()
+    if empty is not None:
+        typer.echo(f"warning: {empty}", err=True)
     for name in adapters.records.ensure_indexes():
         typer.echo(f"index {name}")
     adapters.objects.ensure_bucket()

@@ -11,7 +11,7 @@ from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
-from mnist_ops.domain.records import BundleRef, Change, RecordHead, WriteReport
+from mnist_ops.domain.records import BundleRef, Change, EmptyCollection, RecordHead, WriteReport
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 from mnist_ops.domain.selection import Selection
 
@@ -95,6 +95,9 @@ class RecordStore(Protocol):
 
     def missing_indexes(self) -> Sequence[str]:
         """The names of indexes that `ensure_indexes` would make."""
+
+    def empty_collection(self) -> EmptyCollection | None:
+        """The collection of the records if it holds none, or does not exist; else None."""
 
     def count(self, selection: Selection) -> int:
         """How many records a selection takes now, the limit included."""

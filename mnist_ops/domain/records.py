@@ -33,6 +33,26 @@ class FieldNames:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptyCollection:
+    """A collection that should hold the records and holds none.
+
+    Attributes:
+        name: `database.collection`.
+        exists: whether the database has it.
+        nearest: another collection that may be meant, as `database.collection`; None if there is none.
+    """
+
+    name: str
+    exists: bool
+    nearest: str | None = None
+
+    def __str__(self) -> str:
+        what = "holds no record" if self.exists else "does not exist"
+        other = f"; the nearest collection that exists is {self.nearest}" if self.nearest else ""
+        return f"the collection {self.name} {what}{other}"
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionStamp:
     """The identity of a record's prediction, for compare-and-set."""
 

@@ -65,8 +65,7 @@ def snapshot(
     if committed is not None:
         log_lines(_log, ["this generation has its snapshot already:", committed])
         return committed
-    for index in records.missing_indexes():
-        _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
+    _warn_of_collection(records)
     champion = None if request.selection.labelled else models.champion(request.model_name)
     selection = replace(request.selection, champion=champion.digest if champion else None)
     watch = Stopwatch("snapshot", objects.requests, objects.moved)
@@ -93,6 +92,24 @@ def snapshot(
     uri = objects.put_bytes(manifest_key(request.generation, request.attempt, sha256_hex(data)), data)
     log_lines(_log, snapshot_lines(manifest))
     return runs.commit(request.generation, uri, selection.at)
+
+
+def count(selection: Selection, *, records: RecordStore) -> int:
+    """How many records a snapshot would take now."""
+    _warn_of_collection(records)
+    return records.count(selection)
+
+
+def _warn_of_collection(records: RecordStore) -> None:
+    """Log why the records are not found, or found slowly."""
+    empty = records.empty_collection()
+    if empty is not None:
+        _log.warning(
+            "%s. The names are set with MNIST_OPS_MONGO_DATABASE and MNIST_OPS_MONGO_COLLECTION", empty
+        )
+        return
+    for index in records.missing_indexes():
+        _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
 
 
 def part_sizes(records_per_part: int) -> Iterator[int]:

@@ -37,6 +37,7 @@ from mnist_airflow.operators import (
     TrainModelOperator,
 )
 from mnist_ops.vision.config.schema import TrainingConfig
+from tests.support.environment import environment
 
 TERMINATED = -15
 # Another than the settings name, and than the DAGs of other tests work on: it is an argument of operators.
@@ -111,6 +112,16 @@ def _make_known(dag: DAG) -> None:
         lazy = LazyDeserializedDAG.from_dag(dag)
         SerializedDAG.bulk_write_to_db("dags-folder", None, [lazy], session=session)
         SerializedDagModel.write_dag(lazy, bundle_name="dags-folder", session=session)
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_snapshot_names_a_misspelt_variable_and_a_collection_that_does_not_exist(execute) -> None:
+    """Both would otherwise be a silent run of no records."""
+    with environment(MNIST_OPS_MONGO_COLECTION="digits"):
+        log = execute(SnapshotRecordsOperator, collection="recods", preview=True).log
+    assert "MNIST_OPS_MONGO_COLECTION is not a setting" in log
+    assert "did you mean MNIST_OPS_MONGO_COLLECTION?" in log
+    assert f"the collection {DATABASE}.recods does not exist" in log
 
 
 # From labelled records to a model

@@ -10,6 +10,7 @@ from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, decode, hea
 from mnist_ops.domain.records import (
     HISTORY_LENGTH,
     Change,
+    EmptyCollection,
     FieldNames,
     Prediction,
     PredictionFailure,
@@ -34,11 +35,13 @@ class InMemoryRecords:
     def __init__(self, fields: FieldNames | None = None) -> None:
         self._fields = fields or FieldNames()
         self._documents: dict[str, Document] = {}
+        self._exists = False
         self._indexed = False
         self.before_write: Callable[[], None] = lambda: None
 
     def insert(self, *documents: Mapping[str, object]) -> None:
         """Add records, through BSON."""
+        self._exists = True
         for document in documents:
             stored = decode(bson.encode(document, codec_options=CODEC))
             self._documents[id_json(stored["_id"])] = stored
@@ -56,11 +59,14 @@ class InMemoryRecords:
         del self._documents[id_json(record_id)]
 
     def ensure_indexes(self) -> Sequence[str]:
-        self._indexed = True
+        self._exists = self._indexed = True
         return ["mnist_ops_selection"]
 
     def missing_indexes(self) -> Sequence[str]:
         return [] if self._indexed else ["mnist_ops_selection"]
+
+    def empty_collection(self) -> EmptyCollection | None:
+        return None if self._documents else EmptyCollection("memory.records", self._exists)
 
     def count(self, selection: Selection) -> int:
         return len(self._selected(selection))

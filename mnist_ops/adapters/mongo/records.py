@@ -1,6 +1,7 @@
 """The user's records in MongoDB."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import cast
 
 from bson.errors import BSONError
@@ -14,11 +15,13 @@ from mnist_ops.adapters.mongo.errors import translate, translated
 from mnist_ops.adapters.mongo.record_updates import update_of
 from mnist_ops.adapters.mongo.selection_query import index_keys, selection_pipeline
 from mnist_ops.domain.errors import OutcomeUnknown
-from mnist_ops.domain.records import Change, FieldNames, RecordHead, WriteReport
+from mnist_ops.domain.records import Change, EmptyCollection, FieldNames, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection
 
 _BATCH = 5_000
 _INDEX = "mnist_ops_selection"
+# The collections of the pipeline and of the server.
+_NOT_RECORDS = ("mnist_ops_", "system.")
 # These codes are permanent for this write of this document: BadValue, FailedToParse, TypeMismatch,
 # PathNotViable, ConflictingUpdateOperators, field names that the server does not take, DuplicateKey,
 # DocumentValidationFailure, documents that would become too large.
@@ -59,6 +62,25 @@ class MongoRecords:
         # Directions are compared as they are: 1, 1.0, or a word such as "2dsphere".
         existing_keys = [[tuple(key) for key in index["key"]] for index in existing.values()]
         return [] if index_keys(self._fields) in existing_keys else [_INDEX]
+
+    def empty_collection(self) -> EmptyCollection | None:
+        if translated(self._collection.find_one, {}, {"_id": 1}) is not None:
+            return None
+        database, name = self._collection.database, self._collection.name
+        names = set(translated(database.list_collection_names))
+        others = [each for each in sorted(names - {name}) if not each.startswith(_NOT_RECORDS)]
+        # Beside a collection that exists, a name that is not alike means nothing.
+        alike = get_close_matches(name, others, 1, cutoff=0.6 if name in names else 0.0)
+        nearest = f"{database.name}.{alike[0]}" if alike else self._namesake()
+        return EmptyCollection(self._collection.full_name, name in names, nearest)
+
+    def _namesake(self) -> str | None:
+        """A collection of the same name in another database, as `database.collection`."""
+        database, name = self._collection.database, self._collection.name
+        for other in translated(database.client.list_database_names):
+            if other != database.name and name in translated(database.client[other].list_collection_names):
+                return f"{other}.{name}"
+        return None
 
     def count(self, selection: Selection) -> int:
         pipeline = [*selection_pipeline(selection, self._fields), {"$count": "records"}]

@@ -25,7 +25,14 @@ from mnist_ops.adapters.mongo.selection_query import selection_pipeline
 from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
-from mnist_ops.domain.records import HISTORY_LENGTH, BundleRef, Change, FieldNames, PredictionFailure
+from mnist_ops.domain.records import (
+    HISTORY_LENGTH,
+    BundleRef,
+    Change,
+    EmptyCollection,
+    FieldNames,
+    PredictionFailure,
+)
 from mnist_ops.domain.selection import Reclassify, Selection, takes
 from tests.faults.lossy_proxy import lossy_proxy
 
@@ -420,6 +427,42 @@ def test_an_empty_collection_gives_nothing(bench):
     assert bench.store.missing_indexes()
 
 
+def test_a_collection_is_empty_until_a_record_is_inserted(bench):
+    """Indexes alone make a collection, but no record."""
+    assert not bench.store.empty_collection().exists
+    bench.store.ensure_indexes()
+    assert bench.store.empty_collection().exists
+    bench.insert(_waiting(1))
+    assert bench.store.empty_collection() is None
+    bench.delete(1)
+    assert bench.store.empty_collection().exists
+
+
+def test_a_collection_that_does_not_exist_names_the_nearest_one(database):
+    """A wrong name is more likely than a website without records."""
+    database["pictures"].insert_one({})
+    database["digits"].insert_one({})
+    database["mnist_ops_runs"].insert_one({})
+    empty = MongoRecords(database["picturs"], FieldNames()).empty_collection()
+    assert str(empty) == (
+        f"the collection {database.name}.picturs does not exist; "
+        f"the nearest collection that exists is {database.name}.pictures"
+    )
+
+
+def test_a_collection_of_the_same_name_in_another_database_is_named(database):
+    """The database may be the wrong one, and its collection was made by `init`."""
+    name = database.name
+    elsewhere = database.client[f"{name}_website"]
+    elsewhere[name].insert_one({})
+    database["digits"].insert_one({})
+    store = MongoRecords(database[name], FieldNames())
+    store.ensure_indexes()
+    assert store.empty_collection() == EmptyCollection(
+        f"{name}.{name}", exists=True, nearest=f"{name}_website.{name}"
+    )
+
+
 def test_records_come_in_several_batches(secantus):
     """6,000 records come in more than one batch, each record once."""
     secantus.insert(*(_waiting(number) for number in range(6_000)))
@@ -747,6 +790,7 @@ def test_a_server_that_does_not_answer_is_transient():
             lambda: store.heads([id_json(1)]),
             store.ensure_indexes,
             store.missing_indexes,
+            store.empty_collection,
         ):
             with pytest.raises(Transient) as caught:
                 call()

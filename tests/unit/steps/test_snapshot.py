@@ -32,7 +32,7 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.snapshot import part_sizes
+from mnist_ops.steps.snapshot import count, part_sizes
 from tests.support.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
 
 EVERY_TYPE = {
@@ -328,9 +328,32 @@ def test_an_attempt_that_breaks_off_commits_nothing(pipeline: Pipeline) -> None:
 
 def test_a_missing_index_is_warned_of(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
     """A run over a large collection without it would scan all of it; making it ends the warning."""
+    pipeline.add(1)
     pipeline.snapshot("a/1")
     assert "mnist-ops init" in caplog.text
     caplog.clear()
     pipeline.records.ensure_indexes()
     pipeline.snapshot("a/2")
     assert "mnist-ops init" not in caplog.text
+
+
+def test_a_collection_without_records_is_warned_of_by_its_name(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run of no records may come from a wrong name; the missing index of such a collection is no news."""
+    pipeline.snapshot("a/1")
+    assert "the collection memory.records does not exist. The names are set with" in caplog.text
+    assert "MNIST_OPS_MONGO_COLLECTION" in caplog.text
+    assert "mnist-ops init" not in caplog.text
+    caplog.clear()
+    pipeline.add(1)
+    pipeline.snapshot("a/2")
+    assert "does not exist" not in caplog.text
+
+
+def test_counting_warns_of_a_collection_without_records(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A preview of a wrong collection is as misleading as a run."""
+    assert count(Selection(pipeline.at), records=pipeline.records) == 0
+    assert "the collection memory.records does not exist" in caplog.text
