@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mnist_ops.cli import (
+    airflow,
     config,
     experiments,
     garbage,
@@ -59,6 +60,7 @@ app.command("init")(init.init)
 app.command("predict")(predict.predict)
 app.command("gc")(garbage.gc)
 app.command("demo")(stack.demo)
+app.command("airflow", cls=airflow.PassedThrough)(airflow.airflow)
 
 
 def _print_version(wanted: bool) -> None:

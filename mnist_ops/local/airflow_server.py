@@ -57,6 +57,29 @@ def service(
 ) -> Service:
     """Describe Airflow's process, and write the files it reads: the passwords and its `airflow` command.
 
+    The arguments are those of `environment`.
+    """
+    program("airflow")
+    write_private(layout.airflow_passwords_file, json.dumps({USER: credentials.airflow_password}))
+    _write_program(layout.airflow_program)
+    variables = environment(
+        layout, ports, credentials, project=project, connections=connections, metadata_uri=metadata_uri
+    )
+    command = (str(layout.airflow_program), "standalone")
+    return Service(NAME, command, variables, probe(ports), start_timeout_s=300.0)
+
+
+def environment(
+    layout: Layout,
+    ports: Ports,
+    credentials: Credentials,
+    *,
+    project: Project,
+    connections: Mapping[str, Mapping[str, object]],
+    metadata_uri: str,
+) -> dict[str, str]:
+    """Return all environment variables of Airflow, also of its command line.
+
     Args:
         layout: where its home folder is.
         ports: where it listens.
@@ -65,20 +88,17 @@ def service(
         connections: it gets them as `AIRFLOW_CONN_*`.
         metadata_uri: of its database, for SQLAlchemy.
     """
-    program("airflow")
-    write_private(layout.airflow_passwords_file, json.dumps({USER: credentials.airflow_password}))
-    command = _without_log_servers(layout)
     inherited = inherited_environment()
-    environment = {
+    programs = f"{layout.airflow_program.parent}:{Path(sys.executable).parent}"
+    return {
         **inherited,
-        "PATH": f"{command.parent}:{Path(sys.executable).parent}:{inherited.get('PATH', '')}",
+        "PATH": f"{programs}:{inherited.get('PATH', '')}",
         "AIRFLOW_HOME": str(layout.data(NAME)),
         "DO_NOT_TRACK": "1",
         **_options(layout, ports, credentials, project=project, metadata_uri=metadata_uri),
         **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(values) for name, values in connections.items()},
         **project.settings,
     }
-    return Service(NAME, (str(command), "standalone"), environment, probe(ports), start_timeout_s=300.0)
 
 
 def _options(
@@ -114,13 +134,12 @@ def _options(
     return {f"AIRFLOW__{name}": value for name, value in {**options, **project.options}.items()}
 
 
-def _without_log_servers(layout: Layout) -> Path:
-    """Write the `airflow` command that standalone starts its components with, and return its path.
+def _write_program(script: Path) -> None:
+    """Write the `airflow` command that standalone starts its components with.
 
     The scheduler and the triggerer each start a log server that listens on every address of the machine, and
     no option changes that. On one machine they are not needed: the API server reads the log files directly.
     """
-    script = layout.root / "bin" / "airflow"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(
         "#!/bin/sh\n"
@@ -129,7 +148,6 @@ def _without_log_servers(layout: Layout) -> Path:
         encoding="utf-8",
     )
     script.chmod(0o755)
-    return script
 
 
 def probe(ports: Ports) -> Probe:

