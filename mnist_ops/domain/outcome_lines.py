@@ -4,6 +4,7 @@ import logging
 import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from mnist_ops.domain.failure_examples import FailureExample, FailureExamples
@@ -42,8 +43,12 @@ def command_lines(command: str) -> list[str]:
 
 def counted(counts: Mapping[str, int]) -> str:
     """Counts by name in words, the largest first; zeros are left out."""
-    names = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
-    return ", ".join(f"{counts[name]} {name}" for name in names)
+    return ", ".join(f"{counts[name]} {name}" for name in _largest_first(counts) if counts[name])
+
+
+def _largest_first(counts: Mapping[str, int]) -> list[str]:
+    """The names by their counts; those of one count in alphabetical order."""
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def window_lines(selection: Mapping[str, Any]) -> list[str]:
@@ -69,7 +74,8 @@ def _moment(text: object) -> str:
 def snapshot_lines(manifest: Manifest) -> list[str]:
     """What a snapshot took: records, parts, window and champion."""
     parts, champion = len(manifest.parts), manifest.champion
-    taken = f"{manifest.records} records in {parts} parts" if parts else NO_RECORDS
+    in_parts = f"in {parts} parts" if parts > 1 else "in 1 part"
+    taken = f"{manifest.records} records {in_parts}" if parts else NO_RECORDS
     lines = [taken, *window_lines(selection_document(manifest.selection))]
     return lines if champion is None else [*lines, champion_line(champion)]
 
@@ -92,21 +98,22 @@ def failure_lines(reasons: Mapping[str, int], examples: FailureExamples) -> list
     if not any(reasons.values()):
         return []
     lines = wrapped(f"{sum(reasons.values())} failed: {counted(reasons)}")
-    for reason in sorted(examples, key=lambda reason: -reasons.get(reason, 0)):
-        lines.append(f"{reason}:")
-        for example in examples[reason]:
-            lines += _example_lines(example)
+    for reason in _largest_first(reasons):
+        if ones := examples.get(reason):
+            lines += [f"{reason}:", *chain.from_iterable(map(_example_lines, ones))]
     return lines
 
 
 def _example_lines(example: FailureExample) -> list[str]:
-    """The example in one line, or else id, URL and detail in a line each."""
-    record, detail = [example["record_id"], example["url"]], example["detail"]
-    words = [word for word in record if word is not None]
-    line = f"  {' '.join(words)}" + (f": {detail}" if detail else "")
-    if len(line) <= LONGEST_LINE:
-        return [line]
-    return [_cut(f"  {words[0]}")] + [_cut(f"    {word}") for word in [*words[1:], detail] if word]
+    """The example in one line if it fits; else its detail, and if need be its URL, in lines below its id."""
+    record = [text for text in (example["record_id"], example["url"]) if text is not None]
+    line, detail = f"  {' '.join(record)}", example["detail"] or ""
+    if len(f"{line}: {detail}") <= LONGEST_LINE:
+        return [f"{line}: {detail}" if detail else line]
+    lines = [line]
+    if len(line) > LONGEST_LINE:
+        lines = [_cut(f"  {record[0]}"), *(_cut(f"    {url}") for url in record[1:])]
+    return lines + textwrap.wrap(detail, LONGEST_LINE, initial_indent="    ", subsequent_indent="    ")
 
 
 def _cut(line: str) -> str:
