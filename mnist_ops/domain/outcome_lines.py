@@ -15,10 +15,10 @@ LONGEST_LINE = 99
 NO_RECORDS = "0 records: none was waiting"
 
 
-def log_lines(log: logging.Logger, lines: Iterable[str]) -> None:
-    """Log each line as a message of its own, at INFO."""
+def log_lines(log: logging.Logger, lines: Iterable[str], level: int = logging.INFO) -> None:
+    """Log each line as a message of its own."""
     for line in lines:
-        log.info("%s", line)
+        log.log(level, "%s", line)
 
 
 def wrapped(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The summary of a run for people and programs: what its log, its note and the command line say of it."""
 
 from mnist_ops.domain.errors import Permanent
-from mnist_ops.domain.keys import is_of_cli
+from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.outcome_lines import (
     NO_RECORDS,
     champion_line,
@@ -81,25 +81,34 @@ def _how_to_complete(ledger: Ledger) -> list[str]:
         shown = command_lines(f"mnist-ops runs show {ledger.generation.run}")
         return ["Was MongoDB restored from a backup, or a task changed? Look at the run:", *shown]
     if is_of_cli(ledger.generation):
-        return ["Continue the run:", *_resume(ledger)]
+        return ["Continue the run:", *_resume(ledger.manifest)]
     return ["Look at the log of this part's task publish, then clear that task."]
 
 
 def _how_to_release(ledger: Ledger) -> list[str]:
-    run, number = ledger.generation.run, ledger.generation.number
-    held, of_cli = ledger.outcomes[Outcome.HELD], is_of_cli(ledger.generation)
+    held, retried = ledger.outcomes[Outcome.HELD], ledger.outcomes[Outcome.RETRY_LATER]
     failed = max(Outcome.QUARANTINED, Outcome.RETRY_LATER, key=lambda outcome: ledger.outcomes[outcome])
-    aim = "publish the predictions" if held else "accept the failures"
-    then = "resume it" if of_cli else "clear the task assess"
     return [
         f"{held} predictions are held: they are not in MongoDB." if held else "No prediction is held.",
         "Look at the failures:",
-        *command_lines(f"mnist-ops records list --run {run} --outcome {failed}"),
-        f"To {aim} anyway, release the run, then {then}:",
-        *command_lines(f'mnist-ops runs release-hold {run} --generation {number} --why "…"'),
-        *(_resume(ledger) if of_cli else []),
+        *command_lines(f"mnist-ops records list --run {ledger.generation.run} --outcome {failed}"),
+        *([f"Fix the cause: later runs try {retried} failed records again."] if retried else []),
+        *release_lines(ledger.generation, ledger.manifest, held),
     ]
 
 
-def _resume(ledger: Ledger) -> list[str]:
-    return command_lines(f"mnist-ops runs resume {ledger.manifest}")
+def release_lines(generation: Generation, manifest: str, held: int) -> list[str]:
+    """The commands that release a run over its budget, which has `held` predictions."""
+    of_cli = is_of_cli(generation)
+    aim = "publish the predictions" if held else "accept the failures"
+    then = "resume it" if of_cli else "clear the task assess"
+    release = f'mnist-ops runs release-hold {generation.run} --generation {generation.number} --why "…"'
+    return [
+        f"To {aim} anyway, release the run, then {then}:",
+        *command_lines(release),
+        *(_resume(manifest) if of_cli else []),
+    ]
+
+
+def _resume(manifest: str) -> list[str]:
+    return command_lines(f"mnist-ops runs resume {manifest}")

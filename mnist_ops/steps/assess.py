@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.failure_examples import FailureExample, add_examples
-from mnist_ops.domain.outcome_lines import failure_lines, log_lines
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcome_lines import failure_lines, log_lines, wrapped
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
+from mnist_ops.domain.run_summary import release_lines
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified, put_json, read_manifest
 from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
@@ -60,9 +62,33 @@ def assess(
         released_by=runs.hold_released_by(manifest.generation) if held_because else None,
         stage=watch.report(records),
     )
-    _log.info("%d records, %d predictions", records, records - failures.total())
+    _log_decision(manifest_uri, manifest.generation, assessment)
     log_lines(_log, failure_lines(failures, examples))
     return put_json(objects, "assessments", manifest.generation, "assessment.json", assessment.document())
+
+
+def _log_decision(manifest_uri: str, generation: Generation, assessment: Assessment) -> None:
+    """Log what happens to the predictions; in a run over its budget the reason comes first."""
+    predictions = assessment.records - sum(assessment.failures.values())
+    counts = f"{assessment.records} records, {predictions} predictions"
+    if assessment.held_because is None:
+        _log.info("%s", counts)
+        return
+    reason = wrapped(assessment.held_because)
+    if assessment.released_by is not None:
+        log_lines(_log, [*reason, f"{counts}: published, because {assessment.released_by} released the run"])
+        return
+    held = f"{predictions} predictions are held" if predictions else "no prediction is held"
+    log_lines(
+        _log,
+        [
+            *reason,
+            f"The run will be red: {held}, and only failures are written.",
+            "Failures that one wrong setting or one outage can cause are retried by later runs.",
+            *release_lines(generation, manifest_uri, predictions),
+        ],
+        logging.WARNING,
+    )
 
 
 def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -> str | None:

@@ -98,6 +98,7 @@ def test_a_run_over_its_budget_says_what_is_held_and_how_to_publish_it() -> None
         "Look at the failures:",
         f"mnist-ops records list --run {RUN} \\",
         "  --outcome retry_later",
+        "Fix the cause: later runs try 40 failed records again.",
         "To publish the predictions anyway, release the run, then clear the task assess:",
         f"mnist-ops runs release-hold {RUN} \\",
         '  --generation 2 --why "…"',
@@ -123,7 +124,7 @@ def test_a_run_over_its_budget_is_red_with_nothing_to_hold() -> None:
 
 def test_a_run_of_the_command_line_is_resumed_after_its_release() -> None:
     """There is no task to clear."""
-    assert summary_lines(replace(HOLDING, generation=CLI_RUN))[4:7] == [
+    assert summary_lines(replace(HOLDING, generation=CLI_RUN))[5:8] == [
         "To publish the predictions anyway, release the run, then resume it:",
         f'mnist-ops runs release-hold {CLI_RUN.run} --generation 0 --why "…"',
         "mnist-ops runs resume s3://bucket/snapshots/manifest.json",
@@ -159,7 +160,7 @@ def test_a_run_that_misses_a_part_names_the_part_and_what_to_do() -> None:
 def test_a_failed_runs_message_is_the_reason_and_what_to_do() -> None:
     """Its counts are in the log before it; the ledger goes with it."""
     failed = RunFailed(HOLDING)
-    assert str(failed).splitlines() == summary_lines(HOLDING)[:8]
+    assert str(failed).splitlines() == summary_lines(HOLDING)[:9]
     assert failed.ledger is HOLDING
     assert isinstance(failed, Permanent)
 

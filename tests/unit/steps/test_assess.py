@@ -52,6 +52,32 @@ def test_why_a_run_is_held_says_the_numbers_and_the_causes(pipeline: Pipeline) -
     assert because == ("3 of 5 records failed (2 not_found, 1 invalid_url), more than the budget of 50%")
 
 
+@pytest.mark.parametrize(("good", "held"), [(1, "1 predictions are held"), (0, "no prediction is held")])
+def test_over_the_budget_a_warning_says_why_and_how_to_release_the_run(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture, good: int, held: str
+) -> None:
+    """In short lines, the reason first; the command has a line of its own."""
+    fill(pipeline, good, 50)
+    with caplog.at_level("INFO", "mnist_ops.steps.assess"):
+        assessed(pipeline, run="classify_records/scheduled__2026-01-31T00%3A00%3A00%2B00%3A00")
+    warnings = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "mnist_ops.steps.assess" and record.levelname == "WARNING"
+    ]
+    assert warnings[0].startswith(f"50 of {50 + good} records failed (50 not_found)")
+    assert held in warnings[1]
+    assert warnings[-2].startswith("mnist-ops runs release-hold classify_records/scheduled__")
+    assert max(map(len, warnings)) < 100
+
+
+def test_within_the_budget_there_is_no_warning(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    """Some failures are nothing that somebody must look at."""
+    fill(pipeline, 45, 5)
+    assessed(pipeline)
+    assert not [record for record in caplog.records if record.name == "mnist_ops.steps.assess"]
+
+
 def test_a_released_run_says_who_released_it(pipeline: Pipeline) -> None:
     """Assessing again after the release, as clearing the task does."""
     fill(pipeline, 0, 50)
