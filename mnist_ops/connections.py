@@ -5,33 +5,42 @@ No error quotes a connection, because it holds secrets.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
+
+# The type that Airflow's hook of a connection requires, and how such a connection is written.
+_TYPES = {"mongo_default": "mongo", "aws_default": "aws"}
+_EXAMPLES = {
+    "mongo_default": "mongo://user:password@host:27017/admin",
+    "aws_default": "aws://key:secret@/?region_name=eu-central-1",
+}
 
 
 def read_connection(name: str, environment: Mapping[str, str], local_dir: Path) -> Connection:
     """Read a connection, such as `mongo_default`, from its variable, else from the running embedded stack.
 
     Raises:
-        Permanent: there is neither, or it cannot be read.
+        UsageError: there is neither, or the variable is wrong; the message names it.
+        Permanent: the file of the embedded stack cannot be read.
     """
     variable = f"AIRFLOW_CONN_{name.upper()}"
     text = environment.get(variable)
-    if text:
-        return _parse(text, variable)
+    if text is not None:
+        return _checked(replace(_parse(text, name, variable), name=name), variable)
     stack = stack_file(local_dir)
     if not stack.exists():
-        raise Permanent(
+        raise UsageError(
             f"no connection {name}: set {variable}, or start the embedded stack (`mnist-ops stack up`)"
         )
     values = read_stack(stack, "connections").get(name)
     if not isinstance(values, Mapping):
         raise Permanent(f"{stack}: has no connection {name}; set {variable}, or start the stack again")
-    return _from_mapping(values, str(stack))
+    return _checked(replace(_from_mapping(values, name, str(stack)), name=name), str(stack))
 
 
 def stack_file(local_dir: Path) -> Path:
@@ -43,10 +52,12 @@ def read_stack(stack: Path, section: str) -> dict[str, Any]:
     """Read `connections`, `settings` or `ports` from the file of the embedded stack.
 
     Raises:
-        Permanent: the file is damaged, or has no such section.
+        Permanent: the file cannot be read, is damaged, or has no such section.
     """
     try:
         values = json.loads(stack.read_text())[section]
+    except OSError as error:
+        raise Permanent(f"{stack}: {error.strerror}; start the embedded stack again") from error
     except (ValueError, KeyError, TypeError):
         values = None
     if not isinstance(values, dict):
@@ -54,57 +65,85 @@ def read_stack(stack: Path, section: str) -> dict[str, Any]:
     return values
 
 
-def _parse(text: str, variable: str) -> Connection:
+def _parse(text: str, name: str, variable: str) -> Connection:
+    if not text.strip():
+        raise UsageError(f"{variable}: empty; write it like {_example(name)}, or unset it")
     if not text.lstrip().startswith("{"):
-        return _from_uri(text, variable)
+        return _from_uri(text.strip(), name, variable)
     try:
-        return _from_mapping(json.loads(text), variable)
+        return _from_mapping(json.loads(text), name, variable)
     except json.JSONDecodeError as error:
         # Not chained: the text in the error is the secret itself.
-        raise Permanent(f"{variable}: not valid JSON at column {error.colno}") from None
+        raise UsageError(f"{variable}: not valid JSON at column {error.colno}") from None
 
 
-def _from_mapping(values: Mapping[str, object], source: str) -> Connection:
-    extra = values.get("extra") or {}
-    if isinstance(extra, str):
-        extra = json.loads(extra)
-    port = values.get("port")
-    if not isinstance(extra, Mapping) or not (port is None or str(port).isdecimal()):
-        raise Permanent(f"{source}: expected a number as port and an object as extra")
-    texts = {name: values.get(name) for name in ("host", "schema", "login", "password")}
+def _from_mapping(values: Mapping[str, object], name: str, source: str) -> Connection:
+    _require_type(values.get("conn_type"), name, source)
+    texts = {field: values.get(field) for field in ("host", "schema", "login", "password")}
     return Connection(
-        port=int(str(port)) if port is not None else None,
-        extra=extra,
-        **{name: str(value) for name, value in texts.items() if value is not None},
+        port=_port(values.get("port"), source),
+        extra=_extra(values.get("extra") or {}, "extra", source),
+        **{field: str(value) for field, value in texts.items() if value is not None},
     )
 
 
-def _from_uri(text: str, variable: str) -> Connection:
+def _from_uri(text: str, name: str, variable: str) -> Connection:
     try:
         uri = urlsplit(text)
         port = uri.port
     except ValueError:
-        raise Permanent(f"{variable}: neither a JSON object nor a URI") from None
+        raise UsageError(
+            f"{variable}: not a URI such as {_example(name)}; write / : @ # in a password as %2F %3A %40 %23"
+        ) from None
+    if "://" not in text:
+        raise UsageError(f"{variable}: neither a JSON object nor a URI such as {_example(name)}")
+    _require_type(uri.scheme, name, variable)
+    query = dict(parse_qsl(uri.query, keep_blank_values=True))
+    # Airflow writes nested extras as one JSON text.
+    nested = query.get("__extra__")
     return Connection(
         host=unquote(uri.hostname) if uri.hostname else None,
-        port=port,
+        port=_port(port, variable),
         schema=unquote(uri.path.strip("/")) or None,
         login=unquote(uri.username) if uri.username else None,
         password=unquote(uri.password) if uri.password else None,
-        extra=_extra_from_query(uri.query, variable),
+        extra=query if nested is None else _extra(nested, "__extra__", variable),
     )
 
 
-def _extra_from_query(query: str, variable: str) -> Mapping[str, object]:
-    """Read a URI's query; Airflow writes nested extras as one JSON text, `__extra__`."""
-    extra = dict(parse_qsl(query, keep_blank_values=True))
-    text = extra.get("__extra__")
-    if text is None:
-        return extra
-    try:
-        nested = json.loads(text)
-    except ValueError:
-        nested = None
-    if not isinstance(nested, dict):
-        raise Permanent(f"{variable}: its __extra__ is not a JSON object")
-    return nested
+def _require_type(conn_type: object, name: str, source: str) -> None:
+    expected = _TYPES.get(name)
+    if expected is not None and conn_type not in (None, expected):
+        srv = "; a mongodb+srv address is written with ?srv=true" if expected == "mongo" else ""
+        raise UsageError(
+            f"{source}: {name} must be of the type {expected}; write it like {_example(name)}{srv}"
+        )
+
+
+def _port(value: object, source: str) -> int | None:
+    if value is None:
+        return None
+    if not str(value).isdecimal() or not 1 <= int(str(value)) <= 65_535:
+        raise UsageError(f"{source}: expected a port from 1 to 65535")
+    return int(str(value))
+
+
+def _extra(value: object, field: str, source: str) -> Mapping[str, object]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{source}: its {field} is not a JSON object")
+    return value
+
+
+def _checked(connection: Connection, source: str) -> Connection:
+    if _TYPES.get(connection.name) == "mongo" and not connection.host:
+        raise UsageError(f"{source}: names no host; write it like {_example(connection.name)}")
+    return connection
+
+
+def _example(name: str) -> str:
+    return _EXAMPLES.get(name, "type://login:password@host:port")

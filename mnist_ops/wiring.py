@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnist_ops.adapters.http.fetcher import HttpImages
 from mnist_ops.adapters.image_router import ImageRouter
-from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, mongo_client
+from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, connected
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.connection import s3_client
@@ -106,7 +106,7 @@ def adapters_of_environment(settings: Settings, environment: Mapping[str, str]) 
 
     return Adapters(
         settings,
-        mongo=lambda: mongo_client(named("mongo_default")),
+        mongo=lambda: connected(named("mongo_default")),
         s3=lambda: s3_client(named("aws_default")),
     )
 

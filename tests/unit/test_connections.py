@@ -8,7 +8,7 @@ import pytest
 
 from mnist_ops.connections import read_connection
 from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 
 SECRET = "canary-4f9c"
 
@@ -19,9 +19,9 @@ def write_stack(folder: Path, connections: dict[str, object]) -> None:
     (folder / "stack.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def read(text: str, tmp_path: Path) -> Connection:
+def read(text: str, tmp_path: Path, name: str = "mongo_default") -> Connection:
     """Read a connection from its variable."""
-    return read_connection("mongo_default", {"AIRFLOW_CONN_MONGO_DEFAULT": text}, tmp_path)
+    return read_connection(name, {f"AIRFLOW_CONN_{name.upper()}": text}, tmp_path)
 
 
 EXPECTED = Connection("db.internal", 27018, "mnist", "ada", SECRET, {"tls": "true"})
@@ -49,7 +49,9 @@ def test_a_connection_is_read_from_a_uri(tmp_path: Path) -> None:
 def test_percent_encoding_in_a_uri_is_decoded(tmp_path: Path) -> None:
     """Secret keys have slashes and plus signs."""
     where = read(
-        "aws://key%2Fid:p%40ss%2F%2B@/?region_name=us-east-1&endpoint_url=http%3A%2F%2Fs3%3A8333", tmp_path
+        "aws://key%2Fid:p%40ss%2F%2B@/?region_name=us-east-1&endpoint_url=http%3A%2F%2Fs3%3A8333",
+        tmp_path,
+        "aws_default",
     )
     assert (where.login, where.password, where.host) == ("key/id", "p@ss/+", None)
     assert where.extra == {"region_name": "us-east-1", "endpoint_url": "http://s3:8333"}
@@ -61,6 +63,7 @@ def test_a_uris_nested_extra_is_read_as_airflow_reads_it(tmp_path: Path) -> None
         "aws://id:key@/?__extra__=%7B%22config_kwargs%22%3A+%7B%22s3%22%3A+%7B%22addressing_style%22"
         "%3A+%22path%22%7D%7D%7D",
         tmp_path,
+        "aws_default",
     )
     assert where.extra == {"config_kwargs": {"s3": {"addressing_style": "path"}}}
 
@@ -82,7 +85,7 @@ def test_a_uri_means_what_it_means_to_airflow(tmp_path: Path, uri: str) -> None:
     from airflow.sdk import Connection as AirflowConnection  # noqa: PLC0415 (takes seconds)
 
     theirs = AirflowConnection.from_uri(uri, conn_id="any")
-    mine = read(uri, tmp_path)
+    mine = read(uri, tmp_path, f"{theirs.conn_type}_default")
     assert (mine.host or "", mine.port, mine.schema or "") == (
         theirs.host or "",
         theirs.port,
@@ -106,7 +109,7 @@ def test_a_variable_comes_before_the_running_stack(tmp_path: Path) -> None:
 
 def test_with_neither_the_error_names_both_remedies(tmp_path: Path) -> None:
     """The variable, and the embedded stack."""
-    with pytest.raises(Permanent, match=r"AIRFLOW_CONN_AWS_DEFAULT.*stack up"):
+    with pytest.raises(UsageError, match=r"AIRFLOW_CONN_AWS_DEFAULT.*stack up"):
         read_connection("aws_default", {}, tmp_path)
 
 
@@ -122,6 +125,26 @@ def test_a_damaged_stack_file_is_named(tmp_path: Path, text: str) -> None:
     """For example, a full disk truncates it."""
     (tmp_path / "stack.json").write_text(text, encoding="utf-8")
     with pytest.raises(Permanent, match=r"stack\.json"):
+        read_connection("mongo_default", {}, tmp_path)
+
+
+def test_an_empty_variable_is_refused_although_a_stack_runs(tmp_path: Path) -> None:
+    """A secret that was not filled in must not lead to another database."""
+    write_stack(tmp_path, {"mongo_default": {"host": "127.0.0.1"}})
+    with pytest.raises(UsageError, match=r"AIRFLOW_CONN_MONGO_DEFAULT: empty; write it like mongo://"):
+        read(" ", tmp_path)
+
+
+def test_a_uri_of_the_mongodb_client_is_refused_with_airflows_form(tmp_path: Path) -> None:
+    """Airflow refuses it too, in the task."""
+    with pytest.raises(UsageError, match=r"type mongo; write it like mongo://.*\?srv=true"):
+        read("mongodb+srv://db.internal", tmp_path)
+
+
+def test_a_stack_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """It may belong to another user."""
+    (tmp_path / "stack.json").mkdir()
+    with pytest.raises(Permanent, match=r"stack\.json: Is a directory; start the embedded stack again"):
         read_connection("mongo_default", {}, tmp_path)
 
 
@@ -144,11 +167,20 @@ def test_a_connection_does_not_show_its_secrets() -> None:
         f'{{"password": "{SECRET}", "extra": "{{{SECRET}"}}',
         f"mongo://ada:{SECRET}@db:port{SECRET}/",
         f"mongo://[{SECRET}",
+        f"mongo://ada:{SECRET}/x@db",
+        f"mongo://ada:{SECRET}@db:0/",
+        f"mongo://ada:{SECRET}@/",
+        f"mongodb://ada:{SECRET}@db/",
+        f"db:27017:{SECRET}",
+        f'{{"conn_type": "postgres", "password": "{SECRET}"}}',
+        f'{{"host": "db", "password": "{SECRET}", "port": 70000}}',
+        f'{{"password": "{SECRET}"}}',
+        f"mongo://db/?__extra__={SECRET}",
     ],
 )
 def test_a_wrong_connection_names_its_variable_and_no_secret(tmp_path: Path, text: str) -> None:
     """Neither in the message nor in the traceback's errors."""
-    with pytest.raises(Permanent, match="AIRFLOW_CONN_MONGO_DEFAULT") as raised:
+    with pytest.raises(UsageError, match="AIRFLOW_CONN_MONGO_DEFAULT") as raised:
         read(text, tmp_path)
     lines = [
         line for line in traceback.format_exception(raised.value) if "Error" in line or "Permanent" in line

@@ -4,25 +4,28 @@ import socket
 from typing import Any
 from urllib.parse import quote_plus
 
+import pymongo
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from mnist_ops.adapters.mongo.bson_documents import Document
+from mnist_ops.adapters.mongo.errors import translate
 from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 
 Mongo = MongoClient[Document]
 MongoDatabase = Database[Document]
 
 _PING_TIMEOUT_MS = 3_000
+_FIRST_ANSWER_S = 5.0
 
 
 def mongo_client(where: Connection) -> Mongo:
     """Make a client of a connection, whose options are read as Airflow's MongoDB hook reads them.
 
     Raises:
-        Permanent: the client refuses the connection.
+        UsageError: the client refuses the connection.
     """
     options: dict[str, Any] = dict(where.extra)
     scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
@@ -34,11 +37,39 @@ def mongo_client(where: Connection) -> Mongo:
     try:
         return MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options)
     except (PyMongoError, ValueError, TypeError, OSError) as error:
-        # Neither chained nor quoted: such an error may hold the password.
-        names = ", ".join(sorted(options)) or "none"
-        raise Permanent(
-            f"mongo_default: {type(error).__name__}; its host, port or one of its options ({names}) is wrong"
-        ) from None
+        # Not chained: such an error may hold the password.
+        raise UsageError(f"{where.name or 'MongoDB'}: {_reason(error, where)}") from None
+
+
+def connected(where: Connection) -> Mongo:
+    """Make a client of a connection, and check that its server answers within 5 s and accepts its user.
+
+    Later calls wait for as long as the connection's options say, since a replica set may elect a new primary.
+
+    Raises:
+        UsageError: the client refuses the connection.
+        Transient: no server answered.
+        Permanent: it refused the user, or is not MongoDB.
+    """
+    client = mongo_client(where)
+    try:
+        with pymongo.timeout(min(_FIRST_ANSWER_S, client.options.server_selection_timeout)):
+            client.admin.command("ping")
+    except PyMongoError as error:
+        client.close()
+        raise translate(error, where.name or "MongoDB") from error
+    return client
+
+
+def _reason(error: Exception, where: Connection) -> str:
+    """Why PyMongo refuses a connection; not in its own words if they may hold a secret."""
+    text = " ".join(str(error).split())
+    secrets = [where.password, where.login, *map(str, where.extra.values())]
+    known = [part for secret in secrets if secret for part in (secret, quote_plus(secret))]
+    if any(part in text for part in known):
+        names = ", ".join(sorted(where.extra)) or "none"
+        return f"{type(error).__name__}; its host, port or one of its options ({names}) is wrong"
+    return f"{text}; correct its host, port or extra"
 
 
 def mongo_answers(host: str, port: int) -> bool:

@@ -12,7 +12,7 @@ from boto3.s3.transfer import TransferConfig
 
 from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.adapters.s3.upload import PART_SIZE, S3Upload
-from mnist_ops.domain.errors import ObjectMissing, Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ class S3Objects:
 
     def ensure_bucket(self) -> None:
         """Create the bucket where it does not exist yet."""
-        try:
-            with translating(self.uri("")):
-                self._client.head_bucket(Bucket=self._bucket)
-        except ObjectMissing:
-            with translating(self.uri("")):
+        with translating(self.uri("")):
+            try:
+                # Not HeadBucket, whose answers have no body: any web server would do.
+                self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+            except self._client.exceptions.NoSuchBucket:
                 self._client.create_bucket(Bucket=self._bucket)
 
 
@@ -163,9 +163,9 @@ def split_uri(uri: str) -> tuple[str, str]:
     """Return the bucket and the key of an `s3://bucket/key` URI.
 
     Raises:
-        Permanent: it is no such URI.
+        UsageError: it is no such URI.
     """
     scheme, bucket, path, query, fragment = urlsplit(uri)
     if scheme != "s3" or not bucket or len(path) < 2 or query or fragment:
-        raise Permanent(f"{uri!r}: expected s3://<bucket>/<key>")
+        raise UsageError(f"{uri!r}: expected s3://<bucket>/<key>")
     return bucket, path[1:]

@@ -419,9 +419,9 @@ def test_every_step_has_a_command() -> None:
 
 
 def test_without_a_connection_the_error_is_one_line_with_the_remedy(run: Run) -> None:
-    """Exit code 3: retrying cannot help."""
+    """Exit code 2: something has to be set."""
     code, out, err = run("runs", "list")
-    assert (code, out) == (3, "")
+    assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("error: no connection mongo_default")
     assert "mnist-ops stack up" in err
@@ -473,7 +473,7 @@ def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch)
     """A connection that cannot be read names its variable."""
     monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", '{"host": "db", "port": "canary-4f9c"}')
     code, _, err = run("runs", "list")
-    assert code == 3
+    assert code == 2
     assert len(err.splitlines()) == 1
     assert "AIRFLOW_CONN_MONGO_DEFAULT" in err
     assert "canary-4f9c" not in err
@@ -520,16 +520,16 @@ def run_connected_to(mongo: str, *arguments: str) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
-UNREACHABLE = "mongodb://db.invalid/?connect=false"
+UNREACHABLE = "mongo://db.invalid/?connect=false"
 
 
 @pytest.mark.parametrize(
-    "mongo", ["mongodb://db/?nonsense=true", "mongodb://db/?tls=perhaps", "mongodb://db/?tlsCAFile=/none"]
+    "mongo", ["mongo://db/?nonsense=true", "mongo://db/?tls=perhaps", "mongo://db/?tlsCAFile=/none"]
 )
 def test_a_connection_that_the_client_refuses_is_one_line(mongo: str) -> None:
     """The options are passed to the MongoDB client; its errors are translated."""
     code, lines = run_connected_to(mongo, "runs", "list")
-    assert (code, len(lines)) == (3, 1), lines[-1]
+    assert (code, len(lines)) == (2, 1), lines[-1]
 
 
 def test_an_empty_window_is_one_line_with_both_names() -> None:

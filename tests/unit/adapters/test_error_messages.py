@@ -1,0 +1,188 @@
+"""What the clients of MongoDB and S3 report becomes one line that says what to do, without a secret."""
+
+import traceback
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from mnist_ops.adapters.mongo.connection import mongo_client
+from mnist_ops.adapters.mongo.errors import translate as of_mongo
+from mnist_ops.adapters.s3.connection import s3_client
+from mnist_ops.adapters.s3.errors import translate as of_s3
+from mnist_ops.domain.connections import Connection
+from mnist_ops.domain.errors import Permanent, Transient, UsageError
+
+SECRET = "canary-4f9c"
+KEYS = {"login": "key", "password": SECRET}
+
+
+def selection_timeout(cause: str, *servers: tuple[str, int]) -> ServerSelectionTimeoutError:
+    """What PyMongo 4 raises when no server can be reached."""
+    described = ", ".join(
+        f"<ServerDescription {server} server_type: Unknown, rtt: None>" for server in servers
+    )
+    return ServerSelectionTimeoutError(
+        f"{cause}, Timeout: 5.0s, Topology Description: <TopologyDescription id: 6b, topology_type: Unknown, "
+        f"servers: [{described}]>"
+    )
+
+
+REFUSED = "db:27017: [Errno 111] Connection refused (configured timeouts: connectTimeoutMS: 20000.0ms)"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "line"),
+    [
+        (
+            selection_timeout(REFUSED, ("db", 27017)),
+            Transient,
+            "mongo_default (db:27017): connection refused; is the server running?",
+        ),
+        (
+            selection_timeout(f"{REFUSED},{REFUSED.replace('db', 'dc')}", ("db", 27017), ("dc", 27017)),
+            Transient,
+            "mongo_default (db:27017, dc:27017): connection refused; is the server running?",
+        ),
+        (
+            selection_timeout("No servers found yet", ("db", 27017)),
+            Transient,
+            "mongo_default (db:27017): no answer in time; is the address right, and does the server run?",
+        ),
+        (
+            selection_timeout("Got response id 808464928 but expected 13", ("db", 80)),
+            Permanent,
+            "mongo_default (db:80): not a MongoDB server; correct the port in the connection",
+        ),
+        (
+            AutoReconnect("db:27017: connection closed (configured timeouts: connectTimeoutMS: 20000.0ms)"),
+            Transient,
+            "mongo_default (db:27017): the server closed the connection; does only one side use TLS?",
+        ),
+        (
+            OperationFailure("Authentication failed., full error: {'ok': 0.0}", 18, {"errmsg": "no"}),
+            Permanent,
+            (
+                "mongo_default: wrong user or password; correct login and password of the connection, "
+                "or its schema"
+            ),
+        ),
+        (
+            OperationFailure("not authorized on mnist, full error: {'ok': 0.0}", 13),
+            Permanent,
+            "mongo_default: not authorized on mnist; give its user the role readWrite on the database",
+        ),
+        (
+            OperationFailure("a\nb, full error: {'ok': 0.0}", 2),
+            Permanent,
+            "mongo_default refused: a b",
+        ),
+    ],
+)
+def test_an_error_of_mongodb_is_one_line(error: PyMongoError, kind: type, line: str) -> None:
+    """Without PyMongo's description of all servers, and without the server's whole answer."""
+    translated = of_mongo(error, "mongo_default")
+    assert (type(translated), str(translated)) == (kind, line)
+
+
+def test_a_configuration_that_mongodb_cannot_use_is_wrong_usage() -> None:
+    """Such as an SRV name that does not exist."""
+    assert isinstance(of_mongo(ConfigurationError("The DNS query name does not exist")), UsageError)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (Connection("db", extra={"nonsense": "true"}, name="mongo_default"), "Unknown option: nonsense"),
+        (Connection("db", extra={"tls": "perhaps"}, name="mongo_default"), "tls must be 'true' or 'false'"),
+        (Connection("db", 27017, "a b", name="mongo_default"), 'Bad database name "a b"'),
+        (
+            Connection("db", extra={"tlsCAFile": "/none"}, name="mongo_default"),
+            "options (tlsCAFile) is wrong",
+        ),
+        (
+            Connection("db", extra={"readPreference": SECRET}, name="mongo_default"),
+            "options (readPreference) is wrong",
+        ),
+    ],
+)
+def test_a_connection_that_mongodbs_client_refuses_is_wrong_usage(where: Connection, words: str) -> None:
+    """The client's own words are kept unless they may hold a secret."""
+    with pytest.raises(UsageError, match=r"^mongo_default: ") as raised:
+        mongo_client(where)
+    assert words in str(raised.value)
+    assert SECRET not in "".join(traceback.format_exception(raised.value)).replace(repr(where), "")
+
+
+def refusal(code: str, status: int, content_type: str = "application/xml") -> ClientError:
+    """An answer of S3 with an error."""
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {"content-type": content_type}}
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": metadata}
+    return ClientError(answer, "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (refusal("InvalidAccessKeyId", 403), Permanent, "the access key is unknown; correct the login"),
+        (refusal("SignatureDoesNotMatch", 403), Permanent, "the secret key is wrong; correct the password"),
+        (refusal("AccessDenied", 403), Permanent, "access denied; allow it for the access key"),
+        (refusal("NoSuchBucket", 404), Permanent, "no such bucket; create it (`mnist-ops init`)"),
+        (refusal("PermanentRedirect", 301), Permanent, "another region; correct region_name"),
+        (refusal("ExpiredToken", 400), Transient, "the credentials have expired; renew the keys"),
+        (refusal("404", 404, "text/html"), Permanent, "a web server answers, not S3; correct endpoint_url"),
+        (refusal("502", 502, "text/html"), Transient, "a web server answers, not S3; correct endpoint_url"),
+        (NoCredentialsError(), UsageError, "no credentials; give the connection to S3 a login"),
+    ],
+)
+def test_an_error_of_s3_is_one_line_that_says_what_to_do(error: Exception, kind: type, words: str) -> None:
+    """It begins with the object."""
+    translated = of_s3("s3://bucket/key", error)
+    assert type(translated) is kind
+    assert str(translated).startswith("s3://bucket/key: ")
+    assert words in str(translated)
+
+
+def test_an_s3_server_that_refuses_connections_is_named_by_its_address() -> None:
+    """Not by the URL of a request."""
+    error = EndpointConnectionError(
+        endpoint_url="http://s3:8333/b/k?x=1", error="[Errno 111] Connection refused"
+    )
+    translated = of_s3("s3://b/k", error)
+    assert isinstance(translated, Transient)
+    assert str(translated) == "S3 (s3:8333): connection refused; is the server running?"
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (Connection(login="key"), "needs both a login (the access key) and a password (the secret)"),
+        (Connection(**KEYS, extra={"endpoint_url": "s3:8333"}), "endpoint_url is not a URL such as http://"),
+        (Connection(**KEYS, extra={"endpoint_url": f"{SECRET}//s3"}), "endpoint_url is not a URL such as"),
+        (Connection(**KEYS, extra={"endpoint_url": "http://s3:port"}), "endpoint_url is not a URL such as"),
+        (Connection(**KEYS, extra={"region_name": "no region"}), "region_name 'no region' doesn't match"),
+        (Connection(**KEYS, extra={"config_kwargs": {"x": 1}}), "unexpected keyword argument 'x'"),
+        (Connection(**KEYS, extra={"config_kwargs": "x"}), "must be a mapping"),
+    ],
+)
+def test_a_connection_that_s3s_client_refuses_is_wrong_usage(where: Connection, words: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(UsageError) as raised:
+        s3_client(where)
+    assert words in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_connections_own_client_options_take_precedence() -> None:
+    """Somebody who wants other time-outs or fewer tries gets them."""
+    where = Connection(**KEYS, extra={"config_kwargs": {"connect_timeout": 1, "retries": {"mode": "legacy"}}})
+    config = s3_client(where).meta.config
+    assert config.connect_timeout == 1
+    assert config.retries["mode"] == "legacy"
+    assert config.read_timeout == 60
