@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.moments import iso_moment
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 
@@ -96,15 +97,5 @@ def _manual_window(
 
 
 def moment_of(text: str | None, name: str) -> datetime | None:
-    """A point in time from a form or the API; without an offset it is UTC.
-
-    Raises:
-        Permanent: not a date and time; names the parameter.
-    """
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, TypeError, OverflowError):
-        raise Permanent(f"{name}: {text!r} is not a date and time such as 2026-01-31T00:00:00Z") from None
+    """A point in time from a form or the API; see `mnist_ops.domain.moments.iso_moment`."""
+    return None if text is None else iso_moment(text, name)

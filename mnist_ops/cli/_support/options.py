@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_ops.domain.errors import UsageError
+from mnist_ops.domain.moments import moment_of_words
 from mnist_ops.domain.selection import Selection, parse_reclassify
 from mnist_ops.pipeline import Pipeline, pipeline_of_environment, utc_now
 
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
     from mnist_ops.vision.config.files import RawConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for programs.")]
-Since = Annotated[datetime | None, typer.Option(help="Take records created at or after this (UTC).")]
-Until = Annotated[datetime | None, typer.Option(help="Take records created before this (UTC).")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Take records created at or after this: an ISO date or time (UTC, or with an offset), now, "
+        "today, yesterday, '3 days ago', 3d or 12h.",
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Take records created before this; written as --since.")
+]
 Publish = Annotated[bool, typer.Option(help="Write predictions into the records.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take at most this number of records, oldest first.")]
 Again = Annotated[
@@ -51,20 +61,24 @@ def raw_config(
     from mnist_ops.vision.config.files import config_of_text, read_config
 
     if config is not None and config_json is not None:
-        raise typer.BadParameter("--config and --config-json cannot both be given")
+        raise UsageError("--config and --config-json cannot both be given; leave one out")
     if config_json is not None:
         return config_of_text(config_json, "--config-json").changed(changes or ())
     return read_config(Path(config) if config is not None else None).changed(changes or ())
 
 
-def selection(since: datetime | None, until: datetime | None, again: str, limit: int | None) -> Selection:
-    """The selection of a run by hand; without `until`, all records up to now."""
+def selection(since: str | None, until: str | None, again: str, limit: int | None) -> Selection:
+    """The selection of a run by hand; without `until`, all records up to now.
+
+    Raises:
+        UsageError: a time or a policy cannot be read, or the window is empty.
+    """
     moment = utc_now()
     reclassify, reasons = parse_reclassify(again)
     return Selection(
         at=moment,
-        since=since.replace(tzinfo=UTC) if since else None,
-        until=until.replace(tzinfo=UTC) if until else moment,
+        since=None if since is None else moment_of_words(since, "--since", moment),
+        until=moment if until is None else moment_of_words(until, "--until", moment),
         reclassify=reclassify,
         limit=limit,
         reasons=reasons,
