@@ -18,16 +18,19 @@ from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import FieldNames
 from mnist_ops.domain.retention import Retention
 from mnist_ops.local.ports import HOST
+from mnist_ops.setting_types import (
+    Bucket,
+    Collection,
+    Currency,
+    Database,
+    FieldName,
+    FieldPath,
+    InstanceId,
+    KeyPrefix,
+    Slug,
+)
 
 PREFIX = "MNIST_OPS_"
-
-_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-# A segment of a key: not only dots.
-_SEGMENT = r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*"
-_PREFIX = rf"^({_SEGMENT}(/{_SEGMENT})*)?$"
-_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
-_INSTANCE = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"
 
 _LIST_PRICES = Prices()
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -93,17 +96,17 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    s3_bucket: Annotated[str, Field(min_length=3, max_length=63)] = "mnist-ops"
-    s3_prefix: Annotated[str, Field(pattern=_PREFIX)] = ""
-    mongo_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "mnist"
-    mongo_collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = "records"
-    image_url_field: Annotated[str, Field(pattern=_PATH)] = "image_url"
-    created_at_field: Annotated[str, Field(pattern=_PATH)] = "created_at"
-    label_field: Annotated[str, Field(pattern=_PATH)] = "label"
-    prediction_field: Annotated[str, Field(pattern=_NAME)] = "prediction"
-    prediction_history_field: Annotated[str, Field(pattern=_NAME)] = "prediction_history"
-    prediction_failure_field: Annotated[str, Field(pattern=_NAME)] = "prediction_failure"
-    model_name: Annotated[str, Field(pattern=_SLUG)] = "lenet5"
+    s3_bucket: Bucket = "mnist-ops"
+    s3_prefix: KeyPrefix = ""
+    mongo_database: Database = "mnist"
+    mongo_collection: Collection = "records"
+    image_url_field: FieldPath = "image_url"
+    created_at_field: FieldPath = "created_at"
+    label_field: FieldPath = "label"
+    prediction_field: FieldName = "prediction"
+    prediction_history_field: FieldName = "prediction_history"
+    prediction_failure_field: FieldName = "prediction_failure"
+    model_name: Slug = "lenet5"
     records_per_part: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     image_buckets: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -114,17 +117,17 @@ class Settings(BaseSettings):
     review_below: Annotated[float, Field(ge=0, le=1)] = 0.9
     failure_budget: Annotated[float, Field(ge=0, le=1)] = 0.20
     failure_budget_from: Annotated[int, Field(ge=0)] = 50
-    device: Annotated[str, Field(pattern="^(auto|cpu|cuda)$")] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int | None, Field(ge=1)] = None
     minimum_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.9
     gate_significance: Annotated[float, Field(gt=0, le=1)] = 0.05
     gate_maximum_ece: Annotated[float, Field(ge=0, le=1)] = 0.02
     require_approval: bool = False
-    training_instance_id: Annotated[str | None, Field(pattern=_INSTANCE)] = None
+    training_instance_id: InstanceId | None = None
     training_dir: Path = Path(".local/training")
     trackers: Annotated[frozenset[Tracker], NoDecode] = frozenset({"tensorboard", "sqlite"})
     mlflow_tracking_uri: Annotated[str | None, Field(min_length=1)] = None
-    price_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = _LIST_PRICES.currency
+    price_currency: Currency = _LIST_PRICES.currency
     price_s3_writes: Price = _LIST_PRICES.s3_writes
     price_s3_reads: Price = _LIST_PRICES.s3_reads
     price_s3_sent: Price = _LIST_PRICES.s3_sent

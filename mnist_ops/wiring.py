@@ -17,7 +17,7 @@ from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.connections import read_connection
 from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.fetch_policy import FetchPolicy
 from mnist_ops.settings import Settings
 
@@ -115,7 +115,8 @@ def tracker_of(settings: Settings) -> "Trackers":
     """The writers that the settings choose, as one.
 
     Raises:
-        Permanent: what one of them needs is not installed, or not set.
+        UsageError: a setting that one of them needs is missing.
+        Permanent: what one of them needs is not installed.
     """
     from mnist_ops.adapters.tracking.console import ConsoleTracker
     from mnist_ops.adapters.tracking.mlflow import MlflowTracker
@@ -132,6 +133,6 @@ def tracker_of(settings: Settings) -> "Trackers":
         trackers.append(TensorBoardTracker(settings.tensorboard_dir))
     if "mlflow" in settings.trackers:
         if settings.mlflow_tracking_uri is None:
-            raise Permanent("MNIST_OPS_TRACKERS names mlflow: set MNIST_OPS_MLFLOW_TRACKING_URI")
+            raise UsageError("MNIST_OPS_TRACKERS names mlflow: set MNIST_OPS_MLFLOW_TRACKING_URI")
         trackers.append(MlflowTracker(settings.mlflow_tracking_uri, group=settings.model_name))
     return Trackers(trackers)

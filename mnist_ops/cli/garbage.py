@@ -9,6 +9,7 @@ import typer
 
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.options import pipeline
+from mnist_ops.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, ObjectTotals
@@ -47,7 +48,7 @@ def _age(text: str) -> timedelta:
     match = _AGE.fullmatch(text)
     if match is None:
         # At least a day: an upload in progress looks like one that was abandoned.
-        raise typer.BadParameter(f"{text!r}: expected days, such as 30d")
+        raise UsageError(f"--older-than {text}: expected days, such as 30d")
     return timedelta(days=int(match[1]))
 
 

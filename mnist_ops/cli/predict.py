@@ -10,7 +10,7 @@ import typer
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.cli._support.options import Json
 from mnist_ops.cli._support.tables import print_json, print_table
-from mnist_ops.domain.errors import ItemRejected, Permanent
+from mnist_ops.domain.errors import ItemRejected, Permanent, UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.review import review_reason
@@ -97,7 +97,7 @@ def _classifier(bundle: str | None, settings: Settings) -> "Classifier":
 
     if bundle is not None and "://" not in bundle:
         if not (Path(bundle) / "card.json").is_file():
-            raise typer.BadParameter(f"{bundle}: no folder with a card.json", param_hint="--bundle")
+            raise UsageError(f"--bundle {bundle}: no folder with a card.json")
         return load_classifier(Path(bundle), device=settings.device)
     from mnist_ops.steps.artifacts.bundles import load_bundle
     from mnist_ops.wiring import adapters_of_environment
@@ -114,5 +114,5 @@ def _reference_from_uri(uri: str) -> BundleRef:
     """Parse the URI of a bundle, such as s3://bucket/models/lenet5/000007-<digest>."""
     version, _, digest = uri.rstrip("/").rpartition("/")[2].partition("-")
     if not version.isdecimal() or len(digest) != 64:
-        raise typer.BadParameter(f"{uri}: expected …/<version>-<digest>", param_hint="--bundle")
+        raise UsageError(f"--bundle {uri}: expected a URI as `models show` prints it")
     return BundleRef(name=uri, version=int(version), uri=uri.rstrip("/"), digest=f"sha256:{digest}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 
 _PART_IN_NAME = re.compile(r"/part-(\d{5,})-[0-9a-f]{64}\.parquet$")
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{64})\.[a-z]+$")
@@ -96,11 +96,11 @@ def digest_in_name(uri: str) -> str:
     """The sha256 (hex) in the name of an immutable object.
 
     Raises:
-        Permanent: there is no digest in the name.
+        UsageError: there is no digest in the name.
     """
     match = _DIGEST_IN_NAME.search(uri)
     if match is None:
-        raise Permanent(f"{uri}: not the name of an immutable object (no sha256 in it)")
+        raise UsageError(f"{uri}: not the name of an immutable object (no sha256 in it)")
     return match[1]
 
 
@@ -108,11 +108,11 @@ def part_in_name(uri: str) -> int:
     """The number of the part that a shard belongs to.
 
     Raises:
-        Permanent: it is not the name of a shard.
+        UsageError: it is not the name of a shard.
     """
     match = _PART_IN_NAME.search(uri)
     if match is None:
-        raise Permanent(f"{uri}: not the name of a shard")
+        raise UsageError(f"{uri}: not the name of a shard")
     return int(match[1])
 
 
@@ -130,9 +130,9 @@ def split_part_reference(reference: str) -> tuple[str, int]:
     """The manifest's URI and the part's number.
 
     Raises:
-        Permanent: it is not a part reference.
+        UsageError: it is not a part reference.
     """
     uri, separator, number = reference.rpartition("#")
     if not separator or not number.isdecimal():
-        raise Permanent(f"{reference!r}: not a part, expected <manifest uri>#<number>")
+        raise UsageError(f"{reference!r}: not a part, expected <manifest uri>#<number>")
     return uri, int(number)

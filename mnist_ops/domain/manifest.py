@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
@@ -71,10 +71,10 @@ class Manifest:
         """The part with a number.
 
         Raises:
-            Permanent: there is no such part.
+            UsageError: there is no such part.
         """
         if not 0 <= number < len(self.parts):
-            raise Permanent(f"{self.generation.id}: no part {number}, its snapshot has {len(self.parts)}")
+            raise UsageError(f"{self.generation.id}: no part {number}, its snapshot has {len(self.parts)}")
         return self.parts[number]
 
     def to_json(self) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mnist_ops.domain.errors import Damaged, Permanent
+from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
@@ -106,12 +106,12 @@ def at_epoch(training_uri: str, epoch: int, *, objects: ObjectStore) -> str:
         The URI of the description, for evaluation and release as any other.
 
     Raises:
-        Permanent: the training has no checkpoint of that epoch.
+        UsageError: the training has no checkpoint of that epoch.
     """
     former = read_training(objects, training_uri)
     uris = {epoch_in_name(uri): uri for uri in former.checkpoints}
     if epoch not in uris:
-        raise Permanent(f"{training_uri}: no epoch {epoch}; there are 1 to {len(former.checkpoints)}")
+        raise UsageError(f"{training_uri}: no epoch {epoch}; there are 1 to {len(former.checkpoints)}")
     checkpoint = checkpoint_of(get_verified(objects, uris[epoch]))
     model = TrainedModel(
         former.model.config, weights_of(checkpoint.part("average")), checkpoint.history, checkpoint.step

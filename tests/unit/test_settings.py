@@ -13,6 +13,7 @@ from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import FieldNames
 from mnist_ops.domain.retention import Retention
 from mnist_ops.settings import Settings, settings_of
+from mnist_ops.validation import problems_of
 
 SECRET = "canary-4f9c"
 
@@ -39,6 +40,9 @@ def test_the_defaults_are_sound() -> None:
         ("S3_PREFIX", "a//b"),
         ("MONGO_DATABASE", "a.b"),
         ("MONGO_COLLECTION", "$cmd"),
+        ("MONGO_COLLECTION", "a..b"),
+        ("MONGO_COLLECTION", "records."),
+        ("S3_BUCKET", "my bucket"),
         ("IMAGE_URL_FIELD", "a..b"),
         ("IMAGE_URL_FIELD", "$where"),
         ("PREDICTION_FIELD", "a.b"),
@@ -73,6 +77,36 @@ def test_a_wrong_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: 
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert {str(problem["loc"][0]) for problem in raised.value.errors()} == {name.lower()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MODEL_NAME", "Lenet 5", "'Lenet 5': expected lower-case letters, digits, _ and -, such as lenet5"),
+        ("MONGO_DATABASE", "a.b", "'a.b': expected up to 63 letters, digits, _ and -, such as mnist"),
+        ("PRICE_CURRENCY", "euro", "'euro': expected an ISO 4217 code of three capital letters, such as USD"),
+        ("DEVICE", "tpu", "must be 'auto', 'cpu' or 'cuda'"),
+        ("RECORDS_PER_PART", "0", "must be greater than or equal to 1"),
+        ("ALLOWED_HOSTS", "images", "'images': expected host:port, such as images.internal:8080"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    """With an example, and without a regular expression."""
+    monkeypatch.setenv(f"MNIST_OPS_{name}", value)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert [problem.message for problem in problems_of(raised.value)] == [message]
+
+
+@pytest.mark.parametrize("name", ["MONGO_DATABASE", "S3_BUCKET", "MODEL_NAME"])
+def test_a_uri_in_the_variable_of_a_name_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It may hold a password."""
+    monkeypatch.setenv(f"MNIST_OPS_{name}", f"mongo://ada:{SECRET}@db")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.domain.ports import RegisteredModel
@@ -37,7 +37,7 @@ class InMemoryRuns:
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:  # noqa: ARG002
         if generation.id not in self._commits:
-            raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
+            raise UsageError(f"{generation.id}: no such generation has taken a snapshot")
         self._releases[generation.id] = who
 
     def hold_released_by(self, generation: Generation) -> str | None:

@@ -18,7 +18,7 @@ from pymongo.read_concern import ReadConcern
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document
 from mnist_ops.adapters.mongo.errors import translated
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
-from mnist_ops.domain.errors import Permanent, Transient
+from mnist_ops.domain.errors import Permanent, Transient, UsageError
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
@@ -89,7 +89,7 @@ class MongoRuns:
             self._runs.update_one, {"_id": generation.id}, {"$set": {"hold_released": release}}
         )
         if result.matched_count == 0:
-            raise Permanent(f"{generation.id}: no such generation has taken a snapshot")
+            raise UsageError(f"{generation.id}: no such generation has taken a snapshot")
 
     def hold_released_by(self, generation: Generation) -> str | None:
         commit = translated(self._runs.find_one, {"_id": generation.id})

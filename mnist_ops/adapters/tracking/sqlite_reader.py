@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mnist_ops.adapters.tracking.sqlite_schema import reading
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.vision.training.tracking import Experiment, Status
 
 _EXPERIMENTS = """
@@ -101,7 +101,7 @@ class Experiments:
         """Return one experiment by its name, by a prefix of its name, or by any part of its name.
 
         Raises:
-            Permanent: no experiment matches, or several do.
+            UsageError: no experiment matches, or several do.
         """
         known = {record.experiment.name: record for record in self.all()}
         if name in known:
@@ -112,8 +112,8 @@ class Experiments:
         if len(matches) == 1:
             return known[matches[0]]
         if matches:
-            raise Permanent(f"experiment {name!r} may be any of {', '.join(matches)}")
-        raise Permanent(f"no experiment {name!r}; there are {', '.join(known) or 'none'}")
+            raise UsageError(f"experiment {name!r} may be any of {', '.join(matches)}")
+        raise UsageError(f"no experiment {name!r}; there are {', '.join(known) or 'none'}")
 
     def log(self, name: str) -> tuple[Validation, ...]:
         """Return the validations of an experiment in the order of their steps.

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.domain.errors import MnistOpsError, Transient, UsageError
+from mnist_ops.settings import PREFIX
 from mnist_ops.validation import problems_of
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def _problems(error: ValidationError) -> list[str]:
     if error.title != "Settings":
         return list(map(str, problems_of(error)))
     return [
-        f"MNIST_OPS_{problem.field.partition('.')[0].upper()}: {problem.message}"
+        f"{PREFIX}{problem.field.partition('.')[0].upper()}: {problem.message}"
         for problem in problems_of(error)
     ]
 

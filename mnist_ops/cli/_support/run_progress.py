@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import Generation, cli_run_key, is_of_cli, part_reference
 from mnist_ops.domain.ports import RunStore
 from mnist_ops.pipeline import Pipeline, utc_now
@@ -37,7 +37,7 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
 
     Raises:
         ObjectMissing, Damaged: there is no such manifest.
-        Permanent: it is not the manifest that a `runs classify` committed.
+        UsageError: it is not the manifest that a `runs classify` committed.
     """
     from mnist_ops.steps.artifacts.shards import stored_shards
 
@@ -45,14 +45,14 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
     manifest = pipeline.manifest(manifest_uri)
     generation = manifest.generation
     if not is_of_cli(generation) or manifest.selection.labelled:
-        raise Permanent(
+        raise UsageError(
             f"{manifest_uri}: of {generation.run}, which is not a `runs classify`; clear the tasks of an "
             "Airflow run, or start `runs train` again"
         )
     committed = adapters.runs.committed(generation)
     if committed != manifest_uri:
         there = committed or "missing"
-        raise Permanent(f"{manifest_uri}: not the snapshot of {generation.id}; that is {there}")
+        raise UsageError(f"{manifest_uri}: not the snapshot of {generation.id}; that is {there}")
     parts = {part.number: part_reference(manifest_uri, part.number) for part in manifest.parts}
     shards = (stored_shards(adapters.objects, kind, generation) for kind in ("images", "predictions"))
     images, predictions = ({part: uri for part, uri in uris.items() if part in parts} for uris in shards)
