@@ -498,58 +498,6 @@ def test_a_bundle_with_an_invalid_card_is_one_line(run: Run, tmp_path: Path) -> 
     assert len(err.splitlines()) == 1
 
 
-# A MongoDB client that is not closed warns when it is collected, so these tests start a new process.
-
-
-def run_connected_to(mongo: str, *arguments: str) -> tuple[int, list[str]]:
-    """Return exit code and error lines of a command with a MongoDB that cannot be reached."""
-    deployment = {
-        "AIRFLOW_CONN_MONGO_DEFAULT": mongo,
-        "AIRFLOW_CONN_AWS_DEFAULT": "aws://id:key@/?region_name=us-east-1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "mnist_ops", *arguments],
-        cwd=ROOT,
-        env=os.environ | deployment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == ""
-    return done.returncode, done.stderr.splitlines()
-
-
-UNREACHABLE = "mongo://db.invalid/?connect=false"
-
-
-@pytest.mark.parametrize(
-    "mongo", ["mongo://db/?nonsense=true", "mongo://db/?tls=perhaps", "mongo://db/?tlsCAFile=/none"]
-)
-def test_a_connection_that_the_client_refuses_is_one_line(mongo: str) -> None:
-    """The options are passed to the MongoDB client; its errors are translated."""
-    code, lines = run_connected_to(mongo, "runs", "list")
-    assert (code, len(lines)) == (2, 1), lines[-1]
-
-
-def test_an_empty_window_is_one_line_with_both_names() -> None:
-    """The database is not queried."""
-    window = ("--since", "2026-01-02", "--until", "2026-01-01")
-    code, lines = run_connected_to(UNREACHABLE, "runs", "classify", *window)
-    assert code == 3
-    assert lines[-1].startswith("error: since: ")
-    assert "until: " in lines[-1]
-
-
-def test_a_wrong_hyperparameter_is_one_line_with_its_name() -> None:
-    """Before anything is trained."""
-    code, lines = run_connected_to(
-        UNREACHABLE, "steps", "train", "--dataset", "s3://b/x.json", "--config-json", '{"epochs": 0}'
-    )
-    assert code == 2
-    assert lines[-1].startswith("error: epochs: ")
-
-
 def test_python_m_mnist_ops_is_the_same_command_line() -> None:
     """It works without the console script."""
     done = subprocess.run(
