@@ -55,7 +55,7 @@ def translate(error: PyMongoError | BSONError, name: str = "MongoDB") -> Transie
     if isinstance(error, ExecutionTimeout | WTimeoutError | CursorNotFound):
         return Transient(f"{name} did not answer: {_one_line(error)}")
     if isinstance(error, OperationFailure):
-        return _refusal(error, name)
+        return _operation_error(error, name)
     return Permanent(f"{name} refused: {_one_line(error)}")
 
 
@@ -82,7 +82,7 @@ def _connection_error(text: str, name: str) -> Transient | Permanent:
     return connection_error(name, servers, cause)
 
 
-def _refusal(error: OperationFailure, name: str) -> Transient | Permanent:
+def _operation_error(error: OperationFailure, name: str) -> Transient | Permanent:
     if error.code in _WRONG_LOGIN_CODES:
         # The schema is the database that authenticates.
         return Permanent(

@@ -33,7 +33,7 @@ _TRANSIENT_CODES = frozenset(
     {"ExpiredToken", "NoSuchUpload", "RequestTimeout", "SlowDown", "TokenRefreshRequired"}
 )
 _REGION = "the bucket is in another region; correct region_name in the extra of the connection to S3"
-# What to do about a refusal, by S3's code; HEAD has only the status.
+# What to do about an error, by S3's code; HEAD has only the status.
 _REMEDIES = {
     "InvalidAccessKeyId": "the access key is unknown; correct the login of the connection to S3",
     "SignatureDoesNotMatch": "the secret key is wrong; correct the password of the connection to S3",

@@ -120,7 +120,7 @@ def test_a_connection_that_mongodbs_client_refuses_is_wrong_usage(where: Connect
     assert SECRET not in "".join(traceback.format_exception(raised.value)).replace(repr(where), "")
 
 
-def refusal(code: str, status: int, content_type: str = "application/xml") -> ClientError:
+def s3_error(code: str, status: int, content_type: str = "application/xml") -> ClientError:
     """An answer of S3 with an error."""
     metadata = {"HTTPStatusCode": status, "HTTPHeaders": {"content-type": content_type}}
     answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": metadata}
@@ -130,14 +130,14 @@ def refusal(code: str, status: int, content_type: str = "application/xml") -> Cl
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (refusal("InvalidAccessKeyId", 403), Permanent, "the access key is unknown; correct the login"),
-        (refusal("SignatureDoesNotMatch", 403), Permanent, "the secret key is wrong; correct the password"),
-        (refusal("AccessDenied", 403), Permanent, "access denied; allow it for the access key"),
-        (refusal("NoSuchBucket", 404), Permanent, "no such bucket; create it (`mnist-ops init`)"),
-        (refusal("PermanentRedirect", 301), Permanent, "another region; correct region_name"),
-        (refusal("ExpiredToken", 400), Transient, "the credentials have expired; renew the keys"),
-        (refusal("404", 404, "text/html"), Permanent, "a web server answers, not S3; correct endpoint_url"),
-        (refusal("502", 502, "text/html"), Transient, "a web server answers, not S3; correct endpoint_url"),
+        (s3_error("InvalidAccessKeyId", 403), Permanent, "the access key is unknown; correct the login"),
+        (s3_error("SignatureDoesNotMatch", 403), Permanent, "the secret key is wrong; correct the password"),
+        (s3_error("AccessDenied", 403), Permanent, "access denied; allow it for the access key"),
+        (s3_error("NoSuchBucket", 404), Permanent, "no such bucket; create it (`mnist-ops init`)"),
+        (s3_error("PermanentRedirect", 301), Permanent, "another region; correct region_name"),
+        (s3_error("ExpiredToken", 400), Transient, "the credentials have expired; renew the keys"),
+        (s3_error("404", 404, "text/html"), Permanent, "a web server answers, not S3; correct endpoint_url"),
+        (s3_error("502", 502, "text/html"), Transient, "a web server answers, not S3; correct endpoint_url"),
         (NoCredentialsError(), UsageError, "no credentials; give the connection to S3 a login"),
     ],
 )

@@ -31,7 +31,7 @@ def test_tls_that_cannot_work_is_permanent(cause: str) -> None:
     assert isinstance(connection_error("S3", ["s3:443"], cause), Permanent)
 
 
-def test_only_a_refusal_of_this_machine_leads_to_the_embedded_stack() -> None:
+def test_only_this_machine_leads_to_the_embedded_stack() -> None:
     """Somebody's production database is not started by it."""
     refused = "Connection refused"
     assert "stack up" in str(connection_error("S3", ["127.0.0.1:8333"], refused))
