@@ -253,8 +253,8 @@ def stack_settings(environment: Mapping[str, str], local_dir: Path) -> dict[str,
         Permanent: the file of the stack is damaged.
     """
     stack = stack_file(local_dir)
-    connections = {"AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"} & environment.keys()
-    if connections or not stack.exists():
+    connections = ("AIRFLOW_CONN_MONGO_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT")
+    if any(environment.get(name) for name in connections) or not stack.exists():
         return {}
     given, settings = given_variables(environment), read_stack(stack, "settings")
     added = {name: value for name, value in settings.items() if name not in given}

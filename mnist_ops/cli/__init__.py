@@ -22,6 +22,7 @@ from mnist_ops.cli import (
     models,
     predict,
     runs,
+    settings,
     stack,
     steps,
 )
@@ -59,6 +60,7 @@ app.add_typer(stack.app, name="stack")
 app.command("init")(init.init)
 app.command("predict")(predict.predict)
 app.command("gc")(garbage.gc)
+app.command("settings")(settings.settings)
 app.command("demo")(stack.demo)
 app.command("airflow", cls=airflow.PassedThrough)(airflow.airflow)
 

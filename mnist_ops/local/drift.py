@@ -4,6 +4,7 @@ Airflow and its tasks keep the ports, connections and settings that Airflow was 
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.local import airflow_server
@@ -12,6 +13,25 @@ from mnist_ops.local.state import Stack
 
 ALLOWED_HOSTS = "MNIST_OPS_ALLOWED_HOSTS"
 _START_AGAIN = "stop the stack first (`mnist-ops stack down`), then start it (`mnist-ops stack up`)"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A variable that has another value than the running stack was started with.
+
+    Attributes:
+        variable: its name.
+        running: the value of the running stack; None if it has the default.
+        wanted: the value that is asked for; None if that is the default.
+    """
+
+    variable: str
+    running: str | None
+    wanted: str | None
+
+    def __str__(self) -> str:
+        running, wanted = (value or "its default" for value in (self.running, self.wanted))
+        return f"{self.variable}: running with {running}, wanted {wanted}"
 
 
 def refuse_changes(before: Stack | None, wanted: Stack, running: Collection[str]) -> None:
@@ -31,14 +51,14 @@ def refuse_changes(before: Stack | None, wanted: Stack, running: Collection[str]
                 f"Airflow runs, but stack.json is missing, so its settings are not known: {_START_AGAIN}"
             )
         return
-    lines = differences(before, wanted, running)
-    if lines:
-        listed = "".join(f"\n  {line}" for line in lines)
+    changed = differences(before, wanted, running)
+    if changed:
+        listed = "".join(f"\n  {each}" for each in changed)
         raise UsageError(f"the running stack was started with other settings:{listed}\n{_START_AGAIN}")
 
 
-def differences(before: Stack, wanted: Stack, running: Collection[str]) -> list[str]:
-    """A line for each port and setting of the running parts that differs, with its variable."""
+def differences(before: Stack, wanted: Stack, running: Collection[str]) -> list[Difference]:
+    """The ports and settings of the running parts that differ, ordered by their variables."""
     has_airflow = airflow_server.NAME in running
     # Airflow's connections and settings name the ports of the others.
     parts = ("mongo", "s3", "images", "airflow") if has_airflow else running
@@ -49,7 +69,7 @@ def differences(before: Stack, wanted: Stack, running: Collection[str]) -> list[
         then |= _without_own_host(before)
         now |= _without_own_host(wanted)
     return [
-        f"{name}: running with {then.get(name, 'its default')}, wanted {now.get(name, 'its default')}"
+        Difference(name, then.get(name), now.get(name))
         for name in sorted({*then, *now})
         if then.get(name) != now.get(name)
     ]
