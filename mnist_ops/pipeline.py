@@ -5,7 +5,7 @@ have to write those arguments twice: `Pipeline(adapters)` has a method for each 
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, Retention
     from mnist_ops.steps.artifacts.bundles import Classifier
     from mnist_ops.steps.promote import GateResult
+    from mnist_ops.steps.run_records import RunRecord
     from mnist_ops.vision.config.schema import TrainingConfig
     from mnist_ops.vision.training.callbacks import TrainingCallback
 
@@ -204,6 +205,12 @@ class Pipeline:
             now=self.now,
             prices=self.settings.prices,
         )
+
+    def run_records(self, generation: Generation, refers_to: Sequence[str]) -> "Iterator[RunRecord]":
+        """What a finished run did with each of its records; `refers_to` is that of its ledger."""
+        from mnist_ops.steps.run_records import run_records
+
+        return run_records(generation, refers_to, objects=self.adapters.objects)
 
     # Training and releasing a model
 

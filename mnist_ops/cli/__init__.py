@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -21,6 +21,7 @@ from mnist_ops.cli import (
     init,
     models,
     predict,
+    records,
     runs,
     settings,
     stack,
@@ -52,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(runs.app, name="runs")
+app.add_typer(records.app, name="records")
 app.add_typer(steps.app, name="steps")
 app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiments")
@@ -86,9 +88,21 @@ def options(
         logging.getLogger().setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the moment: a progress bar puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def main() -> None:
     """Run the command line; print an error as one line for each problem, and exit with its code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=[_StandardError()],
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
     for library in _VERBOSE:
         logging.getLogger(library).setLevel(logging.WARNING)
     _warn_of_unknown_variables()

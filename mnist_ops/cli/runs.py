@@ -1,15 +1,14 @@
 """Runs: `mnist-ops runs classify|resume|train` without Airflow, `list|show|release-hold` for all runs."""
 
 import getpass
-import json
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
+from mnist_ops.cli._support import ledger_tables
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.extras import require_extras
-from mnist_ops.cli._support.ledger_text import summary_of, text
+from mnist_ops.cli._support.ledger_tables import print_ledger
 from mnist_ops.cli._support.model_tables import print_gate_result
 from mnist_ops.cli._support.options import (
     Again,
@@ -24,77 +23,60 @@ from mnist_ops.cli._support.options import (
     raw_config,
     selection,
 )
-from mnist_ops.cli._support.run_progress import Progress, new_generation, progress_of
-from mnist_ops.domain.errors import Damaged, ObjectMissing
-from mnist_ops.domain.keys import Generation
+from mnist_ops.cli._support.run_names import find_ledger, ledgers_of, readable_run
+from mnist_ops.cli._support.run_progress import new_generation
+from mnist_ops.cli._support.tables import print_json, print_table
+from mnist_ops.cli._support.whole_runs import finish_run
+from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.selection import Selection
-from mnist_ops.pipeline import Pipeline
 
 app = command_group("Run the whole pipeline here, and look at all runs.")
 
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run key or an Airflow run id, or its unique beginning.")
+]
+Number = Annotated[
+    int | None, typer.Option("--generation", min=0, help="The generation; by default the newest.")
+]
+
 
 @app.command()
-def classify(
+def classify(  # noqa: PLR0913, PLR0917 (one for each option)
     since: Since = None,
     until: Until = None,
     reclassify: Again = "never",
     limit: Limit = None,
     dry_run: Annotated[bool, typer.Option(help="Only count what would be taken.")] = False,
     publish: Publish = True,
+    as_json: Json = False,
 ) -> None:
     """Label waiting records: snapshot, fetch, classify, assess, publish, reconcile."""
     steps = pipeline()
     chosen = selection(since, until, reclassify, limit)
     if dry_run:
-        typer.echo(f"{steps.count(chosen)} records would be taken")
+        _print_count(steps.count(chosen), as_json=as_json)
         return
     manifest = steps.snapshot(new_generation(), chosen)
     option = "" if publish else " --no-publish"
     typer.echo(f"if it is interrupted: mnist-ops runs resume {manifest}{option}", err=True)
-    _finish_run(steps, manifest, publish=publish)
+    finish_run(steps, manifest, publish=publish, as_json=as_json)
+
+
+def _print_count(records: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"would_be_taken": records})
+    else:
+        typer.echo(f"{records:,} records would be taken")
 
 
 @app.command()
 def resume(
     manifest: Annotated[str, typer.Argument(help="The manifest that `runs classify` printed.")],
     publish: Publish = True,
+    as_json: Json = False,
 ) -> None:
     """Continue an interrupted `runs classify`: do only what is missing, and write its predictions."""
-    _finish_run(pipeline(), manifest, publish=publish)
-
-
-def _finish_run(steps: Pipeline, manifest: str, *, publish: bool) -> None:
-    """Do what is missing of a run after its snapshot, and print its outcomes."""
-    progress = progress_of(steps, manifest)
-    if progress.ledger is not None:
-        _print_outcomes(progress.ledger)
-        return
-    predictions = _predictions(steps, progress)
-    typer.echo(json.dumps({"manifest": manifest, "predictions": predictions}))
-    if not publish:
-        return
-    assessment = steps.assess(manifest, predictions)
-    ledger = steps.reconcile(manifest, [steps.publish(uri, assessment) for uri in predictions])
-    _print_outcomes(ledger.document())
-
-
-def _print_outcomes(ledger: Mapping[str, object]) -> None:
-    typer.echo(json.dumps({name: ledger[name] for name in ("run", "outcomes", "reasons")}))
-
-
-def _predictions(steps: Pipeline, progress: Progress) -> list[str]:
-    """The prediction shards of all parts, in order; the missing ones are made."""
-    predictions = dict(progress.predictions)
-    with steps.adapters.images() as images:
-        for part, reference in progress.parts.items():
-            if part in progress.images and part not in predictions:
-                try:
-                    predictions[part] = steps.classify(progress.images[part])
-                except (ObjectMissing, Damaged) as error:
-                    typer.echo(f"part {part} is fetched again: {error}", err=True)
-            if part not in predictions:
-                predictions[part] = steps.classify(steps.fetch(reference, images=images))
-    return [predictions[part] for part in progress.parts]
+    finish_run(pipeline(), manifest, publish=publish, as_json=as_json)
 
 
 @app.command()
@@ -123,22 +105,40 @@ def train(config: ConfigName = None, changes: Changes = None, as_json: Json = Fa
 
 @app.command("list")
 def list_runs(
-    prefix: Annotated[str, typer.Argument(help="The first characters of run keys; by default all.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    beginning: Annotated[
+        str, typer.Argument(metavar="[BEGINNING]", help="Of run keys or run ids; by default all runs.")
+    ] = "",
+    as_json: Json = False,
 ) -> None:
-    """List the ledgers of all runs, oldest first: outcomes, cost and bottleneck."""
-    for ledger in pipeline().adapters.runs.ledgers(prefix):
-        typer.echo(json.dumps(ledger, default=text, sort_keys=True) if as_json else summary_of(ledger))
+    """List the finished runs, oldest first: a row for each ledger. With --json the whole ledgers."""
+    ledgers = ledgers_of(pipeline().adapters.runs, beginning)
+    if as_json:
+        for ledger in ledgers:
+            print_json(ledger)
+    elif ledgers:
+        print_table(ledger_tables.COLUMNS, map(ledger_tables.row, ledgers), right=ledger_tables.RIGHT)
+    else:
+        typer.echo(f"no finished run begins with {beginning}" if beginning else "no run is finished yet")
+
+
+@app.command()
+def show(run: Run, generation: Number = None, as_json: Json = False) -> None:
+    """Show a run's ledger: outcomes, failures with examples, labels, window, model, cost, bottleneck."""
+    ledger = find_ledger(pipeline().adapters.runs, run, generation)
+    print_ledger(ledger, as_json=as_json)
 
 
 @app.command()
 def release_hold(
-    run: Annotated[str, typer.Argument(help="The run key, from the log of the held run.")],
+    run: Run,
     why: Annotated[str, typer.Option(help="The reason, which is kept with your name.")],
-    generation: Annotated[int, typer.Option(min=0, help="The generation.")] = 0,
+    generation: Number = None,
 ) -> None:
-    """Allow a held run to be published. Afterwards, clear its task `assess` in Airflow."""
+    """Allow a run over its failure budget to be published. Then clear its task `assess`, or resume it."""
     steps = pipeline()
-    held = Generation(run, generation)
+    ledger = find_ledger(steps.adapters.runs, run, generation)
+    held = Generation(ledger["run"], ledger["generation"])
     steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
-    typer.echo(f"{run}/{generation} may be published: clear its task assess")
+    resume = f"resume it: mnist-ops runs resume {ledger['manifest']}"
+    then = resume if is_of_cli(held) else "clear its task assess"
+    typer.echo(f"{readable_run(held.run)}, generation {held.number}, is released: {then}")

@@ -26,6 +26,7 @@ from mnist_ops.cli._support.options import (
     selection,
 )
 from mnist_ops.cli._support.run_progress import new_generation
+from mnist_ops.cli._support.tables import print_facts, print_json
 from mnist_ops.domain.selection import Selection
 
 app = command_group("Run one step on URIs that earlier steps printed.")
@@ -84,10 +85,17 @@ def publish(
 
 
 @app.command()
-def reconcile(manifest: Annotated[str, typer.Argument(help="The manifest.")], outcomes: Uris = None) -> None:
+def reconcile(
+    manifest: Annotated[str, typer.Argument(help="The manifest.")],
+    outcomes: Uris = None,
+    as_json: Json = False,
+) -> None:
     """Write the ledger of a manifest from its outcome shards; fails unless its numbers add up."""
-    for outcome, count in pipeline().reconcile(manifest, outcomes or []).outcomes.items():
-        typer.echo(f"{outcome} {count}")
+    counted = pipeline().reconcile(manifest, outcomes or []).outcomes
+    if as_json:
+        print_json(counted)
+    else:
+        print_facts((outcome, str(count)) for outcome, count in counted.items())
 
 
 @app.command("build-dataset")

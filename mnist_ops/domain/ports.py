@@ -118,6 +118,16 @@ class RecordStore(Protocol):
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
         """The current heads of records, by `id_json`; records that no longer exist are left out."""
 
+    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
+        """The current records as JSON-able values, in relaxed Extended JSON; missing ones are left out.
+
+        Args:
+            ids: as canonical Extended JSON.
+
+        Raises:
+            UsageError: one of them is no canonical Extended JSON.
+        """
+
 
 class RunStore(Protocol):
     """The decisions that are made once for a generation, and its ledger."""

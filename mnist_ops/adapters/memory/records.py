@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import bson
 
-from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, decode, head_of, id_json
+from mnist_ops.adapters.mongo.bson_documents import (
+    CODEC,
+    Document,
+    decode,
+    given_id,
+    head_of,
+    id_json,
+    json_values,
+)
 from mnist_ops.domain.records import (
     HISTORY_LENGTH,
     Change,
@@ -137,3 +145,7 @@ class InMemoryRecords:
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
         return {key: head_of(self._documents[key], self._fields) for key in ids if key in self._documents}
+
+    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
+        keys = dict.fromkeys(id_json(given_id(text)) for text in ids)
+        return [json_values(self._documents[key]) for key in keys if key in self._documents]

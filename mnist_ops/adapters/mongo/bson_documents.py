@@ -9,7 +9,7 @@ from bson import ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.records import NO_FAILURE, FailureStamp, FieldNames, RecordHead
 from mnist_ops.domain.retry_policy import MAX_ATTEMPTS
 
@@ -31,6 +31,13 @@ CODEC: CodecOptions[Document] = CodecOptions(
 
 _CANONICAL = json_util.JSONOptions(
     json_mode=json_util.JSONMode.CANONICAL,
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+_RELAXED = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.RELAXED,
     tz_aware=True,
     tzinfo=UTC,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -67,6 +74,24 @@ def id_of(text: str) -> object:
     if text.startswith('"'):
         return json.loads(text)
     return json_util.loads(text, json_options=_CANONICAL)
+
+
+def given_id(text: str) -> object:
+    """The `_id` that somebody gave as canonical Extended JSON.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return id_of(text)
+    except (BSONError, ValueError, TypeError) as error:
+        raise UsageError(f"{text}: not an id in canonical Extended JSON ({error})") from error
+
+
+def json_values(document: Document) -> dict[str, object]:
+    """A document as JSON-able values, in relaxed Extended JSON."""
+    values: dict[str, object] = json.loads(json_util.dumps(document, json_options=_RELAXED))
+    return values
 
 
 def value_at(document: Mapping[str, object], path: str) -> object:

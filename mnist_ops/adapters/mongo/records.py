@@ -10,7 +10,15 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, ConnectionFailure, ExecutionTimeout, PyMongoError, WTimeoutError
 from pymongo.read_concern import ReadConcern
 
-from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, decode, head_of, id_of
+from mnist_ops.adapters.mongo.bson_documents import (
+    CODEC,
+    Document,
+    decode,
+    given_id,
+    head_of,
+    id_of,
+    json_values,
+)
 from mnist_ops.adapters.mongo.errors import translate, translated
 from mnist_ops.adapters.mongo.record_updates import update_of
 from mnist_ops.adapters.mongo.selection_query import index_keys, selection_pipeline
@@ -135,6 +143,10 @@ class MongoRecords:
                 head = head_of(document, names)
                 heads[head.id_json] = head
         return heads
+
+    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
+        query = {"_id": {"$in": [given_id(text) for text in ids]}}
+        return [json_values(document) for document in translated(lambda: list(self._collection.find(query)))]
 
 
 def _partial(error: BulkWriteError) -> WriteReport:

@@ -16,23 +16,25 @@ def new_generation() -> Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a `runs classify` has come.
 
     Attributes:
         parts: its parts as strings, by number.
+        records: the number of records of each part, by number.
         images: the image shards that are stored, by part.
         predictions: the prediction shards that are stored, by part.
         ledger: the stored ledger; None while something is left to do.
     """
 
     parts: Mapping[int, str]
+    records: Mapping[int, int]
     images: Mapping[int, str]
     predictions: Mapping[int, str]
     ledger: Mapping[str, object] | None
 
 
-def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
+def progress_of(pipeline: Pipeline, manifest_uri: str) -> RunProgress:
     """Read from the stores how far the run of a snapshot has come.
 
     Raises:
@@ -56,7 +58,8 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> Progress:
     parts = {part.number: part_reference(manifest_uri, part.number) for part in manifest.parts}
     shards = (stored_shards(adapters.objects, kind, generation) for kind in ("images", "predictions"))
     images, predictions = ({part: uri for part, uri in uris.items() if part in parts} for uris in shards)
-    return Progress(parts, images, predictions, _ledger_of(adapters.runs, generation))
+    records = {part.number: part.records for part in manifest.parts}
+    return RunProgress(parts, records, images, predictions, _ledger_of(adapters.runs, generation))
 
 
 def _ledger_of(runs: RunStore, generation: Generation) -> Mapping[str, object] | None:

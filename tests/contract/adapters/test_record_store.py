@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from mnist_ops.adapters.mongo.bson_documents import CODEC, id_json, id_of
 from mnist_ops.adapters.mongo.errors import translated
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.selection_query import selection_pipeline
-from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient
+from mnist_ops.domain.errors import MnistOpsError, OutcomeUnknown, Permanent, Transient, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import (
@@ -590,6 +591,29 @@ def test_a_head_that_is_looked_up_is_the_head_of_the_whole_document(bench, table
 
 
 # Writing
+
+
+def test_whole_records_are_read_as_json_by_ids_of_any_type(bench):
+    """In relaxed Extended JSON; an id that nobody has, or that is given twice, does not matter."""
+    oid = ObjectId("65f000000000000000000001")
+    bench.insert({"_id": oid, "at": AT, "nan": float("nan")}, {"_id": 8, "deep": {"x": [Int64(1)]}})
+    ids = [id_json(oid), '{"$numberInt": "8"}', '{"$numberInt": "8"}', '"nobody"']
+    found = {str(document["_id"]): document for document in bench.store.whole(ids)}
+    assert found == {
+        "8": {"_id": 8, "deep": {"x": [1]}},
+        f"{{'$oid': '{oid}'}}": {
+            "_id": {"$oid": str(oid)},
+            "at": {"$date": "2026-01-31T12:00:00Z"},
+            "nan": {"$numberDouble": "NaN"},
+        },
+    }
+
+
+@pytest.mark.parametrize("text", ['{"$oid": "zz"}', '{"$date": "never"}', '"', "{"])
+def test_a_text_that_is_no_id_is_a_usage_error(bench, text):
+    """It names the text."""
+    with pytest.raises(UsageError, match=re.escape(text)):
+        bench.store.whole([text])
 
 
 def test_a_prediction_is_written_and_takes_the_failure_away(bench, writer):

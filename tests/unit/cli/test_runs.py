@@ -1,17 +1,21 @@
 """`mnist-ops runs classify` and `runs resume`, on in-memory stores."""
 
+import io
 import json
+import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from mnist_ops import wiring
 from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.cli import app
 from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.cli._support.part_progress import part_bar
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.settings import Settings
@@ -70,9 +74,7 @@ def test_a_run_predicts_every_waiting_record(images: Interrupting, pipeline: Pip
     """In parts, with one ledger; every image is fetched once."""
     result = mnist_ops("runs", "classify")
     assert result.exit_code == 0, result.output
-    taken, ledger = map(json.loads, result.stdout.splitlines())
-    assert len(taken["predictions"]) == 3
-    assert ledger["outcomes"]["predicted"] == 10
+    assert "outcomes      10 predicted" in result.stdout.splitlines()
     assert images.fetched == [url_of(number) for number in range(10)]
     assert all(document["prediction"] for document in pipeline.records.documents())
 
@@ -89,10 +91,10 @@ def test_a_resumed_run_does_only_what_is_missing(
     before = list(pipeline.objects.keys("predictions/"))
     assert len(before) == done // 4
     images.fetched.clear()
-    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted), "--json")
     assert result.exit_code == 0, result.output
     assert images.fetched == [url_of(number) for number in range(done, 10)]
-    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout)["outcomes"]["predicted"] == 10
     assert set(before) < set(pipeline.objects.keys("predictions/"))
 
 
@@ -109,9 +111,9 @@ def test_a_resumed_run_does_not_fetch_a_stored_image_shard_again(
         interrupted = mnist_ops("runs", "classify")
     assert list(pipeline.objects.keys("images/"))
     images.fetched.clear()
-    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted), "--json")
     assert images.fetched == [url_of(number) for number in range(4, 10)]
-    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout)["outcomes"]["predicted"] == 10
 
 
 def test_a_run_without_publishing_is_resumed_without_publishing(
@@ -122,13 +124,13 @@ def test_a_run_without_publishing_is_resumed_without_publishing(
     interrupted = mnist_ops("runs", "classify", "--no-publish")
     manifest, option = interrupted.stderr.splitlines()[-1].split()[-2:]
     assert option == "--no-publish"
-    result = mnist_ops("runs", "resume", manifest, option)
-    assert json.loads(result.stdout)["manifest"] == manifest
-    assert not any("prediction" in document for document in pipeline.records.documents())
-    assert (
-        json.loads(mnist_ops("runs", "resume", manifest).stdout.splitlines()[-1])["outcomes"]["predicted"]
-        == 10
+    result = mnist_ops("runs", "resume", manifest, option, "--json")
+    assert json.loads(result.stdout).keys() == {"manifest", "predictions"}
+    assert f"to write the predictions: mnist-ops runs resume {manifest}" in (
+        mnist_ops("runs", "resume", manifest, option).stdout
     )
+    assert not any("prediction" in document for document in pipeline.records.documents())
+    assert json.loads(mnist_ops("runs", "resume", manifest, "--json").stdout)["outcomes"]["predicted"] == 10
 
 
 def test_resuming_a_finished_run_changes_nothing(images: Interrupting, pipeline: Pipeline) -> None:
@@ -138,7 +140,7 @@ def test_resuming_a_finished_run_changes_nothing(images: Interrupting, pipeline:
     before = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
     images.fetched.clear()
     again = mnist_ops("runs", "resume", snapshot_of(first))
-    assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    assert again.stdout == first.stdout
     after = pipeline.records.documents(), dict(pipeline.objects.objects), list(pipeline.runs.ledgers())
     assert (images.fetched, after) == ([], before)
 
@@ -168,10 +170,11 @@ def test_a_held_run_is_resumed_once_the_hold_is_released(
         images.images[url_of(number)] = b"no image"
     held = mnist_ops("runs", "classify")
     assert "mnist-ops runs resume" in str(held.exception)
+    assert held.stdout.split()[:5] == ["PROBLEM", "5", "of", "10", "records"]
     run = next(iter(pipeline.runs.ledgers()))["run"]
     assert mnist_ops("runs", "release-hold", str(run), "--why", "they are broken indeed").exit_code == 0
-    result = mnist_ops("runs", "resume", snapshot_of(held))
-    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 5
+    result = mnist_ops("runs", "resume", snapshot_of(held), "--json")
+    assert json.loads(result.stdout)["outcomes"]["predicted"] == 5
 
 
 def test_a_run_over_its_budget_with_nothing_to_hold_is_red_until_it_is_released(
@@ -205,10 +208,41 @@ def test_a_part_with_a_missing_image_object_is_fetched_again(
     (key,) = pipeline.objects.keys("images/")
     pipeline.objects.objects[key] += b"damaged"
     images.fetched.clear()
-    result = mnist_ops("runs", "resume", snapshot_of(interrupted))
+    result = mnist_ops("runs", "resume", snapshot_of(interrupted), "--json")
     assert "part 0 is fetched again" in result.stderr
     assert images.fetched == [url_of(number) for number in range(10)]
-    assert json.loads(result.stdout.splitlines()[-1])["outcomes"]["predicted"] == 10
+    assert json.loads(result.stdout)["outcomes"]["predicted"] == 10
+
+
+def test_a_count_takes_nothing(images: Interrupting, pipeline: Pipeline) -> None:
+    """In words, and as JSON."""
+    assert mnist_ops("runs", "classify", "--dry-run").stdout == "10 records would be taken\n"
+    assert json.loads(mnist_ops("runs", "classify", "--dry-run", "--json").stdout) == {"would_be_taken": 10}
+    assert (images.fetched, list(pipeline.runs.commits())) == ([], [])
+
+
+@pytest.mark.usefixtures("images")
+def test_a_log_has_a_line_for_each_part_that_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    """Of parts and records, on standard error where that is no terminal."""
+    caplog.set_level(logging.INFO, "mnist_ops.cli")
+    mnist_ops("runs", "classify")
+    assert [message for message in caplog.messages if " parts, " in message] == [
+        f"{doing}: {parts} of 3 parts, {records} of 10 records"
+        for doing in ("fetch and classify", "publish")
+        for parts, records in ((1, 4), (2, 8), (3, 10))
+    ]
+
+
+def test_a_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """With parts and records."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with part_bar("publish", {0: 4, 1: 2}, console) as done:
+        done(0)
+        done(1)
+    drawn = console.file.getvalue()
+    assert "publish: 0 of 2 parts, 0 of 6 records" in drawn
+    assert "publish: 2 of 2 parts, 6 of 6 records" in drawn
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_snapshot_that_its_run_did_not_commit_is_refused(images: Interrupting, pipeline: Pipeline) -> None:

@@ -1,0 +1,87 @@
+"""Ledgers as rows, and in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from mnist_ops.cli._support.record_ids import readable_id
+from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
+from mnist_ops.cli._support.tables import print_facts, print_json, print_table
+from mnist_ops.domain.outcome_lines import counted, window_lines
+
+COLUMNS = ("run", "finished", "records", "outcomes", "problem")
+RIGHT = frozenset({"records"})
+
+
+def row(ledger: LedgerDocument) -> list[str]:
+    """The cells of `COLUMNS`."""
+    number = ledger["generation"]
+    return [
+        readable_run(ledger["run"]) + (f" (generation {number})" if number else ""),
+        f"{ledger['finished_at']:%Y-%m-%d %H:%M}",
+        f"{ledger['selected']:,}",
+        counted(ledger["outcomes"]),
+        _problem(ledger),
+    ]
+
+
+def print_ledger(ledger: LedgerDocument, *, as_json: bool) -> None:
+    """Print a ledger in words, a problem first; or as one JSON object."""
+    if as_json:
+        print_json(ledger)
+        return
+    print_facts(_facts(ledger))
+    rows = [
+        (reason, readable_id(one["record_id"]), "\n".join(filter(None, (one["url"], one["detail"]))))
+        for reason, examples in ledger["examples"].items()
+        for one in examples
+    ]
+    if rows:
+        typer.echo()
+        print_table(("examples of", "record", "image and detail"), rows)
+    if ledger["selected"]:
+        typer.echo(f"\nevery record: mnist-ops records list --run {ledger['run']}")
+
+
+def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
+    """Names and values of what `runs show` prints."""
+    if problem := _problem(ledger):
+        yield "PROBLEM", problem
+    yield "run", readable_run(ledger["run"])
+    yield "generation", str(ledger["generation"])
+    yield "finished", f"{ledger['finished_at']:%Y-%m-%d %H:%M:%S} UTC"
+    yield "window", " ".join(window_lines(ledger["selection"]))
+    if model := ledger["model"]:
+        yield "champion", f"{model['name']} {model['version']}"
+    yield "records", f"{ledger['selected']:,}"
+    yield "outcomes", counted(ledger["outcomes"])
+    if ledger["labels"]:
+        yield "labels", counted(ledger["labels"])
+        yield "needs review", f"{ledger['needs_review']} of {sum(ledger['labels'].values())} predictions"
+    if ledger["reasons"]:
+        yield "failures", counted(ledger["reasons"])
+    if ledger["superseded"]:
+        yield (
+            "superseded",
+            f"{ledger['superseded']} outcomes: later runs replaced them, or records were deleted",
+        )
+    yield "cost", _cost(ledger["cost"])
+    if bottleneck := ledger["bottleneck"]:
+        share = f"{bottleneck['share']:.0%} of the time of all tasks"
+        yield "bottleneck", f"{bottleneck['stage']}, {share}: {bottleneck['doing']}"
+    yield "manifest", ledger["manifest"]
+
+
+def _problem(ledger: LedgerDocument) -> str:
+    return "; ".join(filter(None, (ledger["imbalance"], ledger["held_because"])))
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    currency, per_1000 = cost["currency"], cost["per_1000_records"]
+    items = ", ".join(f"{name} {amount:.6f}" for name, amount in cost["by"].items() if amount)
+    return (
+        f"about {cost['total']:.6f} {currency}"
+        + (f", {per_1000:.6f} {currency} per 1,000 records" if per_1000 is not None else "")
+        + (f" ({items})" if items else "")
+    )
