@@ -82,7 +82,7 @@ def _how_to_complete(ledger: Ledger) -> list[str]:
         return ["Was MongoDB restored from a backup, or a task changed? Look at the run:", *shown]
     if is_of_cli(ledger.generation):
         return ["Continue the run:", *_resume(ledger.manifest)]
-    return ["Look at the log of this part's task publish, then clear that task."]
+    return ["Look at the log of its task publish, then clear that task."]
 
 
 def _how_to_release(ledger: Ledger) -> list[str]:

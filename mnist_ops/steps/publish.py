@@ -91,12 +91,6 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
             outcomes.add(outcome)
             counts.add_outcome(outcome["outcome"], row)
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
-        # Those of the prediction shard have URLs; the others are writes that the database refused.
-        examples = {**counts.examples, **header.examples}
-        predicted = by_label(counts.predictions, header.labels)
-        log_lines(_log, wrapped(f"{outcomes.records} records: {counted(counts.outcomes)}"))
-        log_lines(_log, prediction_lines(predicted, counts.needs_review))
-        log_lines(_log, failure_lines(counts.failures, examples))
         outcome_header = ShardHeader(
             kind=OUTCOMES.name,
             manifest=header.manifest,
@@ -108,10 +102,14 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
             source=predictions_uri,
             refers_to=(predictions_uri, *header.refers_to),
             assessment=assessment_uri,
-            examples=examples,
-            predicted=predicted,
+            # Those of the prediction shard have URLs; the others are writes that the database refused.
+            examples={reason: header.examples.get(reason, ones) for reason, ones in counts.examples.items()},
+            predicted=by_label(counts.predictions, header.labels),
             needs_review=counts.needs_review,
         )
+        log_lines(_log, wrapped(f"{outcomes.records} records: {counted(counts.outcomes)}"))
+        log_lines(_log, prediction_lines(outcome_header.predicted, outcome_header.needs_review))
+        log_lines(_log, failure_lines(outcome_header.failures, outcome_header.examples))
         return outcomes.store(objects, manifest.generation, outcome_header)
 
 

@@ -1,8 +1,10 @@
 """The summary of a run: its exact lines, and its counts."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +150,7 @@ def test_a_run_that_misses_a_part_names_the_part_and_what_to_do() -> None:
     ledger = replace(GREEN, missing_parts=[3, 5])
     assert summary_lines(ledger)[:2] == [
         "no outcome of part 3, 5",
-        "Look at the log of this part's task publish, then clear that task.",
+        "Look at the log of its task publish, then clear that task.",
     ]
     assert summary_lines(replace(ledger, generation=CLI_RUN))[:3] == [
         "no outcome of part 3, 5",
@@ -163,6 +165,15 @@ def test_a_failed_runs_message_is_the_reason_and_what_to_do() -> None:
     assert str(failed).splitlines() == summary_lines(HOLDING)[:9]
     assert failed.ledger is HOLDING
     assert isinstance(failed, Permanent)
+
+
+def test_the_documentation_shows_these_lines() -> None:
+    """A green run, and the error of a red one."""
+    page = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
+    assert re.findall(r"^```\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE) == [
+        "\n".join(summary_lines(GREEN)),
+        str(RunFailed(HOLDING)),
+    ]
 
 
 @pytest.mark.parametrize("ledger", [EMPTY, GREEN, HOLDING, replace(GREEN, missing_parts=[*range(66)])])

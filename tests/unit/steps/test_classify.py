@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -325,6 +326,30 @@ def test_a_row_whose_image_is_nowhere_is_damaged(pipeline: Pipeline) -> None:
         orphaned = writer.store(pipeline.objects, generation, shard.header)
     with pytest.raises(Damaged, match=sha256_hex(png_of(0))):
         pipeline.classify([orphaned])
+
+
+def test_a_prediction_shards_header_counts_its_rows(pipeline: Pipeline) -> None:
+    """Over several row groups: failures with 3 examples, predictions by label, and those to review."""
+    for number in range(2_100):
+        url = url_of(f"digit-{number % 7}" if number % 3 else f"missing-{number}")
+        pipeline.add(number, image_url=url)
+    for number in range(7):
+        pipeline.images.images[url_of(f"digit-{number}")] = png_of(number)
+    (images,) = pipeline.fetch(pipeline.snapshot(records_per_part=3_000))
+    (shard_uri,) = pipeline.classify([images], review_below=1.0)
+    with open_shard(pipeline.objects, shard_uri, PREDICTIONS) as shard:
+        header, rows = shard.header, list(shard.rows())
+    predicted = [row for row in rows if row["reason"] is None]
+    assert len(predicted) == header.needs_review == 1_400
+    assert header.predicted == Counter(DIGITS.name(row["index"]) for row in predicted)
+    assert header.failures == {"not_found": 700}
+    assert (
+        header.examples["not_found"]
+        == [
+            {key: row[key] for key in ("record_id", "url", "detail")}  # type: ignore[literal-required]
+            for row in [row for row in rows if row["reason"] is not None][:3]
+        ]
+    )
 
 
 def test_ten_thousand_urls_to_a_thousand_images_are_a_thousand_inferences(pipeline: Pipeline) -> None:

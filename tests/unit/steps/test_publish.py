@@ -584,6 +584,8 @@ def test_a_refused_write_adds_up_in_the_ledger(pipeline: Pipeline, failures_too:
     ledger = pipeline.run()
     assert (ledger.outcomes["predicted"], ledger.outcomes["quarantined"]) == (1, 1)
     assert ledger.reasons == {"write_refused": 1}
+    refused = "code 121: Document failed validation"
+    assert ledger.examples == {"write_refused": [{"record_id": named(1), "url": None, "detail": refused}]}
 
 
 def test_a_refused_failure_is_quarantined_too(pipeline: Pipeline) -> None:
