@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, manifest_key, part_key, sha256_hex
 from mnist_ops.domain.manifest import Manifest, Part
-from mnist_ops.domain.outcome_lines import log_lines, snapshot_lines
+from mnist_ops.domain.outcome_lines import log_lines, snapshot_lines, wrapped
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.selection import Selection
 from mnist_ops.domain.stages import Stopwatch
@@ -104,9 +104,8 @@ def _warn_of_collection(records: RecordStore) -> None:
     """Log why the records are not found, or found slowly."""
     empty = records.empty_collection()
     if empty is not None:
-        _log.warning(
-            "%s. The names are set with MNIST_OPS_MONGO_DATABASE and MNIST_OPS_MONGO_COLLECTION", empty
-        )
+        names = "its name is set with MNIST_OPS_MONGO_DATABASE and MNIST_OPS_MONGO_COLLECTION"
+        log_lines(_log, [*wrapped(str(empty)), names], logging.WARNING)
         return
     for index in records.missing_indexes():
         _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
