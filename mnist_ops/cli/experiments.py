@@ -98,10 +98,10 @@ def sweep(
     A sweep that was killed continues where it stopped when it is run again. Exits with 1 if a trial failed.
     """
     require_extras("experiments sweep", "train")
+    trials = raw_config(config, changes).trials()
     from mnist_ops.cli._support.trials import train_trials
     from mnist_ops.steps.choose import read_choice
 
-    trials = raw_config(config, changes).trials()
     steps = pipeline()
     uri = train_trials(steps, dataset, trials)
     choice = read_choice(steps.adapters.objects, uri)

@@ -86,9 +86,9 @@ def train(config: ConfigName = None, changes: Changes = None, as_json: Json = Fa
     If the config has a sweep, all its trials are trained, and the one that validates best is released.
     """
     require_extras("runs train", "train")
+    trials = raw_config(config, changes).trials()
     from mnist_ops.cli._support.trials import best_training
 
-    trials = raw_config(config, changes).trials()
     steps = pipeline()
     manifest = steps.snapshot(new_generation(), Selection(at=steps.now(), labelled=True))
     parts = steps.parts(manifest)

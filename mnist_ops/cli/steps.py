@@ -135,11 +135,12 @@ def train(
 ) -> None:
     """Train on a data set; prints the training."""
     require_extras("steps train", "train")
-    from mnist_ops.cli._support.training_progress import train_with_progress
-
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    uri = train_with_progress(pipeline(), dataset, raw_config(config, changes, config_json).config())
+    hyperparameters = raw_config(config, changes, config_json).config()
+    from mnist_ops.cli._support.training_progress import train_with_progress
+
+    uri = train_with_progress(pipeline(), dataset, hyperparameters)
     typer.echo(uri)
     if result is not None:
         result.write_text(uri)

@@ -283,33 +283,6 @@ def test_in_a_new_process_predict_prints_only_json_and_imports_no_torch(bundle: 
 # --- usage and errors
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["predict"],
-        ["predict", "--nonsense", "x.png"],
-        ["predict", "--json", "--bundle"],
-        ["predict", "--bundle", "/no/such/folder", "x.png"],
-        ["predict", "--bundle", "s3://bucket/models/latest", "x.png"],
-        ["nonsense"],
-        ["runs", "classify", "--limit", "0"],
-        ["runs", "classify", "--limit", "many"],
-        ["runs", "classify", "--since", "yesterday"],
-        ["runs", "classify", "--reclassify", "sometimes"],
-        ["runs", "classify", "--reclassify", "failed:notfound"],
-        ["runs", "train", "--config", "/no/such/file"],
-        ["runs", "release-hold", "dag/run"],
-        ["runs", "release-hold", "dag/run", "--why", "x", "--generation", "-1"],
-    ],
-)
-def test_wrong_usage_is_exit_code_two(run: Run, arguments: list[str]) -> None:
-    """Standard output is empty, and standard error has no traceback."""
-    code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
-    assert err
-    assert "Traceback" not in err
-
-
 @pytest.mark.parametrize("command", [[], ["runs"], ["steps"], ["stack"]])
 def test_without_a_command_the_help_is_printed(command: list[str]) -> None:
     """Every group lists its commands."""
@@ -418,27 +391,6 @@ def test_every_step_has_a_command() -> None:
         assert step in result.output
 
 
-def test_without_a_connection_the_error_is_one_line_with_the_remedy(run: Run) -> None:
-    """Exit code 2: something has to be set."""
-    code, out, err = run("runs", "list")
-    assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1
-    assert err.startswith("error: no connection mongo_default")
-    assert "mnist-ops stack up" in err
-
-
-def test_a_wrong_setting_is_one_line_with_the_variables_name(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exit code 2. The value is not printed: it may be a secret in the wrong variable."""
-    monkeypatch.setenv("MNIST_OPS_RECORDS_PER_PART", "canary-4f9c")
-    code, _, err = run("runs", "list")
-    assert code == 2
-    assert len(err.splitlines()) == 1
-    assert err.startswith("error: MNIST_OPS_RECORDS_PER_PART: ")
-    assert "canary-4f9c" not in err
-
-
 def test_a_misspelt_variable_is_a_warning_with_the_nearest_name(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,26 +409,6 @@ def test_a_shell_that_completes_a_command_gets_no_warning(run: Run, monkeypatch:
     monkeypatch.setenv("MNIST_OPS_S3_BUKET", "photos")
     monkeypatch.setenv("_MNIST_OPS_COMPLETE", "complete_bash")
     assert "MNIST_OPS_S3_BUKET" not in run("config", "schema")[2]
-
-
-def test_a_wrong_port_of_the_stack_is_one_line_with_the_variables_name(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exit code 2: the setting is wrong."""
-    monkeypatch.setenv("MNIST_OPS_PORT_MONGO", "http")
-    code, out, err = run("stack", "status")
-    assert (code, out) == (2, "")
-    assert err == "error: MNIST_OPS_PORT_MONGO=http: expected a port, 1 to 65535\n"
-
-
-def test_a_wrong_port_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that cannot be read names its variable."""
-    monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", '{"host": "db", "port": "canary-4f9c"}')
-    code, _, err = run("runs", "list")
-    assert code == 2
-    assert len(err.splitlines()) == 1
-    assert "AIRFLOW_CONN_MONGO_DEFAULT" in err
-    assert "canary-4f9c" not in err
 
 
 def test_a_damaged_bundle_is_one_line(run: Run, bundle: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What people do wrong at the command line: one line each, which names the thing and what to do, and the exit code.
+"""What people do wrong at the command line: each is one line, which says what to do, and an exit code.
 
 Texts in angle brackets, such as <dead>, are the ports of servers on 127.0.0.1 (`hostile_servers.py`).
 """
