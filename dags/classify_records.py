@@ -9,13 +9,31 @@
 | run | takes waiting records created |
 |---|---|
 | scheduled | before the end of its interval: late arrivals are never missed |
-| backfill | in its interval, with `reclassify` and `limit` from its configuration |
+| backfill | in its interval, with `reclassify` and `limit` from its parameters |
 | manual | in the form's since/until; without them, in an interval given by the API; else all so far |
 
 A record waits if it has no human label, no prediction, and no failure that is permanent or not yet due.
-`reclassify` also takes predicted records: `stale` (predicted by another model than the champion),
-`changed` (the URL was edited since), `all`. A human label is never changed. A replaced prediction is kept
-in the record's history.
+A human label is never changed. A replaced prediction is kept in the record's history.
+
+`reclassify` also takes other records:
+
+| `reclassify` | takes also |
+|---|---|
+| `never` | none |
+| `failed` | records that failed for good |
+| `failed:not_found,blocked_address` | of these only the records with one of the named reasons |
+| `stale` | records predicted by another model than the champion |
+| `changed` | predicted records whose image URL was edited since |
+| `all` | all records without a human label |
+
+**Backfills.** With Reprocess Behavior "All Runs" a backfill also runs days again that have a run already.
+Without `reclassify` it takes only what still waits there. Airflow's backfill dialog passes its parameters
+on, to new runs too, only if "Override parameters on existing runs" is ticked. `since`, `until` and `dry_run`
+are for manual runs: a backfill with one of them fails at `snapshot`.
+
+**What a run did** is in its note, in the last lines of `reconcile`'s log, and in the XCom `counts` of
+`reconcile`. "Only count" leaves its number in the note and in the XCom `count` of `snapshot`.
+The asset `mnist_ops_records_labelled` has an event for each run that predicted records.
 """
 
 import os
@@ -33,6 +51,7 @@ from mnist_airflow.operators import (
     ReconcileRunOperator,
     SnapshotRecordsOperator,
 )
+from mnist_airflow.windows import RECLASSIFY_PATTERN
 
 PARAMS = {
     "since": Param(
@@ -40,7 +59,7 @@ PARAMS = {
         type=["null", "string"],
         format="date-time",
         title="Created at or after",
-        description="Take records created at or after this moment.",
+        description="Take records created at or after this moment. Manual runs only; not for backfills.",
         section="Window",
     ),
     "until": Param(
@@ -48,7 +67,7 @@ PARAMS = {
         type=["null", "string"],
         format="date-time",
         title="Created before",
-        description="Take records created before this moment.",
+        description="Take records created before this moment. Manual runs only; not for backfills.",
         section="Window",
     ),
     "limit": Param(
@@ -62,16 +81,20 @@ PARAMS = {
     "reclassify": Param(
         "never",
         type="string",
-        enum=["never", "stale", "changed", "all"],
+        pattern=RECLASSIFY_PATTERN,
+        examples=["never", "failed", "failed:not_found,blocked_address", "stale", "changed", "all"],
         title="Reclassify",
-        description="Which records that have a prediction are taken again.",
+        description="Which records are taken besides those that wait. never: none. failed: those that failed "
+        "for good; failed:not_found,blocked_address: those with these reasons. stale: predicted by another "
+        "model than the champion. changed: predicted from another image URL. all: all without a human label. "
+        'In a backfill, tick "Override parameters on existing runs".',
         section="Predictions",
     ),
     "dry_run": Param(
         False,  # noqa: FBT003 (the form's default)
         type="boolean",
         title="Only count",
-        description="Say how many records would be taken, and write nothing.",
+        description="Say in the run's note how many records would be taken; write nothing. Manual runs only.",
         section="Predictions",
     ),
 }
@@ -137,7 +160,8 @@ def classify_records() -> None:
         # Not the XComArg: it cannot be rendered if the snapshot was skipped or failed.
         manifest="{{ ti.xcom_pull(task_ids='snapshot', key='manifest') }}",
         outcomes=published.output,
-        preview="{{ params.dry_run }}",
+        # Not `dry_run`: a snapshot that failed to count is a failed run.
+        preview="{{ ti.xcom_pull(task_ids='snapshot', key='count') is not none }}",
         trigger_rule=TriggerRule.ALL_DONE,
         outlets=[RECORDS_LABELLED],
     )

@@ -14,7 +14,7 @@ async def _reports(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
 
 
 class _Listener:
-    """Listens for the start of Airflow's parts and of DAG runs."""
+    """Listens for the start of Airflow's parts, and for the start and end of DAG runs."""
 
     @hookimpl
     def on_starting(self) -> None:
@@ -28,9 +28,21 @@ class _Listener:
 
         move_to_backfill(dag_run)
 
+    @hookimpl
+    def on_dag_run_success(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun)
+        from mnist_airflow.run_notes import write_note
+
+        write_note(dag_run)
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun)
+        from mnist_airflow.run_notes import write_note
+
+        write_note(dag_run)
+
 
 class MnistOpsPlugin(AirflowPlugin):
-    """Pages of MNIST Ops, light tasks, and backfills that yield to live runs."""
+    """Pages of MNIST Ops, light tasks, notes of runs, and backfills that yield to live runs."""
 
     name = "mnist_ops"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [

@@ -32,13 +32,15 @@ from mnist_ops.local.demo_records import EXPECTED_FAILURES
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
 
 from airflow.dag_processing.dagbag import DagBag
-from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.asset import AssetEvent
+from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.xcom import XComModel
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from mnist_airflow.run_notes import write_note
 from tests.support.environment import environment
 from tests.support.servers import running_servers, s3_client
 
@@ -223,7 +225,8 @@ class Run:
         xcoms: what the tasks pushed, by task and key; a list for mapped ones, in order.
         rendered: the rendered template fields as Airflow keeps them, one text a task instance.
         log: everything that was written to the outputs meanwhile, task logs included.
-        asset_events: the names of the assets that the run updated.
+        asset_events: the names of the assets that the run updated, each with the event's extra.
+        note: of the run; None if it has none.
     """
 
     state: str
@@ -234,7 +237,8 @@ class Run:
     xcoms: Mapping[tuple[str, str], Any]
     rendered: tuple[str, ...] = field(repr=False)
     log: str = field(repr=False)
-    asset_events: tuple[str, ...]
+    asset_events: Mapping[str, Mapping[str, Any]]
+    note: str | None
 
 
 @contextmanager
@@ -282,13 +286,14 @@ def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None =
             json.dumps(row.rendered_fields)
             for row in session.scalars(select(RenderedTaskInstanceFields).filter_by(**of_run))
         )
-        events = select(AssetModel.name).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
         of_source = {"source_dag_id": dag_run.dag_id, "source_run_id": dag_run.run_id}
-        asset_events = tuple(
-            session.scalars(
-                events.where(*[getattr(AssetEvent, name) == value for name, value in of_source.items()])
-            )
-        )
+        asset_events = {
+            event.asset.name: event.extra
+            for event in session.scalars(select(AssetEvent).filter_by(**of_source))
+        }
+        # `dag.test` detaches the run from its session, and only from that the plugin's listener may write.
+        write_note(session.get_one(DagRun, dag_run.id))
+        note = session.scalar(select(DagRunNote.content).filter_by(dag_run_id=dag_run.id))
     return Run(
         state=str(dag_run.state),
         run_id=dag_run.run_id,
@@ -299,6 +304,7 @@ def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None =
         rendered=rendered,
         log="".join(written),
         asset_events=asset_events,
+        note=note,
     )
 
 

@@ -13,8 +13,11 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 import mnist_airflow.operators
 from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_LABELLED
-from mnist_airflow.operators import approval, instances, records, training
+from mnist_airflow.operators import approval, instances, records, snapshot, training
 from mnist_airflow.operators.base import MnistOpsOperator
+from mnist_airflow.run_notes import OPERATORS as OPERATORS_OF_NOTES
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.selection import Reclassify, parse_reclassify
 from mnist_ops.settings import Settings
 from mnist_ops.vision.config.schema import Optimizer, TrainingConfig
 
@@ -175,6 +178,11 @@ def test_the_defaults_are_valid(dag) -> None:
     [
         ("classify_records", "reclassify", "sometimes"),
         ("classify_records", "reclassify", None),
+        ("classify_records", "reclassify", "never please"),
+        ("classify_records", "reclassify", "failed:"),
+        ("classify_records", "reclassify", "failed:notfound"),
+        ("classify_records", "reclassify", "failed:not_found,"),
+        ("classify_records", "reclassify", "all:not_found"),
         ("classify_records", "limit", 0),
         ("classify_records", "limit", -1),
         ("classify_records", "limit", "ten"),
@@ -217,7 +225,9 @@ def test_a_bad_value_is_refused_with_the_name_of_its_field(dags, dag_id, name, v
     [
         ("classify_records", {"since": "2026-01-31T00:00:00Z", "until": "2026-02-01T12:30:00.5+01:00"}),
         ("classify_records", {"limit": 1}),
-        *(("classify_records", {"reclassify": mode}) for mode in ("never", "stale", "changed", "all")),
+        *(("classify_records", {"reclassify": mode}) for mode in Reclassify),
+        *(("classify_records", {"reclassify": f"failed:{reason}"}) for reason in Reason),
+        ("classify_records", {"reclassify": "failed: not_found, blocked_address"}),
         ("classify_records", {"dry_run": True}),
         ("train_lenet", {"epochs": 1, "batch_size": 65536, "seed": 0}),
         *(("train_lenet", {"optimizer": optimizer}) for optimizer in (*Optimizer, None)),
@@ -229,6 +239,22 @@ def test_a_bad_value_is_refused_with_the_name_of_its_field(dags, dag_id, name, v
 def test_a_good_value_is_taken(dags, dag_id, conf) -> None:
     """It arrives as it was given."""
     assert validated(dags[dag_id], **conf).items() >= conf.items()
+
+
+def test_the_form_and_the_selection_agree_on_reclassify(dags) -> None:
+    """Whatever the form proposes or takes can be parsed."""
+    param = dags["classify_records"].params.get_param("reclassify")
+    for text in (*param.schema["examples"], "failed: not_found, blocked_address"):
+        assert validated(dags["classify_records"], reclassify=text)["reclassify"] == text
+        parse_reclassify(text)
+
+
+def test_the_form_explains_every_choice_of_reclassify(dags) -> None:
+    """And what a backfill needs, in the words of Airflow's dialog."""
+    described = dags["classify_records"].params.get_param("reclassify").description
+    for said in (*Reclassify, "failed:not_found,blocked_address", "Override parameters on existing runs"):
+        assert said in described
+        assert said in dags["classify_records"].doc_md
 
 
 def test_the_form_and_the_training_agree_on_what_is_allowed(dags) -> None:
@@ -390,12 +416,17 @@ def test_every_operator_is_exported() -> None:
     """`from mnist_airflow.operators import …` knows all of them."""
     defined = {
         name
-        for module in (approval, records, training)
+        for module in (approval, records, snapshot, training)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__
     }
     assert set(mnist_airflow.operators.__all__) == defined
     assert len(defined) == 14
+
+
+def test_the_note_of_a_run_reads_what_every_operator_says() -> None:
+    """An operator that is added is read too; others' XComs are not."""
+    assert {operator.__name__ for operator in OPERATORS} == OPERATORS_OF_NOTES
 
 
 @pytest.mark.parametrize("operator", [MnistOpsOperator, *OPERATORS], ids=lambda operator: operator.__name__)

@@ -110,9 +110,21 @@ def test_train_lenet_releases_the_first_champion(deployment, trained) -> None:
     assert {name: champion[name] for name in ("name", "version", "uri", "digest")} == result["bundle"]
 
 
-def test_train_lenet_tells_that_a_model_was_released_and_promoted(trained) -> None:
+def test_train_lenet_tells_which_model_was_released_and_promoted(trained) -> None:
     """Other DAGs can wait for either."""
-    assert set(trained.asset_events) == {"mnist_ops_model_released", "mnist_ops_model_promoted"}
+    bundle = trained.xcoms["promote", "return_value"]["bundle"]
+    extra = {"model": "lenet5", "version": bundle["version"], "digest": bundle["digest"]}
+    assert trained.asset_events == {"mnist_ops_model_released": extra, "mnist_ops_model_promoted": extra}
+
+
+def test_the_note_of_a_training_says_what_became_of_its_model(trained) -> None:
+    """The promotion first, then what the gate said of the release, then what it was trained on."""
+    version, why = (trained.xcoms["release", "return_value"][name] for name in ("bundle", "why"))
+    assert trained.note == (
+        f"MNIST Ops\n- lenet5 {version['version']} is the champion\n"
+        f"- released lenet5 {version['version']}; the gate allows its promotion: {why}\n"
+        "- 400 records in 1 parts\n- all human-labelled records"
+    )
 
 
 def test_a_promotion_without_an_approval_names_the_run_that_made_it(deployment, trained) -> None:
@@ -155,7 +167,7 @@ def test_with_nothing_labelled_train_lenet_is_skipped_and_not_failed(nothing_lab
 
 def test_with_nothing_labelled_no_model_is_said_to_be_released(nothing_labelled) -> None:
     """A skipped task updates no asset."""
-    assert nothing_labelled.asset_events == ()
+    assert nothing_labelled.asset_events == {}
 
 
 # classify_records
@@ -221,10 +233,31 @@ def test_the_run_returns_what_the_ledger_says(classified) -> None:
     assert classified.run.xcoms["reconcile", "return_value"] == classified.ledger["outcomes"]
 
 
+def test_the_run_leaves_its_counts(classified) -> None:
+    """For programs: nobody has to parse a log or a note."""
+    counts = classified.run.xcoms["reconcile", "counts"]
+    assert (counts["selected"], counts["outcomes"]) == (WAITING + FAILING, classified.ledger["outcomes"])
+    assert sum(counts["labels"].values()) == WAITING
+    assert (counts["model_version"], counts["over_budget"]) == (1, False)
+
+
+def test_the_note_of_a_run_says_what_it_did(classified) -> None:
+    """Outcomes, window, champion, labels and failures."""
+    lines = classified.run.note.splitlines()
+    assert lines[0] == "MNIST Ops"
+    assert lines[1] == f"- {WAITING + FAILING} records: {WAITING} predicted, {FAILING} quarantined"
+    assert any(line.startswith("- created until ") and "reclassify never" in line for line in lines)
+    assert "- champion lenet5 1" in lines
+    assert any(line.startswith(f"- {FAILING} failed: ") for line in lines)
+
+
 def test_xcom_carries_uris_and_counts_never_data(classified) -> None:
     """Short strings, whatever the size of a part."""
+    counted = {("reconcile", "return_value"), ("reconcile", "counts")}
+    notes = {("reconcile", "note"), ("snapshot", "note")}
+    assert all(len(classified.run.xcoms[key]) < 3_000 for key in notes)
     for key, value in classified.run.xcoms.items():
-        if key != ("reconcile", "return_value"):
+        if key not in counted | notes:
             uris = value if isinstance(value, list) else [value]
             flat = itertools.chain.from_iterable(uri if isinstance(uri, list) else [uri] for uri in uris)
             assert all(uri.startswith("s3://") and len(uri) < 400 for uri in flat), key
@@ -238,8 +271,18 @@ def test_everything_a_run_writes_is_below_its_key(classified) -> None:
 
 
 def test_the_run_tells_that_records_were_labelled(classified) -> None:
-    """Other DAGs can wait for it."""
-    assert classified.run.asset_events == ("mnist_ops_records_labelled",)
+    """Other DAGs can wait for it, and see how many records, by which model, of which window."""
+    assert classified.run.asset_events == {
+        "mnist_ops_records_labelled": {
+            "run": run_key("classify_records", classified.run.run_id),
+            "generation": 0,
+            "records": WAITING,
+            "since": None,
+            "until": classified.ledger["selection"]["until"],
+            "model": "lenet5",
+            "model_version": 1,
+        }
+    }
 
 
 # A second run
@@ -263,6 +306,16 @@ def test_a_second_run_is_green(again) -> None:
         "publish": "skipped",
         "reconcile": "success",
     }
+
+
+def test_a_run_without_records_updates_no_asset(again) -> None:
+    """There is no news for whoever waits for labelled records."""
+    assert again.run.asset_events == {}
+
+
+def test_the_note_of_a_run_without_records_says_so(again) -> None:
+    """With the window in which none was found."""
+    assert again.run.note.startswith("MNIST Ops\n- 0 records: none was waiting\n- created until ")
 
 
 # What the form asks for
@@ -330,8 +383,18 @@ def test_a_dry_run_is_green_and_skips_every_task(previewed) -> None:
 
 
 def test_a_dry_run_says_how_many_records_would_be_taken(previewed) -> None:
-    """In the log of its snapshot."""
+    """In the log of its snapshot, as its XCom, and in the note of the run."""
     assert "3 records would be taken" in previewed.run.log
+    assert previewed.run.xcoms["snapshot", "count"] == 3
+    assert previewed.run.note.startswith("MNIST Ops\n- 3 records would be taken; nothing was written\n")
+
+
+def test_a_dry_run_that_could_not_count_is_red(with_champion, run_dag) -> None:
+    """Nobody takes it for an answer; the note names the task and its error."""
+    with with_champion.collection("misspelt_dry", *with_champion.waiting(2)) as _:
+        run = run_dag("classify_records", dry_run=True, limt=1)
+    assert (run.tasks["snapshot"], run.tasks["reconcile"], run.state) == ("failed", "failed", "failed")
+    assert run.note.splitlines()[1].startswith("- snapshot failed: limt: no such parameter")
 
 
 def test_a_dry_run_writes_nothing(deployment, previewed) -> None:
@@ -345,7 +408,7 @@ def test_a_dry_run_writes_nothing(deployment, previewed) -> None:
 
 def test_a_dry_run_updates_no_asset(previewed) -> None:
     """Nothing was labelled."""
-    assert previewed.run.asset_events == ()
+    assert previewed.run.asset_events == {}
 
 
 # Red runs
@@ -374,7 +437,15 @@ def test_a_held_run_says_why_and_how_to_release_it(held) -> None:
 
 def test_a_held_run_tells_nobody_that_records_were_labelled(held) -> None:
     """A failed task updates no asset."""
-    assert held.run.asset_events == ()
+    assert held.run.asset_events == {}
+
+
+def test_the_note_of_a_red_run_begins_with_the_reason(held) -> None:
+    """And holds the command that releases the run."""
+    lines = held.run.note.splitlines()
+    assert lines[1].startswith("- 12 of 50 records failed (")
+    assert any(line.startswith("- `mnist-ops runs release-hold classify_records/") for line in lines)
+    assert held.run.xcoms["reconcile", "counts"]["over_budget"] is True
 
 
 @pytest.fixture(scope="module")

@@ -117,9 +117,9 @@ found = {
     "threads": threading.active_count(),
 }
 before = set(sys.modules)
-from mnist_airflow.operators import base, records
+from mnist_airflow.operators import base, records, snapshot
 from mnist_airflow import connections
-for module in (base, records, connections):
+for module in (base, records, snapshot, connections):
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and node.module:
             importlib.import_module(node.module)

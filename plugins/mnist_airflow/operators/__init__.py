@@ -11,8 +11,8 @@ from mnist_airflow.operators.records import (
     FetchImagesOperator,
     PublishPredictionsOperator,
     ReconcileRunOperator,
-    SnapshotRecordsOperator,
 )
+from mnist_airflow.operators.snapshot import SnapshotRecordsOperator
 from mnist_airflow.operators.training import (
     BuildDatasetOperator,
     ChooseTrainingOperator,

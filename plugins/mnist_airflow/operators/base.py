@@ -1,12 +1,15 @@
 """The base of all operators: connections, settings, and how errors map to Airflow's."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import BaseOperator, get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException
+from airflow.sdk.log import redact
 
+from mnist_airflow.run_notes import ERROR, NOTE
 from mnist_ops.domain.keys import is_of_generation
 
 if TYPE_CHECKING:
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
     from mnist_ops.domain.keys import Generation
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+# Characters of a failed task's error that its run's note tells.
+_ERROR_CHARACTERS = 200
 
 
 def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation") -> list[str]:
@@ -31,18 +39,48 @@ def uris_of(pulled: str | Sequence[str | None] | None, generation: "Generation")
 
 @contextmanager
 def permanent_errors_fail() -> Iterator[None]:
-    """Turn `Permanent` errors and wrong settings into Airflow's fail exception: no retry can fix them."""
+    """Turn `Permanent` errors and wrong settings into Airflow's fail exception: no retry can fix them.
+
+    The first line of what the task fails with is its XCom `error`, for the run's note.
+    """
     from pydantic import ValidationError
 
     from mnist_ops.domain.errors import Permanent
     from mnist_ops.validation import problems_of
 
+    with _error_pushed():
+        try:
+            yield
+        except ValidationError as error:
+            raise AirflowFailException("; ".join(map(str, problems_of(error)))) from error
+        except Permanent as error:
+            raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def _error_pushed() -> Iterator[None]:
     try:
         yield
-    except ValidationError as error:
-        raise AirflowFailException("; ".join(map(str, problems_of(error)))) from error
-    except Permanent as error:
-        raise AirflowFailException(str(error)) from error
+    except AirflowSkipException:
+        raise
+    except Exception as error:
+        _push_error(next(iter(str(error).splitlines()), "") or type(error).__name__)
+        raise
+
+
+def _push_error(line: str) -> None:
+    try:
+        get_current_context()["ti"].xcom_push(ERROR, redact(line[:_ERROR_CHARACTERS]))
+    except RuntimeError:
+        _log.debug("no task of Airflow is running, so nobody is told")
+    except (AirflowRuntimeError, OSError):
+        # Airflow did not take it, which must not hide the error itself.
+        _log.exception("the note of the run will not say why the task failed")
+
+
+def push_note(context: "Context", lines: Sequence[str]) -> None:
+    """Say something of the run in its note, which is written when the run ends."""
+    context["ti"].xcom_push(NOTE, "\n".join(lines))
 
 
 def refuse_unknown_params(context: "Context") -> None:

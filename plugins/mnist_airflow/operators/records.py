@@ -1,124 +1,17 @@
-"""The steps from waiting records to published predictions."""
+"""The steps from a snapshot to published predictions and their ledger."""
 
-import os
-import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mnist_airflow.operators.base import MnistOpsOperator, refuse_unknown_params, uris_of
+from mnist_airflow.assets import update_assets, update_no_asset
+from mnist_airflow.operators.base import MnistOpsOperator, push_note, uris_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from mnist_airflow.windows import Interval
-    from mnist_ops.domain.keys import Generation
-    from mnist_ops.domain.selection import Selection
-
-
-class SnapshotRecordsOperator(MnistOpsOperator):
-    """Take a snapshot of the records that this run selects.
-
-    Returns the parts as strings, to expand over; the manifest's URI is the XCom `manifest`.
-    Which records a run takes depends on its kind: see `mnist_airflow.windows`.
-
-    Args:
-        since: take records created at or after this (ISO 8601); only for runs by hand.
-        until: take records created before this (ISO 8601); only for runs by hand.
-        reclassify: never, failed, failed:REASON,REASON…, stale, changed or all; for runs by hand and
-            backfills.
-        limit: at most this many records; for runs by hand and backfills.
-        preview: only count what would be taken, and skip the rest of the run.
-        labelled: take all human-labelled records instead of the waiting ones.
-    """
-
-    template_fields = (*MnistOpsOperator.template_fields, "since", "until", "reclassify", "limit", "preview")
-
-    def __init__(
-        self,
-        *,
-        since: str | None = None,
-        until: str | None = None,
-        reclassify: str = "never",
-        limit: int | None = None,
-        preview: bool = False,
-        labelled: bool = False,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(**kwargs)
-        self.since = since
-        self.until = until
-        self.reclassify = reclassify
-        self.limit = limit
-        self.preview = preview
-        self.labelled = labelled
-
-    def execute(self, context: "Context") -> list[str]:
-        """Take the snapshot, or adopt the one that this generation has."""
-        with self.pipeline() as pipeline:
-            self._warn_of_unknown_variables()
-            refuse_unknown_params(context)
-            selection = self._selection(context)
-            if self.preview:
-                count = pipeline.count(selection)
-                raise AirflowSkipException(f"preview: {count} records would be taken, nothing was written")
-            manifest = pipeline.snapshot(_generation(context), selection, _attempt(context))
-            context["ti"].xcom_push("manifest", manifest)
-            return pipeline.parts(manifest)
-
-    def _warn_of_unknown_variables(self) -> None:
-        from mnist_ops.variables import unknown_variables
-
-        for warning in unknown_variables(os.environ).values():
-            self.log.warning(warning)
-
-    def _selection(self, context: "Context") -> "Selection":
-        from mnist_airflow.windows import Request, RunFacts, moment_of, selection_of_run
-        from mnist_ops.domain.selection import Selection, parse_reclassify, whole_milliseconds
-
-        run, at = context["dag_run"], datetime.now(UTC)
-        if self.labelled:
-            return Selection(at=whole_milliseconds(at), labelled=True)
-        start, end = run.data_interval_start, run.data_interval_end
-        facts = RunFacts(
-            run_type=str(getattr(run.run_type, "value", run.run_type)),
-            run_after=run.run_after,
-            interval=(start, end) if start is not None and end is not None else None,
-            logical_date=run.logical_date,
-        )
-        reclassify, reasons = parse_reclassify(self.reclassify)
-        request = Request(
-            since=moment_of(self.since, "since"),
-            until=moment_of(self.until, "until"),
-            reclassify=reclassify,
-            reasons=reasons,
-            limit=self.limit,
-        )
-        return selection_of_run(facts, request, at, lambda moment: _inferred(context, moment))
-
-
-def _generation(context: "Context") -> "Generation":
-    from mnist_ops.domain.keys import Generation, run_key
-
-    run = context["dag_run"]
-    return Generation(run_key(run.dag_id, run.run_id), run.clear_number)
-
-
-def _attempt(context: "Context") -> str:
-    """A new name for every try, that also tells which try it was."""
-    return f"{context['dag_run'].clear_number}-{context['ti'].try_number}-{secrets.token_hex(4)}"
-
-
-def _inferred(context: "Context", logical_date: datetime) -> "Interval":
-    """The interval that Airflow infers for a run by hand."""
-    import pendulum
-    from airflow.serialization.encoders import coerce_to_core_timetable
-
-    timetable = coerce_to_core_timetable(context["dag"].timetable)
-    inferred = timetable.infer_manual_data_interval(run_after=pendulum.instance(logical_date))
-    return inferred.start, inferred.end
+    from mnist_ops.domain.outcomes import Ledger
 
 
 class FetchImagesOperator(MnistOpsOperator):
@@ -212,12 +105,13 @@ class PublishPredictionsOperator(MnistOpsOperator):
 class ReconcileRunOperator(MnistOpsOperator):
     """Write the run's ledger; fail unless every record is accounted for. Returns the outcomes.
 
-    Give it the trigger rule ALL_DONE: it must run regardless of the outcome of the others.
+    The run's numbers are the XCom `counts`, also if it fails. Its assets are updated only if it predicted
+    records. Give it the trigger rule ALL_DONE: it must run regardless of the outcome of the others.
 
     Args:
         manifest: the snapshot's manifest; None when the snapshot failed or was a preview.
         outcomes: the URIs of the outcome shards that there are.
-        preview: whether the snapshot was a preview; then this task is skipped too.
+        preview: whether the snapshot counted its records and skipped itself; then this task is skipped too.
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "outcomes", "preview")
@@ -235,9 +129,11 @@ class ReconcileRunOperator(MnistOpsOperator):
         self.outcomes = outcomes
         self.preview = preview
 
-    def execute(self, context: "Context") -> dict[str, int]:  # noqa: ARG002
+    def execute(self, context: "Context") -> dict[str, int]:
         """Reconcile."""
         from mnist_ops.domain.errors import Permanent
+        from mnist_ops.domain.outcomes import Outcome
+        from mnist_ops.domain.run_summary import RunFailed
 
         with self.pipeline() as pipeline:
             if self.preview:
@@ -245,4 +141,36 @@ class ReconcileRunOperator(MnistOpsOperator):
             if not self.manifest:
                 raise Permanent("the snapshot left no manifest: see the log of its task")
             shards = uris_of(self.outcomes, pipeline.manifest(self.manifest).generation)
-            return dict(pipeline.reconcile(self.manifest, shards).outcomes)
+            try:
+                ledger = pipeline.reconcile(self.manifest, shards)
+            except RunFailed as failed:
+                _push_ledger(context, failed.ledger)
+                raise
+        _push_ledger(context, ledger)
+        if ledger.outcomes[Outcome.PREDICTED]:
+            update_assets(self, context, _news(ledger))
+        else:
+            update_no_asset(self)
+        return dict(ledger.outcomes)
+
+
+def _push_ledger(context: "Context", ledger: "Ledger") -> None:
+    from mnist_ops.domain.run_summary import counts, summary_lines
+
+    context["ti"].xcom_push("counts", counts(ledger))
+    push_note(context, summary_lines(ledger))
+
+
+def _news(ledger: "Ledger") -> dict[str, object]:
+    """What an asset event tells: how many records were predicted, by which model, and of which window."""
+    from mnist_ops.domain.outcomes import Outcome
+
+    return {
+        "run": ledger.generation.run,
+        "generation": ledger.generation.number,
+        "records": ledger.outcomes[Outcome.PREDICTED],
+        "since": ledger.selection["since"],
+        "until": ledger.selection["until"],
+        "model": ledger.model.name if ledger.model else None,
+        "model_version": ledger.model.version if ledger.model else None,
+    }

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from mnist_airflow.assets import update_assets, update_no_asset
 from mnist_airflow.operators.base import (
     MnistOpsOperator,
     permanent_errors_fail,
+    push_note,
     refuse_unknown_params,
     uris_of,
 )
@@ -21,6 +23,8 @@ from mnist_airflow.reports import ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from mnist_ops.steps.promote import GateResult
 
 # Exit codes of the training process that no retry can fix: wrong usage or settings (2), permanent error (3).
 # See mnist_ops.cli.
@@ -264,16 +268,20 @@ class ReleaseModelOperator(MnistOpsOperator):
         super().__init__(**kwargs)
         self.evaluation = evaluation
 
-    def execute(self, context: "Context") -> dict[str, object]:  # noqa: ARG002
+    def execute(self, context: "Context") -> dict[str, object]:
         """Release."""
         with self.pipeline() as pipeline:
-            return pipeline.release(self.evaluation).document()
+            gate_result = pipeline.release(self.evaluation)
+        decision = "the gate allows its promotion" if gate_result.promote else "it stays a candidate"
+        push_note(context, [f"released {_named(gate_result)}; {decision}: {gate_result.why}"])
+        update_assets(self, context, _identity(gate_result))
+        return gate_result.document()
 
 
 class PromoteModelOperator(MnistOpsOperator):
     """Make a released model the champion, if the gate allows it.
 
-    Returns the gate's result, with whether the model was promoted.
+    Returns the gate's result, with whether the model was promoted; if it was not, no asset is updated.
     The registry keeps who promoted it: the person who approved it, or else the run.
 
     Args:
@@ -305,4 +313,21 @@ class PromoteModelOperator(MnistOpsOperator):
             comment = (approval.get("params_input") or {}).get("comment")
             who = person or run_key(context["dag_run"].dag_id, context["dag_run"].run_id)
             why = f"{gate_result.why}; {comment}" if comment else None
-            return pipeline.promote(gate_result, who, why).document()
+            result = pipeline.promote(gate_result, who, why)
+        if result.promoted:
+            update_assets(self, context, _identity(result))
+        else:
+            update_no_asset(self)
+        now = "is the champion" if result.promoted else f"was not promoted: {result.why}"
+        push_note(context, [f"{_named(result)} {now}"])
+        return result.document()
+
+
+def _named(gate_result: "GateResult") -> str:
+    return f"{gate_result.bundle.name} {gate_result.bundle.version}"
+
+
+def _identity(gate_result: "GateResult") -> dict[str, object]:
+    """Which model an asset event is about."""
+    bundle = gate_result.bundle
+    return {"model": bundle.name, "version": bundle.version, "digest": bundle.digest}

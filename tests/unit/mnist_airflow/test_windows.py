@@ -13,9 +13,10 @@ from mnist_airflow.windows import (
     Request,
     RunFacts,
     moment_of,
+    reprocessing_lines,
     selection_of_run,
 )
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, Selection
 
@@ -78,9 +79,45 @@ def test_a_backfill_takes_its_interval() -> None:
 
 def test_a_backfill_has_reclassify_and_limit_from_its_configuration() -> None:
     """Its window stays its own."""
-    assert taken(run(BACKFILL), ASKED) == Selection(
+    assert taken(run(BACKFILL), replace(ASKED, since=None, until=None)) == Selection(
         at=AT_MILLISECONDS, since=START, until=END, reclassify=Reclassify.ALL, limit=5
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Request(since=START), "since: not for a backfill.*choose the dates of the backfill"),
+        (Request(until=START), "until: not for a backfill"),
+        (Request(since=START, until=END), "since, until: not for a backfill"),
+        (Request(preview=True), "dry_run: not for a backfill; count in a run by hand"),
+    ],
+)
+def test_a_backfill_refuses_by_name_what_is_only_for_runs_by_hand(asked: Request, said: str) -> None:
+    """It would be ignored, although somebody asked for it."""
+    with pytest.raises(UsageError, match=said):
+        taken(run(BACKFILL), asked)
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "warned"),
+    [
+        (run(BACKFILL, clear_number=1), Request(), True),
+        (run(BACKFILL, clear_number=1), Request(reclassify=Reclassify.STALE), False),
+        (run(BACKFILL), Request(), False),
+        (run("scheduled", clear_number=1), Request(), False),
+        (run("manual", clear_number=1), Request(), False),
+    ],
+    ids=["reprocessed", "with reclassify", "new", "scheduled and cleared", "by hand and cleared"],
+)
+def test_only_a_reprocessing_backfill_without_reclassify_is_warned_of(
+    facts: RunFacts, asked: Request, warned: bool
+) -> None:
+    """It takes what still waits, which is seldom what was meant; the lines say how to ask for more."""
+    lines = reprocessing_lines(facts, asked)
+    assert bool(lines) is warned
+    assert all(len(line) < 100 for line in lines)
+    assert ('"Override parameters on existing runs"' in " ".join(lines)) is warned
 
 
 def test_a_backfill_without_an_interval_is_refused() -> None:
