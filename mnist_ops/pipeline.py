@@ -217,10 +217,16 @@ class Pipeline:
     def build_dataset(self, manifest: str, images: Sequence[str]) -> str:
         """Build a data set from a labelled snapshot and its image shards; returns its manifest."""
         from mnist_ops.steps.build_dataset import build_dataset
+        from mnist_ops.vision.data.minimums import Minimums
 
         ports = self.adapters
         return build_dataset(
-            manifest, images, records=ports.records, objects=ports.objects, datasets=ports.datasets
+            manifest,
+            images,
+            records=ports.records,
+            objects=ports.objects,
+            datasets=ports.datasets,
+            minimums=Minimums(test=self.settings.gate.fewest_examples),
         )
 
     def dataset_report(self, dataset: str, config: "TrainingConfig") -> str:

@@ -5,6 +5,7 @@ exact test looks at the examples that only one of the two got right. A limit on 
 second condition.
 """
 
+import math
 from dataclasses import dataclass
 
 from mnist_ops.domain.errors import Permanent
@@ -57,6 +58,14 @@ class Gate:
     significance: float = 0.05
     maximum_ece: float = 0.02
     minimum_accuracy: float = 0.9
+
+    @property
+    def fewest_examples(self) -> int:
+        """The smallest test fold on which a challenger can be better than the champion.
+
+        McNemar's p is 2 / 2^n where the challenger alone is right on all n examples.
+        """
+        return math.floor(math.log2(2 / self.significance)) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manife
 from mnist_ops.steps.artifacts.row_counts import RowCounts
 from mnist_ops.steps.artifacts.shards import shards_by_part
 from mnist_ops.steps.labelled_examples import LabelledExamples
+from mnist_ops.vision.data.folds import Fold
+from mnist_ops.vision.data.minimums import Minimums
 from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 
 _log = logging.getLogger(__name__)
@@ -29,13 +31,14 @@ _log = logging.getLogger(__name__)
 ROWS_PER_GROUP = 1_000
 
 
-def build_dataset(
+def build_dataset(  # noqa: PLR0913 (the three stores, the labels and the minimums are apart)
     manifest_uri: str,
     image_shards: Sequence[str],
     *,
     records: RecordStore,
     objects: ObjectStore,
     datasets: DatasetRegistry,
+    minimums: Minimums,
     labels: LabelTable = DIGITS,
 ) -> str:
     """Build a data set from a labelled snapshot and its image shards.
@@ -50,6 +53,7 @@ def build_dataset(
         records: reads the fields of records.
         objects: the store of manifest, shards and data set.
         datasets: the registry that the data set is added to; the next data set reuses its images.
+        minimums: how many usable examples training, release and gate need.
         labels: the names of the classes, by index.
 
     Returns:
@@ -57,7 +61,7 @@ def build_dataset(
 
     Raises:
         Damaged: an image's bytes are not those that were fetched.
-        Permanent: a part has no image shard, or no example is usable.
+        Permanent: a part has no image shard, no example is usable, or there are fewer than the minimums.
     """
     manifest = read_manifest(objects, manifest_uri)
     watch = Stopwatch("build_dataset", objects.requests, objects.moved)
@@ -67,9 +71,9 @@ def build_dataset(
     with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
         path = Path(folder) / "rows.parquet"
         tally, examples = _write_rows(path, watch.reads(rows), labels, watch)
-        watch.report(sum(count for (kind, _), count in tally.items() if kind != "label"), path.stat().st_size)
-        if not any(kind == "fold" for kind, _ in tally):
-            raise Permanent(f"{manifest_uri}: no labelled record is usable: {_of_kind(tally, 'reason')}")
+        counted_rows = sum(count for (kind, _), count in tally.items() if kind in ("fold", "reason"))
+        watch.report(counted_rows, path.stat().st_size)
+        _require_enough(tally, minimums, labels)
         rows_uri = objects.put_file(
             artifact_key("datasets", manifest.generation, "rows.parquet", file_digest(path)), path
         )
@@ -111,6 +115,24 @@ def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple
         else:
             yield "fold", row["fold"]
             yield "label", labels.name(row["label"])
+            if row["fold"] == Fold.TRAIN:
+                yield "trained on", labels.name(row["label"])
+
+
+def _require_enough(tally: Mapping[tuple[str, str], int], minimums: Minimums, labels: LabelTable) -> None:
+    folds, quarantined = _of_kind(tally, "fold"), _of_kind(tally, "reason")
+    if not folds:
+        raise Permanent(f"no labelled record is usable: {counted(quarantined)}")
+    shortfalls = minimums.shortfalls(folds, _of_kind(tally, "trained on"), labels.names)
+    if shortfalls:
+        lines = [
+            f"{sum(folds.values())} usable labels are too few to train and release a model:",
+            *shortfalls,
+        ]
+        if quarantined:
+            unusable = sum(quarantined.values())
+            lines.append(f"{unusable} labelled records are not usable: {counted(quarantined)}")
+        raise Permanent("\n".join(line for text in lines for line in wrapped(text)))
 
 
 def _of_kind(tally: Mapping[tuple[str, str], int], kind: str) -> dict[str, int]:

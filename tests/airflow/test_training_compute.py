@@ -199,7 +199,7 @@ def trainings_killed() -> Iterator[list[int]]:
 def test_killing_the_training_leaves_the_machine_stopped(deployment, machine, run_dag) -> None:
     """Every attempt of it, with SIGKILL; the run is red all the same."""
     with (
-        deployment.collection("killed", *deployment.labelled(40), training_instance_id=machine.instance_id),
+        deployment.collection("killed", *deployment.labelled(200), training_instance_id=machine.instance_id),
         trainings_killed() as killed,
     ):
         run = run_dag("train_lenet", epochs=1000)

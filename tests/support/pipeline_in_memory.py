@@ -24,8 +24,10 @@ from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.bundles import Load
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, OutcomeRow, RowT, ShardKind
 from mnist_ops.steps.artifacts.shards import open_shard
+from mnist_ops.steps.build_dataset import build_dataset
 from mnist_ops.steps.promote import GateResult
 from mnist_ops.vision.config.schema import TrainingConfig
+from mnist_ops.vision.data.minimums import Minimums
 from mnist_ops.vision.inference.classifier import Classifier, load_classifier
 from tests.support.doubles import Doubles
 
@@ -33,6 +35,7 @@ AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CREATED = datetime(2026, 1, 30, 12, tzinfo=UTC)
 MODEL = "lenet5"
 PROMOTION = Promotion(AT, "ada", "it is better")
+NO_MINIMUMS = Minimums(test=0, validation=0, of_each_label=0)
 # On folds of some fifty digits chance alone makes calibration errors over the default limit.
 LENIENT = Gate(maximum_ece=0.2, minimum_accuracy=0.5)
 
@@ -52,6 +55,19 @@ def label_of(number: int, split: str = "test") -> str:
     """What a sample digit shows."""
     _, labels = sample_digits.load(split)
     return DIGITS.name(int(labels[number]))
+
+
+def build_small_dataset(steps: product.Pipeline, manifest: str, images: Sequence[str]) -> str:
+    """Build a data set that may be too small to train on; returns its manifest's URI."""
+    ports = steps.adapters
+    return build_dataset(
+        manifest,
+        images,
+        records=ports.records,
+        objects=ports.objects,
+        datasets=ports.datasets,
+        minimums=NO_MINIMUMS,
+    )
 
 
 class Loader:
@@ -192,9 +208,9 @@ class Pipeline:
     # --- training
 
     def dataset(self, run: str = "train/run", reuse: str | None = None, **selection: object) -> str:
-        """A data set of all labelled records; returns its manifest's URI."""
+        """A data set of all labelled records, however few; returns its manifest's URI."""
         manifest = self.snapshot(run, labelled=True, **selection)
-        return self.steps().build_dataset(manifest, self.fetch(manifest, reuse))
+        return build_small_dataset(self.steps(), manifest, self.fetch(manifest, reuse))
 
     def train(self, dataset: str, **config: object) -> str:
         """Train; returns the training's URI."""

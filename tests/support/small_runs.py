@@ -23,6 +23,7 @@ from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.vision.inference.classifier import Predictions
 from tests.support.doubles import Doubles
+from tests.support.pipeline_in_memory import build_small_dataset
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MODEL = "lenet5"
@@ -130,7 +131,7 @@ class SmallRuns:
     def dataset(self, generation: Generation, reuse: str | None = None) -> str:
         """A data set of all labelled records; returns its manifest's URI."""
         manifest = self.snapshot(generation, labelled=True)
-        return self.steps().build_dataset(manifest, self.fetch(manifest, reuse))
+        return build_small_dataset(self.steps(), manifest, self.fetch(manifest, reuse))
 
 
 EVERYTHING_AGAIN = {"reclassify": Reclassify.ALL}

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+HELD_OUT_SHARE = 0.1  # of all images: the validation fold, and as many the test fold
+
 
 class Fold(StrEnum):
     """The part of the dataset that an example belongs to."""

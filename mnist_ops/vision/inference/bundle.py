@@ -25,6 +25,7 @@ from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.examples import CLASSES, SIDE
+from mnist_ops.vision.data.minimums import MIN_GOLDEN
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.abstention import KEPT, Abstention
 from mnist_ops.vision.inference.npz import npz_bytes, read_npz
@@ -33,7 +34,6 @@ CARD, WEIGHTS, MODEL, GOLDEN, ABSTENTION, REPORT = (
     "card.json", "weights.safetensors", "model.onnx", "golden.npz", "abstention.npz", "report",
 )  # fmt: skip
 FILES = (ABSTENTION, GOLDEN, MODEL, WEIGHTS)
-MIN_GOLDEN = 20
 
 _GOLDEN_ARRAYS = {
     "images": (np.uint8, (SIDE, SIDE)),

@@ -18,13 +18,13 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.labels import DIGITS, LabelTable
 from mnist_ops.vision.data.examples import CLASSES, SIDE, require_digits
+from mnist_ops.vision.data.minimums import MIN_GOLDEN
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.abstention import Abstention
 from mnist_ops.vision.inference.bundle import (
     ABSTENTION,
     CARD,
     GOLDEN,
-    MIN_GOLDEN,
     MODEL,
     WEIGHTS,
     AbstentionSpec,

@@ -70,6 +70,14 @@ def test_a_challenger_ahead_by_chance_is_refused_with_the_numbers() -> None:
     assert "p = 0.5, needs under 0.05" in decision.why
 
 
+@pytest.mark.parametrize("significance", [1.0, 0.5, 0.05, 0.01, 1e-9])
+def test_the_fewest_examples_are_those_on_which_a_challenger_can_win(significance: float) -> None:
+    """If it alone is right on all of them; on one fewer it cannot."""
+    gate = Gate(significance=significance)
+    assert decided(gate.fewest_examples, 0, gate=gate).promote
+    assert not decided(gate.fewest_examples - 1, 0, gate=gate).promote
+
+
 def test_a_p_that_just_reaches_the_significance_is_refused() -> None:
     """It must be under the significance."""
     p = mcnemar_exact(15, 5)

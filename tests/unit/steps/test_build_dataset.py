@@ -12,9 +12,16 @@ from mnist_ops.domain.keys import Generation, sha256_hex, shard_key
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.local import sample_digits
 from mnist_ops.steps.artifacts.datasets import Dataset, DatasetRow, load_fold, open_rows, read_dataset
-from mnist_ops.steps.build_dataset import build_dataset
 from mnist_ops.vision.data.folds import Fold, fold_of
-from tests.support.pipeline_in_memory import CREATED, Pipeline, Trained, label_of, png_of, url_of
+from tests.support.pipeline_in_memory import (
+    CREATED,
+    Pipeline,
+    Trained,
+    build_small_dataset,
+    label_of,
+    png_of,
+    url_of,
+)
 
 
 def label(pipeline: Pipeline, record_id: object, number: int, *, as_label: object = None) -> None:
@@ -195,9 +202,7 @@ def rewritten(pipeline: Pipeline, uri: str, change: object) -> str:
 
 def build(pipeline: Pipeline, manifest: str, *shards: str) -> str:
     """Build a data set of given shards."""
-    return build_dataset(
-        manifest, shards, records=pipeline.records, objects=pipeline.objects, datasets=pipeline.datasets
-    )
+    return build_small_dataset(pipeline.steps(), manifest, shards)
 
 
 @pytest.mark.parametrize("change", [drop_last, reverse])
@@ -228,6 +233,47 @@ def test_a_snapshot_without_a_usable_record_is_refused_with_the_reasons(pipeline
     with pytest.raises(Permanent, match="unknown_label"):
         pipeline.dataset("train/1")
     assert pipeline.datasets.newest_dataset() is None
+
+
+def test_too_few_labels_are_refused_before_any_training_with_the_numbers(pipeline: Pipeline) -> None:
+    """150 labelled records: a bundle could not be made of them; nothing is stored."""
+    for number in range(150):
+        label(pipeline, number, number)
+    label(pipeline, "odd", 0, as_label="ten")
+    manifest = pipeline.snapshot("train/1", labelled=True)
+    with pytest.raises(Permanent) as raised:
+        pipeline.steps().build_dataset(manifest, pipeline.fetch(manifest))
+    assert str(raised.value).splitlines() == [
+        "150 usable labels are too few to train and release a model:",
+        "validation fold: 11, a bundle's golden samples need at least 20",
+        "Label about 90 more records.",
+        "1 labelled records are not usable: 1 unknown_label",
+    ]
+    assert pipeline.datasets.newest_dataset() is None
+
+
+def test_the_gates_significance_decides_how_large_the_test_fold_must_be(pipeline: Pipeline) -> None:
+    """With p under 0.000001, 21 digits that the challenger alone gets right are needed."""
+    for number in range(250):
+        label(pipeline, number, number)
+    manifest = pipeline.snapshot("train/1", labelled=True)
+    shards = pipeline.fetch(manifest)
+    dataset = pipeline.steps().build_dataset(manifest, shards)
+    assert read_dataset(pipeline.objects, dataset).folds["test"] == 20
+    with pytest.raises(Permanent, match="test fold: 20, the gate needs at least 21"):
+        pipeline.steps(gate_significance=1e-6).build_dataset(manifest, shards)
+
+
+def test_a_label_without_a_digit_to_train_on_is_named(pipeline: Pipeline) -> None:
+    """The network would never predict it."""
+    for number in range(300):
+        if label_of(number) not in ("three", "nine"):
+            label(pipeline, number, number)
+    manifest = pipeline.snapshot("train/1", labelled=True)
+    with pytest.raises(
+        Permanent, match="train fold: fewer than 1 of three, nine\nLabel more records of three"
+    ):
+        pipeline.steps().build_dataset(manifest, pipeline.fetch(manifest))
 
 
 def test_a_data_set_is_registered_for_the_next_one(pipeline: Pipeline) -> None:

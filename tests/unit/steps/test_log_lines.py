@@ -158,14 +158,14 @@ def test_a_data_set_is_counted_by_fold_and_label_with_examples_of_what_is_quaran
     pipeline: Pipeline, log: Log
 ) -> None:
     """A label that is not in the table is a person's to correct: the record is named."""
-    for number in range(60):
+    for number in range(250):
         pipeline.add_digit(number, number, label=label_of(number))
-    pipeline.add_digit("odd", 61, label="eleven")
+    pipeline.add_digit("odd", 250, label="eleven")
     manifest = pipeline.snapshot("train/run", labelled=True)
     images = pipeline.fetch(manifest)
     log.of("build_dataset", lambda: pipeline.steps().build_dataset(manifest, images))
     lines = log.messages["build_dataset"]
-    assert any(line.startswith("60 examples: ") and "train" in line for line in lines)
+    assert any(line.startswith("250 examples: ") and "train" in line for line in lines)
     assert any(line.startswith("labels: ") for line in lines)
     assert lines[-4:-1] == [
         "1 failed: 1 unknown_label",
