@@ -13,6 +13,7 @@ from typing import cast
 import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, ObjectMissing
+from mnist_ops.domain.outcome_lines import log_lines
 from mnist_ops.domain.ports import DatasetRegistry, GarbageStore, ObjectStore, RunStore
 from mnist_ops.domain.retention import (
     KINDS,
@@ -99,7 +100,8 @@ class ReferenceIndex:
                 return list(self._keys(shard.header.refers_to))
         except (Damaged, ObjectMissing) as error:
             # No step can use such a shard either, so it protects nothing.
-            _log.warning("the shards that this shard refers to are unknown: %s", error)
+            problem = "a shard cannot be read, so the shards that it refers to are unknown:"
+            log_lines(_log, [problem, str(error)], logging.WARNING)
             return []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import Generation, digest_in_name, sha256_hex
+from mnist_ops.domain.outcome_lines import log_lines
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import check_digest, get_verified
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -68,7 +69,7 @@ class StoredCheckpoints:
                     self._objects.put_bytes(f"{self._prefix}/{name}", data)
                 return checkpoint  # noqa: TRY300 (nothing but reading and keeping it may fail)
             except Permanent as error:
-                _log.warning("ignoring a checkpoint: %s", error)
+                log_lines(_log, ["a checkpoint is ignored:", str(error)], logging.WARNING)
         return None
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -78,7 +79,8 @@ class StoredCheckpoints:
         try:
             _write(self._folder / name, data)
         except OSError as error:
-            _log.warning("%s cannot be written locally (%s); it is only in the object store", name, error)
+            problem = "a checkpoint cannot be written locally; it is only in the object store:"
+            log_lines(_log, [problem, str(error)], logging.WARNING)
         self._objects.put_bytes(f"{self._prefix}/{name}", data)
 
     def remove_local(self) -> None:
@@ -102,7 +104,8 @@ class StoredCheckpoints:
                 data = path.read_bytes()
                 check_digest(str(path), sha256_hex(data), digest_in_name(name))
             except (OSError, Damaged) as error:
-                _log.warning("%s; reading it from the object store", error)
+                problem = "a local checkpoint cannot be used; it is read from the object store:"
+                log_lines(_log, [problem, str(error)], logging.WARNING)
             else:
                 return data
         return get_verified(self._objects, self._uri(name))

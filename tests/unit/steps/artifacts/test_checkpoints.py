@@ -89,7 +89,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used(objects, tmp_pat
     kept.remove_local()
     with caplog.at_level(logging.WARNING):
         assert kept.newest().epoch == 1
-    assert "ignoring a checkpoint" in caplog.text
+    assert "a checkpoint is ignored" in caplog.text
 
 
 def test_a_training_survives_a_disk_that_cannot_be_written(objects, tmp_path, caplog) -> None:
