@@ -1,6 +1,7 @@
 """Ledgers as rows, and in words."""
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any
 
 import typer
@@ -41,7 +42,7 @@ def print_ledger(ledger: LedgerDocument, *, as_json: bool) -> None:
         typer.echo()
         print_table(("examples of", "record", "image and detail"), rows)
     if ledger["selected"]:
-        typer.echo(f"\nevery record: mnist-ops records list --run {ledger['run']}")
+        typer.echo(f"\nevery record: mnist-ops records list --run {quote(readable_run(ledger['run']))}")
 
 
 def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:

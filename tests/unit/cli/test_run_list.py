@@ -107,7 +107,7 @@ def test_a_run_is_shown_in_words() -> None:
     assert facts["cost"].startswith("about 0.00")
     assert " of the time of all tasks: " in facts["bottleneck"]
     assert facts["not_found"].startswith("3")
-    assert output.splitlines()[-1] == f"every record: mnist-ops records list --run {KEY}"
+    assert output.splitlines()[-1] == f"every record: mnist-ops records list --run classify_records/{RUN_ID}"
 
 
 @pytest.mark.usefixtures("stores")
