@@ -49,7 +49,10 @@ class EmptyCollection:
     def __str__(self) -> str:
         what = "holds no record" if self.exists else "does not exist"
         other = f"; the nearest collection that exists is {self.nearest}" if self.nearest else ""
-        return f"the collection {self.name} {what}{other}"
+        return (
+            f"the collection {self.name} {what}{other}; "
+            "if the name is wrong, set MNIST_OPS_MONGO_DATABASE or MNIST_OPS_MONGO_COLLECTION"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,7 @@ def _warn_of_collection(records: RecordStore) -> None:
     """Log why the records are not found, or found slowly."""
     empty = records.empty_collection()
     if empty is not None:
-        names = "its name is set with MNIST_OPS_MONGO_DATABASE and MNIST_OPS_MONGO_COLLECTION"
-        log_lines(_log, [*wrapped(str(empty)), names], logging.WARNING)
+        log_lines(_log, wrapped(str(empty)), logging.WARNING)
         return
     for index in records.missing_indexes():
         _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)

@@ -445,9 +445,9 @@ def test_a_collection_that_does_not_exist_names_the_nearest_one(database):
     database["digits"].insert_one({})
     database["mnist_ops_runs"].insert_one({})
     empty = MongoRecords(database["picturs"], FieldNames()).empty_collection()
-    assert str(empty) == (
+    assert str(empty).startswith(
         f"the collection {database.name}.picturs does not exist; "
-        f"the nearest collection that exists is {database.name}.pictures"
+        f"the nearest collection that exists is {database.name}.pictures; if the name is wrong"
     )
 
 

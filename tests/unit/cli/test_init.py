@@ -34,4 +34,7 @@ def test_it_warns_of_a_collection_that_does_not_exist() -> None:
     """Its indexes make the collection, so that a wrong name would not be noticed later."""
     result = CliRunner().invoke(app, ["init"])
     assert result.exit_code == 0
-    assert result.stderr == "warning: the collection memory.records does not exist\n"
+    assert result.stderr == (
+        "warning: the collection memory.records does not exist; "
+        "if the name is wrong, set MNIST_OPS_MONGO_DATABASE or MNIST_OPS_MONGO_COLLECTION\n"
+    )
