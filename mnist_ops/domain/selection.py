@@ -19,7 +19,8 @@ def whole_milliseconds(moment: datetime) -> datetime:
 class Reclassify(StrEnum):
     """Which records are taken besides the waiting ones; human-labelled records never are.
 
-    `failed` takes records whose last attempt failed permanently; the others take predicted records.
+    `failed` takes records whose failure is permanent, or due beside a prediction; the others take predicted
+    records.
     """
 
     NEVER = "never"
@@ -41,7 +42,7 @@ class Selection:
         limit: the largest number of records, the oldest first; None for no limit.
         labelled: take all human-labelled records instead of the waiting ones.
         champion: the digest of the bundle in production; `stale` compares with it.
-        reasons: `failed` takes permanent failures with one of these reasons; empty for any reason.
+        reasons: `failed` takes failures with one of these reasons; empty for any reason.
     """
 
     at: datetime
@@ -103,7 +104,7 @@ def takes(selection: Selection, head: RecordHead) -> bool:
         return head.label is not None
     if head.label is not None or not _created_in_window(selection, head):
         return False
-    if selection.reclassify == Reclassify.ALL or _failed_permanently(selection, head):
+    if selection.reclassify == Reclassify.ALL or _asked_for_again(selection, head):
         return True
     return _wanted(selection, head) and not _failure_blocks(selection, head)
 
@@ -129,15 +130,14 @@ def _predicted_url(head: RecordHead) -> object:
     return image.get("url") if isinstance(image, dict) else None
 
 
-def _failed_permanently(selection: Selection, head: RecordHead) -> bool:
-    """Whether `failed` takes the record: this URL failed permanently, for a reason asked for."""
+def _asked_for_again(selection: Selection, head: RecordHead) -> bool:
+    """Whether `failed` takes the record for its failure: for a reason asked for, and permanent or due."""
     if selection.reclassify != Reclassify.FAILED or not head.failed_here:
         return False
     failure = head.failure
-    asked_for = not selection.reasons or (
-        isinstance(failure.reason, str) and failure.reason in selection.reasons
-    )
-    return asked_for and failure.next_attempt_at is None
+    if selection.reasons and not (isinstance(failure.reason, str) and failure.reason in selection.reasons):
+        return False
+    return failure.next_attempt_at is None or failure.next_attempt_at <= selection.at
 
 
 def _failure_blocks(selection: Selection, head: RecordHead) -> bool:

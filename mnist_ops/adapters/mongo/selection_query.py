@@ -42,7 +42,7 @@ def selection_pipeline(selection: Selection, fields: FieldNames) -> list[Conditi
     if selection.reclassify in (Reclassify.STALE, Reclassify.CHANGED):
         others.append(_reclassified(selection, fields))
     if selection.reclassify is Reclassify.FAILED:
-        others.append({"$or": [_waiting(selection, fields), _failed_permanently(selection, fields)]})
+        others.append({"$or": [_waiting(selection, fields), _asked_for_again(selection, fields)]})
     elif selection.reclassify is not Reclassify.ALL:
         others.append(_may_be_tried(selection, fields))
     return [{"$match": indexed}, {"$match": _all_of(others)}, *_oldest(selection, fields)]
@@ -88,13 +88,14 @@ def _waiting(selection: Selection, fields: FieldNames) -> Condition:
     return {f"{fields.prediction}.model.digest": None, **_may_be_tried(selection, fields)}
 
 
-def _failed_permanently(selection: Selection, fields: FieldNames) -> Condition:
-    """With a permanent failure of the present URL, for one of the selection's reasons."""
+def _asked_for_again(selection: Selection, fields: FieldNames) -> Condition:
+    """With a failure of the present URL, permanent or due, for one of the selection's reasons."""
     failure = fields.prediction_failure
+    due = f"{failure}.next_attempt_at"
     conditions: list[Condition] = [
         _attempted(fields),
         {"$eq": [{"$ifNull": [f"${failure}.image_url", None]}, usable_url(fields)]},
-        {"$ne": [_type_of(f"{failure}.next_attempt_at"), "date"]},
+        {"$or": [{"$ne": [_type_of(due), "date"]}, {"$lte": [f"${due}", selection.at]}]},
     ]
     if selection.reasons:
         conditions.append({"$in": [f"${failure}.reason", sorted(selection.reasons)]})

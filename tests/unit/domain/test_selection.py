@@ -118,11 +118,12 @@ def test_the_policy_decides_which_predicted_records_are_taken_again(
         (failed(reason=["not_found"]).failure, False),
         (failed(reason=None).failure, False),
         (failed(image_url="https://before").failure, False),
-        (failed(next_attempt_at=AT - DAY).failure, False),
+        (failed(next_attempt_at=AT).failure, True),
+        (failed(next_attempt_at=AT + MILLISECOND).failure, False),
         (failed(attempts=0).failure, False),
     ],
 )
-def test_failed_takes_permanent_failures_of_this_url_with_the_reasons_asked_for(
+def test_failed_takes_failures_of_this_url_with_the_reasons_asked_for_that_are_permanent_or_due(
     failure: FailureStamp, taken: bool
 ) -> None:
     """Also where the record has a prediction as well, so that it does not wait."""
