@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow.providers.mongo.hooks.mongo import MongoHook
+    from mypy_boto3_s3 import S3Client
+
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.settings import Settings
 
@@ -20,23 +23,42 @@ def pipeline_of_connections(
         settings: bucket, database, collection and the rest.
         mongo_conn_id: a connection of type mongo.
         aws_conn_id: a connection of type aws, with `endpoint_url` in its extras for other stores.
+
+    Raises:
+        UsageError: the connection to MongoDB is missing or wrong; for S3 when a step first needs it.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-    from airflow.providers.mongo.hooks.mongo import MongoHook
 
-    from mnist_ops.adapters.s3.connection import CLIENT_CONFIG
+    from mnist_ops.adapters.mongo.connection import made_client
+    from mnist_ops.adapters.s3.connection import CLIENT_CONFIG, wrong_connections
+    from mnist_ops.domain.connections import Connection
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.wiring import Adapters
 
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
-    with MongoHook(mongo_conn_id=mongo_conn_id) as mongo:
-        yield Pipeline(
-            Adapters(
-                settings,
-                mongo=mongo.get_conn,
-                s3=lambda: hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG)),
-            )
-        )
+
+    def s3_client() -> "S3Client":
+        with wrong_connections(aws_conn_id):
+            return hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG))
+
+    with _mongo_hook(mongo_conn_id) as mongo:
+        its = mongo.connection
+        where = Connection(login=its.login, password=its.password, extra=its.extra_dejson, name=mongo_conn_id)
+        yield Pipeline(Adapters(settings, mongo=lambda: made_client(mongo.get_conn, where), s3=s3_client))
+
+
+def _mongo_hook(conn_id: str) -> "MongoHook":
+    """The hook of a connection, which it reads at once; a missing or wrong one is a UsageError."""
+    from airflow.exceptions import AirflowConfigException
+    from airflow.providers.mongo.hooks.mongo import MongoHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from mnist_ops.domain.errors import UsageError
+
+    try:
+        return MongoHook(mongo_conn_id=conn_id)
+    except (AirflowConfigException, AirflowNotFoundException) as error:
+        raise UsageError(f"{conn_id}: {error}; correct the connection in Airflow") from error
 
 
 def aws_connection_as_json(aws_conn_id: str) -> str:

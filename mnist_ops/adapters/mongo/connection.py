@@ -1,6 +1,7 @@
 """Makes a MongoDB client of a connection."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -34,8 +35,17 @@ def mongo_client(where: Connection) -> Mongo:
     address = (where.host or "127.0.0.1") + (f":{where.port}" if where.port else "")
     if where.login and where.password:
         address = f"{quote_plus(where.login)}:{quote_plus(where.password)}@{address}"
+    return made_client(lambda: MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options), where)
+
+
+def made_client(make: Callable[[], Mongo], where: Connection) -> Mongo:
+    """Make a client of a connection.
+
+    Raises:
+        UsageError: PyMongo refuses the connection; the message holds no secret of it.
+    """
     try:
-        return MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options)
+        return make()
     except (PyMongoError, ValueError, TypeError, OSError) as error:
         # Not chained: such an error may hold the password.
         raise UsageError(f"{where.name or 'MongoDB'}: {_reason(error, where)}") from None

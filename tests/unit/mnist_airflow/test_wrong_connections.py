@@ -1,0 +1,58 @@
+"""A missing or wrong Airflow connection fails the task at once, with its id and what to do."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from mnist_airflow.connections import pipeline_of_connections
+from mnist_ops.domain.errors import UsageError
+from mnist_ops.pipeline import Pipeline
+from mnist_ops.settings import Settings
+
+SECRET = "canary-4f9c"
+Step = Callable[[Pipeline], object]
+
+
+def records(pipeline: Pipeline) -> object:
+    """A step that needs MongoDB."""
+    return pipeline.adapters.records
+
+
+def objects(pipeline: Pipeline) -> object:
+    """A step that needs S3."""
+    return pipeline.adapters.objects
+
+
+@pytest.mark.parametrize(
+    ("mongo", "aws", "step", "message"),
+    [
+        (
+            None,
+            None,
+            records,
+            r"^mongo_shop: The conn_id `mongo_shop` isn't defined; correct the connection in",
+        ),
+        (
+            f"mongodb://ada:{SECRET}@db",
+            None,
+            records,
+            r"^mongo_shop: conn_type 'mongodb' not allowed .* 'mongo'",
+        ),
+        (f"mongo://ada:{SECRET}@db/?tls=perhaps", None, records, r"^mongo_shop: The value of tls must be"),
+        ("mongo://db", f"aws://key:{SECRET}@/?endpoint_url=s3:8333", objects, r"^aws_shop: Invalid endpoint"),
+    ],
+)
+def test_a_wrong_connection_is_named_and_not_retried(
+    monkeypatch: pytest.MonkeyPatch, mongo: str | None, aws: str | None, step: Step, message: str
+) -> None:
+    """Operators fail the task on a UsageError; no secret is in it."""
+    for name, value in (("MONGO", mongo), ("AWS", aws)):
+        if value is not None:
+            monkeypatch.setitem(os.environ, f"AIRFLOW_CONN_{name}_SHOP", value)
+    with (
+        pytest.raises(UsageError, match=message) as raised,
+        pipeline_of_connections(Settings(), "mongo_shop", "aws_shop") as pipeline,
+    ):
+        step(pipeline)
+    assert SECRET not in str(raised.value)
