@@ -1,8 +1,10 @@
 """How a command ends with an error: the lines on standard error, and the exit code."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import typer
 from pydantic import ValidationError
@@ -79,8 +81,12 @@ def _usage_message(error: typer.TyperException) -> str:
     name = _parameter(error)
     if not isinstance(error.__cause__, ValidationError):
         return f"{name}: {error.message}"
-    given, message = error.__cause__.errors()[0]["input"], problems_of(error.__cause__)[0].message
-    return f"{name}: {message}" if repr(given) in message else f"{name} {given}: {message}"
+    given, message = str(error.__cause__.errors()[0]["input"]), problems_of(error.__cause__)[0].message
+    if " is not one of " in message:
+        choices = re.findall(r"'([^']*)'", message.partition(" is not one of ")[2])
+        nearest = get_close_matches(given, choices, 1)
+        message = f"did you mean {nearest[0]}?" if nearest else f"not one of {', '.join(choices)}"
+    return f"{name} {given}: {message}"
 
 
 def _parameter(error: typer.BadParameter) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from pytest_socket import enable_socket
 
 from mnist_ops import wiring
 from mnist_ops.adapters.memory.objects import InMemoryObjects
@@ -58,8 +57,9 @@ def mongo(text: str, *words: str, code: int = 2) -> Wrong:
 
 
 def mongo_at(port: str, *words: str, code: int, options: str = "") -> Wrong:
-    """A connection to a server that is no good MongoDB."""
-    uri = f"mongo://ada:{SECRET}@127.0.0.1:<{port}>/?serverSelectionTimeoutMS=300{options}"
+    """A connection to a server that is no good MongoDB; a silent one gets less time."""
+    timeout_ms = 300 if port == "silent" else 1500
+    uri = f"mongo://ada:{SECRET}@127.0.0.1:<{port}>/?serverSelectionTimeoutMS={timeout_ms}{options}"
     return mongo(uri, *words, code=code)
 
 
@@ -69,8 +69,13 @@ def aws(text: str, *words: str, code: int = 2) -> Wrong:
 
 
 def aws_at(port: str, *words: str, code: int, scheme: str = "http") -> Wrong:
-    """A connection to a server that is no good S3."""
-    config = {"retries": {"total_max_attempts": 1}, "read_timeout": 0.3, "s3": {"addressing_style": "path"}}
+    """A connection to a server that is no good S3; a silent one gets less time."""
+    timeout_s = 0.3 if port == "silent" else 20
+    config = {
+        "retries": {"total_max_attempts": 1},
+        "read_timeout": timeout_s,
+        "s3": {"addressing_style": "path"},
+    }
     extra = {
         "endpoint_url": f"{scheme}://127.0.0.1:<{port}>",
         "region_name": "us-east-1",
@@ -109,6 +114,10 @@ ARGUMENTS = [
     wrong("models promote 1", "Missing option '--why'", "see `mnist-ops models promote --help`"),
     wrong("runs release-hold dag/run", "Missing option '--why'"),
     wrong("runs release-hold dag/run --why x --generation -1", "--generation -1: must be greater than or"),
+    wrong("records list --reason not_fond", "--reason not_fond: did you mean not_found?"),
+    wrong("records list --outcome lost", "--outcome lost: not one of predicted, quarantined, retry_later"),
+    wrong("records show", "Missing argument 'ID'", "see `mnist-ops records show --help`"),
+    wrong("airflow dags list", "no embedded stack runs in ", "start it with `mnist-ops stack up`"),
     wrong("experiments tensorboard --port 0", "--port 0: must be greater than or equal to 1"),
     wrong("experiments tensorboard --port 65536", "--port 65536: must be less than or equal to 65535"),
     wrong("config show --config /no/such.toml", "config: /no/such.toml: there is no such file"),
@@ -174,7 +183,7 @@ CONNECTIONS = [
     mongo_at("web", "(127.0.0.1:<web>): the server does not speak TLS; correct", code=3, options="&tls=true"),
     mongo_at("wrong-password", "mongo_default: wrong user or password; correct login and password", code=3),
     mongo(
-        "mongo://db.invalid/?serverSelectionTimeoutMS=300",
+        "mongo://db.invalid/?serverSelectionTimeoutMS=1500",
         "(db.invalid:27017): unknown host; correct",
         code=4,
     ),
@@ -202,8 +211,11 @@ CONNECTIONS = [
 
 # On stores in memory that hold one run, of no record.
 NAMES = [
+    wrong("runs show nope", "no run 'nope'; the nearest are: dag/run"),
+    wrong("runs show dag/run --generation 7", "dag/run: has no generation 7; there are: 0"),
+    wrong("records show nope", "no record nope in mnist.records"),
     wrong("models show 99", "lenet5 has no version 99; released are: none"),
-    wrong("runs release-hold nope --why x", "nope/0: no such generation has taken a snapshot"),
+    wrong("runs release-hold nope --why x", "no run 'nope'; the nearest are: dag/run"),
     wrong("gc --older-than soon", "--older-than soon: expected days, such as 30d"),
     wrong("steps fetch memory://objects/manifest.json", "not a part, expected <manifest uri>#<number>"),
     wrong("experiments show nope", "experiments.sqlite: there is no such file; no training has been", code=3),
@@ -211,10 +223,14 @@ NAMES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_network() -> None:
+    """In place of the fixture that forbids sockets: this process has servers, also between tests."""
+
+
 @pytest.fixture(scope="module")
 def ports() -> Iterator[Mapping[str, int]]:
     """The ports of the servers."""
-    enable_socket()
     with hostile_servers() as ports:
         yield ports
 
@@ -278,7 +294,6 @@ def test_a_wrong_connection_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It names the variable, or the server and its address, and shows no secret."""
-    enable_socket()
     check(with_ports(case, ports), monkeypatch, capsys)
 
 
