@@ -51,6 +51,7 @@ _DOING = {
     },
     "build_dataset": {"read": "reading and decoding images", "compute": "writing the data set's rows"},
     "train": {"read": "reading the data set from S3", "compute": "training the network"},
+    "evaluate": {"read": "reading data set, training and champion from S3", _OTHER: "measuring the models"},
 }
 _DOING_ELSE = {"read": "reading", "compute": "computing", "write": "writing", _OTHER: "everything else"}
 

@@ -13,6 +13,7 @@ from mnist_ops.domain.gate import Disagreements
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore
 from mnist_ops.domain.records import BundleRef
+from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_artifact, put_json
@@ -77,8 +78,10 @@ def evaluate(
     Raises:
         Permanent: a fold is empty, or the champion's bundle is damaged.
     """
-    training = read_training(objects, training_uri)
-    train, validation, test = (load_fold(objects, training.dataset, fold) for fold in Fold)
+    watch = Stopwatch("evaluate", objects.requests, objects.moved)
+    with watch.reading():
+        training = read_training(objects, training_uri)
+        train, validation, test = (load_fold(objects, training.dataset, fold) for fold in Fold)
     logits = {
         str(fold): trained_logits(training.model, examples.images)
         for fold, examples in ((Fold.VALIDATION, validation), (Fold.TEST, test))
@@ -87,7 +90,9 @@ def evaluate(
     temperature = fit_temperature(logits[Fold.VALIDATION], validation.labels)
     champion, champion_test, disagreements = models.champion(model_name), None, None
     if champion is not None:
-        theirs = load_bundle(objects, champion, load).probabilities(test.images)
+        with watch.reading():
+            classifier = load_bundle(objects, champion, load)
+        theirs = classifier.probabilities(test.images)
         champion_test = measure(theirs, test.labels)
         disagreements = disagree(softmax(logits[Fold.TEST], temperature), theirs, test.labels)
     comparison = Comparison(
@@ -100,6 +105,7 @@ def evaluate(
         disagreements=disagreements,
         abstention=fit_abstention(train, validation.images, logits[Fold.VALIDATION]),
     )
+    watch.report(len(validation) + len(test))
     _log_outcome(comparison)
     return _put(objects, training.generation, comparison)
 

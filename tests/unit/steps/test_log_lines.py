@@ -184,8 +184,9 @@ def test_evaluation_release_and_promotion_log_accuracy_and_the_gates_decision(
     candidate = log.of("release", lambda: pipeline.release(evaluation))
     log.of("promote", lambda: pipeline.steps().promote(candidate, who="the tests"))  # type: ignore[arg-type]
     log.of("evaluate again", lambda: pipeline.evaluate(trained.training))
-    assert log.messages["evaluate"][0].startswith("test accuracy 0.")
-    assert log.messages["evaluate"][0].endswith(", no champion")
+    assert log.messages["evaluate"][0].startswith("evaluate: ")
+    assert log.messages["evaluate"][2].startswith("test accuracy 0.")
+    assert log.messages["evaluate"][2].endswith(", no champion")
     assert log.messages["release"][0].startswith("lenet5 1: good enough as the first champion: accuracy 0.")
     assert log.messages["promote"][0].startswith("lenet5 1 is the champion: good enough")
-    assert ", champion lenet5 1: 0." in log.messages["evaluate again"][0]
+    assert ", champion lenet5 1: 0." in log.messages["evaluate again"][2]
