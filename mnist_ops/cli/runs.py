@@ -23,11 +23,11 @@ from mnist_ops.cli._support.options import (
     raw_config,
     selection,
 )
-from mnist_ops.cli._support.run_names import find_ledger, ledgers_of, readable_run
+from mnist_ops.cli._support.run_names import find_commit, find_ledger, ledgers_of, readable_run
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.cli._support.whole_runs import finish_run
-from mnist_ops.domain.keys import Generation, is_of_cli
+from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.selection import Selection
 
 app = command_group("Run the whole pipeline here, and look at all runs.")
@@ -136,9 +136,8 @@ def release_hold(
 ) -> None:
     """Allow a run over its failure budget to be published. Then clear its task `assess`, or resume it."""
     steps = pipeline()
-    ledger = find_ledger(steps.adapters.runs, run, generation)
-    held = Generation(ledger["run"], ledger["generation"])
+    held, manifest = find_commit(steps.adapters.runs, run, generation)
     steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
-    resume = f"resume it: mnist-ops runs resume {ledger['manifest']}"
+    resume = f"resume it: mnist-ops runs resume {manifest}"
     then = resume if is_of_cli(held) else "clear its task assess"
     typer.echo(f"{readable_run(held.run)}, generation {held.number}, is released: {then}")

@@ -1,11 +1,12 @@
 """The run that somebody means: by its key, its Airflow run id, or the beginning of either."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
 from mnist_ops.domain.errors import UsageError
+from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import RunStore
 
 LedgerDocument = Mapping[str, Any]
@@ -21,11 +22,7 @@ def readable_run(key: str) -> str:
 
 def ledgers_of(runs: RunStore, beginning: str) -> list[LedgerDocument]:
     """The ledgers of all runs that a beginning names, oldest first."""
-    return [
-        ledger
-        for ledger in runs.ledgers()
-        if any(name.startswith(beginning) for name in _names(str(ledger["run"])))
-    ]
+    return [ledger for ledger in runs.ledgers() if _begins(str(ledger["run"]), beginning)]
 
 
 def find_ledger(runs: RunStore, run: str, generation: int | None = None) -> LedgerDocument:
@@ -37,22 +34,38 @@ def find_ledger(runs: RunStore, run: str, generation: int | None = None) -> Ledg
         generation: the number of the generation.
 
     Raises:
-        UsageError: no run, or several, go by this name; or there is no such generation.
+        UsageError: no run, or several, go by this name; or the run or generation has no ledger.
     """
-    found = ledgers_of(runs, run)
-    exact = [ledger for ledger in found if run in _names(str(ledger["run"]))]
-    found = exact or found
-    keys = list(dict.fromkeys(str(ledger["run"]) for ledger in found))
+    ledgers = {Generation(str(one["run"]), int(str(one["generation"]))): one for one in runs.ledgers()}
+    if not any(_begins(known.run, run) for known in ledgers):
+        for unfinished, _ in runs.commits():
+            if run in _names(unfinished.run):
+                raise UsageError(f"{readable_run(unfinished.run)}: has no ledger yet, so it is not finished")
+    return ledgers[_find(run, generation, ledgers)]
+
+
+def find_commit(runs: RunStore, run: str, generation: int | None = None) -> tuple[Generation, str]:
+    """The generation of a run that has taken its snapshot, with its manifest; see `find_ledger`."""
+    commits = dict(runs.commits())
+    found = _find(run, generation, commits)
+    return found, commits[found]
+
+
+def _find(run: str, number: int | None, known: Iterable[Generation]) -> Generation:
+    """The newest generation, or that of a number, of the one run that goes by a name."""
+    generations = list(known)
+    named = [one for one in generations if run in _names(one.run)]
+    named = named or [one for one in generations if _begins(one.run, run)]
+    keys = list(dict.fromkeys(one.run for one in named))
     if not keys:
-        raise UsageError(_unknown(runs, run))
+        raise UsageError(_unknown(run, list(dict.fromkeys(one.run for one in generations))))
     if len(keys) > 1:
         raise UsageError(f"{run}: may be any of {len(keys)} runs, such as {_listed(keys[-_MOST:])}")
-    by_number = {int(ledger["generation"]): ledger for ledger in found}
-    number = max(by_number) if generation is None else generation
-    if number not in by_number:
-        known = ", ".join(map(str, sorted(by_number)))
-        raise UsageError(f"{readable_run(keys[0])}: has no generation {number}; there are: {known}")
-    return by_number[number]
+    numbers = sorted(one.number for one in named)
+    if number is not None and number not in numbers:
+        there = ", ".join(map(str, numbers))
+        raise UsageError(f"{readable_run(keys[0])}: has no generation {number}; there are: {there}")
+    return Generation(keys[0], numbers[-1] if number is None else number)
 
 
 def _names(key: str) -> set[str]:
@@ -61,14 +74,14 @@ def _names(key: str) -> set[str]:
     return {key, unquote(key), run_id, unquote(run_id)}
 
 
-def _unknown(runs: RunStore, run: str) -> str:
-    for generation, _ in runs.commits():
-        if run in _names(generation.run):
-            return f"{readable_run(generation.run)}: has no ledger yet, so it is not finished"
-    keys = list(dict.fromkeys(str(ledger["run"]) for ledger in runs.ledgers()))[-_COMPARED:]
+def _begins(key: str, beginning: str) -> bool:
+    return any(name.startswith(beginning) for name in _names(key))
+
+
+def _unknown(run: str, keys: Sequence[str]) -> str:
     if not keys:
-        return f"no run {run!r}: no run is finished yet"
-    names = {name: key for key in keys for name in sorted(_names(key))}
+        return f"no run {run!r}: there is no run yet"
+    names = {name: key for key in keys[-_COMPARED:] for name in sorted(_names(key))}
     nearest = dict.fromkeys(names[name] for name in get_close_matches(run, names, 4 * _MOST, cutoff=0))
     return f"no run {run!r}; the nearest are: {_listed([*nearest][:_MOST])}"
 

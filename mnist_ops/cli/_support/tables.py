@@ -79,7 +79,12 @@ def _width(indent: int) -> int:
 
 
 def _plain(row: Row) -> Row:
-    return [cell.expandtabs() for cell in row]
+    """The cells without tabs and control characters: the text of a record must not move the cursor."""
+    return ["".join(map(_printable, cell.expandtabs())) for cell in row]
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
 def _row_lines(rows: Sequence[Row], right: Sequence[bool], width: int) -> list[list[str]]:

@@ -152,6 +152,15 @@ def test_a_hold_is_released_by_any_name_of_the_run(stores: SmallRuns) -> None:
     assert ", generation 1, is released: resume it: mnist-ops runs resume memory://" in other.output
 
 
+def test_a_hold_is_released_before_the_run_has_a_ledger(stores: SmallRuns) -> None:
+    """The log of `assess` asks for it; the rest of the run may take a while."""
+    held = Generation(run_key("classify_records", "scheduled__1"))
+    stores.snapshot(held)
+    assert mnist_ops("release-hold", "scheduled__1", "--why", "so be it").exit_code == 0
+    assert stores.runs.hold_released_by(held) is not None
+    assert error_of("release-hold", "nobody", "--why", "x").startswith("no run 'nobody'; the nearest are: ")
+
+
 def test_a_problem_comes_first(stores: SmallRuns) -> None:
     """Of a run without an outcome; it cost nothing and has no bottleneck."""
     ledger = Ledger(
@@ -181,4 +190,4 @@ def test_without_runs_the_list_says_so(stores: SmallRuns) -> None:
     """Also when one is asked for."""
     stores.runs = type(stores.runs)()
     assert mnist_ops("list").output == "no run is finished yet\n"
-    assert error_of("show", "x") == "no run 'x': no run is finished yet"
+    assert error_of("show", "x") == "no run 'x': there is no run yet"

@@ -84,6 +84,12 @@ def test_brackets_and_tabs_are_printed_as_they_are(printed: Printed) -> None:
     assert printed() == ["[bold]t", "a [b]", "[red]c", "        |x"]
 
 
+def test_control_characters_are_printed_as_escapes(printed: Printed) -> None:
+    """The text of a record cannot clear the screen; lines of a cell stay lines."""
+    print_table(("detail",), [("\x1b[2Jred\r\u2028",), ("one\ntwo",)])
+    assert printed() == ["detail", r"\x1b[2Jred\r\u2028", "one", "two"]
+
+
 def test_wide_characters_take_two_columns(printed: Printed) -> None:
     """As a terminal draws them."""
     print_table(("name", "value"), [("七七七七七", "7"), ("abcdefghij", "8")])
