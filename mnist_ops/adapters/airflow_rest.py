@@ -1,9 +1,10 @@
 """A client of Airflow's REST API that starts runs and waits for them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
 import requests
@@ -11,10 +12,11 @@ import requests
 from mnist_ops.domain.errors import Permanent, Transient
 
 Json = dict[str, object]
+_Answer = TypeVar("_Answer")
 
 FINISHED = frozenset({"success", "failed"})
 _TIMEOUT_S = 30.0
-_POLL_INTERVAL_S = 1.0
+_POLL_INTERVAL_S = 0.5
 # The maximum with Airflow's default settings ([api] maximum_page_limit).
 _PAGE = 100
 
@@ -87,19 +89,31 @@ class AirflowRest:
             if not rows or len(found) >= int(str(page["total_entries"])):
                 return found
 
+    def first_run(self, dag_id: str, timeout_s: float) -> str:
+        """Wait until a DAG has a run, such as the one that unpausing causes; return the run id of its oldest.
+
+        Raises:
+            Transient: it has none after `timeout_s` seconds.
+        """
+
+        def oldest() -> str | None:
+            runs = self.runs(dag_id)
+            return str(runs[0]["dag_run_id"]) if runs else None
+
+        return _poll(oldest, f"{dag_id} has no run", timeout_s)
+
     def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
         """Wait until a run has finished; return its state.
 
         Raises:
             Transient: it has not finished after `timeout_s` seconds.
         """
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+
+        def finished() -> str | None:
             state = str(self.run(dag_id, run_id)["state"])
-            if state in FINISHED:
-                return state
-            time.sleep(_POLL_INTERVAL_S)
-        raise Transient(f"{dag_id} {run_id}: not finished after {timeout_s:.0f} s")
+            return state if state in FINISHED else None
+
+        return _poll(finished, f"{dag_id} {run_id} has not finished", timeout_s)
 
     def backfill(self, dag_id: str, since: datetime, until: datetime, options: Mapping[str, object]) -> int:
         """Start a backfill of the logical dates from `since` to `until`, both included; return its id.
@@ -127,13 +141,13 @@ class AirflowRest:
         backfill = self.call("GET", f"/backfills/{backfill_id}")
         dag_id, since, until = (str(backfill[name]) for name in ("dag_id", "from_date", "to_date"))
         first, last = datetime.fromisoformat(since), datetime.fromisoformat(until)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if all(run["state"] in FINISHED for run in self.backfill_runs(dag_id, first, last)):
-                self._close(backfill_id)
-                return
-            time.sleep(_POLL_INTERVAL_S)
-        raise Transient(f"backfill {backfill_id}: not finished after {timeout_s:.0f} s")
+
+        def finished() -> bool | None:
+            runs = self.backfill_runs(dag_id, first, last)
+            return all(run["state"] in FINISHED for run in runs) or None
+
+        _poll(finished, f"backfill {backfill_id} has not finished", timeout_s)
+        self._close(backfill_id)
 
     def _close(self, backfill_id: int) -> None:
         """Complete a backfill whose runs have finished, by cancelling it.
@@ -148,6 +162,21 @@ class AirflowRest:
         except Permanent:
             if self.call("GET", path)["completed_at"] is None:
                 raise
+
+
+def _poll(ask: Callable[[], _Answer | None], problem: str, timeout_s: float) -> _Answer:
+    """Ask until there is an answer. On a busy machine Airflow may not answer a call in time: ask again."""
+    deadline, unanswered = time.monotonic() + timeout_s, None
+    while time.monotonic() < deadline:
+        try:
+            answer = ask()
+        except Transient as error:
+            unanswered = error
+        else:
+            if answer is not None:
+                return answer
+        time.sleep(_POLL_INTERVAL_S)
+    raise Transient(f"{problem} after {timeout_s:.0f} s") from unanswered
 
 
 def _quoted(text: str) -> str:

@@ -15,6 +15,8 @@ from mnist_ops.local.demo_records import DAYS, DemoRecords, make_records
 
 CLASSIFY, TRAIN = "classify_records", "train_lenet"
 MINIMUM_ACCURACY = 0.97
+# A third of the default: 98 % of the digits are read rightly instead of 99 %, half a minute earlier.
+EPOCHS = 10
 _RUN_TIMEOUT_S = 420.0
 _MAXIMUM_DURATION = timedelta(minutes=5)
 
@@ -30,6 +32,9 @@ class Airflow(Protocol):
 
     def runs(self, dag_id: str) -> list[dict[str, object]]:
         """All runs of a DAG, oldest first."""
+
+    def first_run(self, dag_id: str, timeout_s: float) -> str:
+        """Wait until a DAG has a run and return the run id of its oldest."""
 
     def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
         """Wait until a run has finished and return its state."""
@@ -60,14 +65,12 @@ class Result:
         model: the champion as registered.
         accuracy: of the predictions against the hidden truth, 0 to 1.
         complaints: what is wrong; empty when every number is right.
-        seconds: of each part of the demo.
     """
 
     ledgers: Sequence[Mapping[str, object]]
     model: RegisteredModel | None
     accuracy: float
     complaints: Sequence[str]
-    seconds: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -88,7 +91,6 @@ class Demo:
     models: ModelRegistry
     console: Console
     complaints: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, images_url: str, model_name: str) -> Result:
         """Run every part of the demo and check its numbers.
@@ -98,21 +100,19 @@ class Demo:
             model_name: the name that the model is released under.
         """
         self._avoid_midnight()
-        with self._part("both DAGs run on empty collections"):
-            self._first_runs()
         now = datetime.now(UTC)
         made = make_records(images_url, now)
-        with self._part(f"{len(made.labelled)} labelled and {len(made.waiting)} waiting records are stored"):
+        with self._part(f"{len(made.labelled):,} records with a label from a person are stored"):
             self.records.insert(*made.labelled)
+        with self._part(f"LeNet-5 is trained on them in {EPOCHS} epochs (30 are the default) and released"):
+            self._train()
+        broken = f"{len(made.failures)} of them are broken on purpose and must fail"
+        with self._part(f"{len(made.waiting):,} records without a label are stored; {broken}"):
             self.records.insert(*made.waiting)
-        with self._part("LeNet-5 is trained on the labelled ones and released"):
-            self._finish(TRAIN, self.airflow.trigger(TRAIN))
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        today = {"since": midnight.isoformat()}
-        with self._part("today's records are classified by a manual run"):
-            self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY, today))
-        with self._part(f"the {DAYS - 1} days before are classified by a backfill"):
-            self._backfill(midnight)
+        with self._part(
+            f"today's are classified by a run by hand, those of the {DAYS - 1} days before by a backfill"
+        ):
+            self._classify(now.replace(hour=0, minute=0, second=0, microsecond=0))
         with self._part("one more run finds nothing left to do"):
             before = self.records.documents()
             self._finish(CLASSIFY, self.airflow.trigger(CLASSIFY))
@@ -127,30 +127,32 @@ class Demo:
             with self._part("waited for the day to change"):
                 time.sleep((midnight - now).total_seconds() + 5)
 
-    def _first_runs(self) -> None:
-        for dag_id in (CLASSIFY, TRAIN):
-            self.airflow.unpause(dag_id)
-        for dag_id in (CLASSIFY, TRAIN):
-            self._finish(dag_id, self._first_run(dag_id))
+    def _train(self) -> None:
+        self.airflow.unpause(TRAIN)
+        training = self.airflow.trigger(TRAIN, {"epochs": EPOCHS})
+        # Unpausing causes a run at once, of all records before today: it has to end before they are stored.
+        self.airflow.unpause(CLASSIFY)
+        self._finish(CLASSIFY, self.airflow.first_run(CLASSIFY, _RUN_TIMEOUT_S))
+        self._finish(TRAIN, training)
 
-    def _first_run(self, dag_id: str) -> str:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if runs := self.airflow.runs(dag_id):
-                return str(runs[0]["dag_run_id"])
-            time.sleep(1)
-        self._require(bool(self.airflow.runs(dag_id)), f"unpausing {dag_id} caused no run")
-        return self.airflow.trigger(dag_id)
+    def _classify(self, midnight: datetime) -> None:
+        """Classify today's records by a manual run, and those of the days before by a backfill."""
+        manual = self.airflow.trigger(CLASSIFY, {"since": midnight.isoformat()})
+        backfill = self._start_backfill(midnight)
+        self._finish(CLASSIFY, manual)
+        self._finish_backfill(backfill)
 
     def _finish(self, dag_id: str, run_id: str) -> None:
         state = self.airflow.wait(dag_id, run_id, _RUN_TIMEOUT_S)
         self._require(state == "success", f"{dag_id} {run_id} ended as {state}")
 
-    def _backfill(self, midnight: datetime) -> None:
+    def _start_backfill(self, midnight: datetime) -> int:
         first, last = midnight - timedelta(days=DAYS - 1), midnight - timedelta(days=1)
         # The run that unpausing caused has yesterday's window: the backfill runs it again.
         options = {"reprocess_behavior": "completed", "max_active_runs": 2, "run_backwards": False}
-        backfill_id = self.airflow.backfill(CLASSIFY, first, last, {**options, "dag_run_conf": {}})
+        return self.airflow.backfill(CLASSIFY, first, last, {**options, "dag_run_conf": {}})
+
+    def _finish_backfill(self, backfill_id: int) -> None:
         self.airflow.wait_for_backfill(backfill_id, _RUN_TIMEOUT_S)
         runs = [run for run in self.airflow.runs(CLASSIFY) if run["run_type"] == "backfill"]
         green = [run for run in runs if run["state"] == "success"]
@@ -168,7 +170,7 @@ class Demo:
         champion = self.models.champion(model_name)
         model = next((one for one in self.models.models(model_name) if one.bundle == champion), None)
         self._require(model is not None, f"no {model_name} is champion")
-        return Result(ledgers, model, accuracy, self.complaints, self.seconds)
+        return Result(ledgers, model, accuracy, self.complaints)
 
     def _check_failures(self, made: DemoRecords, documents: Mapping[str, Mapping[str, object]]) -> None:
         for record_id, reason in made.failures.items():
@@ -196,8 +198,7 @@ class Demo:
         started = time.monotonic()
         with self.console.status(what):
             yield
-        self.seconds[what] = time.monotonic() - started
-        self.console.print(f"{self.seconds[what]:6.1f} s  {what}", highlight=False)
+        self.console.print(f"{time.monotonic() - started:6.1f} s  {what}", highlight=False)
 
 
 def _accuracy(truth: Mapping[str, int], documents: Mapping[str, Mapping[str, object]]) -> float:

@@ -1,7 +1,9 @@
 """The embedded stack as the command line uses it. Imported only where the extra `stack` is installed."""
 
 import shutil
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import typer
@@ -16,7 +18,7 @@ from mnist_ops.local.airflow_server import Project
 from mnist_ops.local.credentials import load_or_create
 from mnist_ops.local.demo import Demo
 from mnist_ops.local.demo_records import write_images
-from mnist_ops.local.demo_report import show
+from mnist_ops.local.demo_report import show, show_places
 from mnist_ops.local.layout import Layout
 from mnist_ops.local.ports import HOST, Ports
 from mnist_ops.settings import Settings
@@ -83,21 +85,21 @@ def run_demo(environment: Mapping[str, str], *, keep: bool) -> bool:
     Raises:
         Permanent: the folder of the demo's stack holds something else.
     """
-    layout = _demo_layout(_layout())
+    started, layout, console = time.monotonic(), _demo_layout(_layout()), Console()
+    console.print("Starting a real Airflow and what it needs, all on 127.0.0.1. It takes about a minute.")
     _remove_former_demo(layout)
     layout.images.mkdir(parents=True)
-    write_images(layout.images)
-    ports = Ports.from_environment(environment)
     try:
-        running = _up(environment, layout, ports)
-        passed = _demo_passes(running, layout)
+        with ThreadPoolExecutor(1) as pool:
+            # While Airflow starts, which takes longer.
+            images = pool.submit(write_images, layout.images)
+            running = _up(environment, layout, Ports.from_environment(environment))
+            images.result()
+        passed = _demo_passes(running, layout, console)
     finally:
         if not keep:
             stack.down(layout, report_progress=_report_progress)
-    if keep:
-        typer.echo(
-            f"The stack is up. Use it with MNIST_OPS_LOCAL_DIR={layout.root}; stop it with `make down`."
-        )
+    show_places(running, layout, console, seconds=time.monotonic() - started, keep=keep)
     return passed
 
 
@@ -148,18 +150,11 @@ def _prepared_adapters(settings: Settings) -> Adapters:
     return adapters
 
 
-def _demo_passes(running: stack.Stack, layout: Layout) -> bool:
+def _demo_passes(running: stack.Stack, layout: Layout, console: Console) -> bool:
     settings = Settings(local_dir=layout.root)
     adapters = _prepared_adapters(settings)
     airflow = AirflowRest(running.airflow_url, running.airflow_user, running.airflow_password)
-    console = Console()
     demo = Demo(airflow, adapters.records, adapters.runs, adapters.models, console)
     result = demo.run(running.images_url, settings.model_name)
-    account = f"user {running.airflow_user}, password in {layout.airflow_passwords_file}"
-    places = {
-        "Airflow": f"{running.airflow_url} ({account})",
-        "S3": f"{adapters.objects.uri('snapshots/')} at {object_store.endpoint(running.ports)}",
-        "logs": str(layout.log("airflow")),
-    }
-    show(result, console, places)
+    show(result, console)
     return not result.complaints
