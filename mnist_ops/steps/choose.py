@@ -10,10 +10,9 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.objects import get_json, put_json
-from mnist_ops.steps.train import Training, read_training
+from mnist_ops.steps.artifacts.trainings import Training, read_training
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.config.sweep import differences
-from mnist_ops.vision.models.architectures import build_network, parameter_count
 
 _log = logging.getLogger(__name__)
 
@@ -104,9 +103,9 @@ def _table(trainings: Sequence[Training]) -> tuple[Trial, ...]:
             validation_accuracy=training.model.best.validation_accuracy,
             validation_nll=training.model.best.validation_nll,
             best_epoch=training.model.best.epoch,
-            parameters=parameter_count(build_network(config.network, config.kernel_sizes)),
+            parameters=training.model.parameters,
         )
-        for training, config, values in zip(trainings, configs, differences(configs), strict=True)
+        for training, values in zip(trainings, differences(configs), strict=True)
     )
 
 

@@ -17,7 +17,7 @@ from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Load, load_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_artifact, put_json
-from mnist_ops.steps.train import read_training
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.validation import problems_of
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.calibration import fit_temperature

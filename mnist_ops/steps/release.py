@@ -15,9 +15,9 @@ from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.steps.artifacts.bundles import upload_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold
+from mnist_ops.steps.artifacts.trainings import Training, read_training
 from mnist_ops.steps.evaluate import Comparison, read_evaluation
 from mnist_ops.steps.promote import GateResult
-from mnist_ops.steps.train import Training, read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import Evaluation
 from mnist_ops.vision.inference.bundle import bundle_digest, load_card

@@ -2,48 +2,26 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from mnist_ops.domain.errors import Damaged, UsageError
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.checkpoints import StoredCheckpoints, epoch_in_name
-from mnist_ops.steps.artifacts.datasets import Dataset, load_fold, read_dataset
-from mnist_ops.steps.artifacts.objects import get_json, get_verified, put_artifact, put_json, read_manifest
+from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
+from mnist_ops.steps.artifacts.objects import get_verified, put_artifact, put_json, read_manifest
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.folds import Fold
-from mnist_ops.vision.models.trained_model import EpochMetrics, TrainedModel
+from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.models.weights import weights_of
 from mnist_ops.vision.training import trainer as training
 from mnist_ops.vision.training.callbacks import TrainingCallback
 from mnist_ops.vision.training.checkpoint import checkpoint_of
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """A finished training, as it is stored.
-
-    Attributes:
-        uri: the URI of its description.
-        dataset_uri: the URI of the data set's manifest.
-        dataset: the data set.
-        generation: the generation that it belongs to.
-        model: the trained network.
-        device: cpu or cuda.
-        checkpoints: the URIs of its checkpoints, one an epoch.
-    """
-
-    uri: str
-    dataset_uri: str
-    dataset: Dataset
-    generation: Generation
-    model: TrainedModel
-    device: str
-    checkpoints: tuple[str, ...]
 
 
 def train(
@@ -113,8 +91,11 @@ def at_epoch(training_uri: str, epoch: int, *, objects: ObjectStore) -> str:
     if epoch not in uris:
         raise UsageError(f"{training_uri}: no epoch {epoch}; there are 1 to {len(former.checkpoints)}")
     checkpoint = checkpoint_of(get_verified(objects, uris[epoch]))
-    model = TrainedModel(
-        former.model.config, weights_of(checkpoint.part("average")), checkpoint.history, checkpoint.step
+    model = replace(
+        former.model,
+        weights=weights_of(checkpoint.part("average")),
+        history=checkpoint.history,
+        best_step=checkpoint.step,
     )
     return _put(objects, former.generation, former.dataset_uri, model, former.device, former.checkpoints)
 
@@ -133,26 +114,8 @@ def _put(
         "weights": put_artifact(objects, "trainings", generation, "weights.safetensors", model.weights),
         "history": [asdict(metrics) for metrics in model.history],
         "best_step": model.best_step,
+        "parameters": model.parameters,
         "device": device,
         "checkpoints": list(checkpoints),
     }
     return put_json(objects, "trainings", generation, "training.json", document)
-
-
-def read_training(objects: ObjectStore, uri: str) -> Training:
-    """Read a training with its weights, verified."""
-    document = get_json(objects, uri)
-    try:
-        dataset_uri = str(document["dataset"])
-        model = TrainedModel(
-            config=TrainingConfig.model_validate(document["config"]),
-            weights=get_verified(objects, str(document["weights"])),
-            history=tuple(EpochMetrics(**metrics) for metrics in document["history"]),
-            best_step=int(document["best_step"]),
-        )
-        device, checkpoints = str(document["device"]), tuple(map(str, document["checkpoints"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"{uri}: not a training ({error!r})") from error
-    dataset = read_dataset(objects, dataset_uri)
-    generation = read_manifest(objects, dataset.snapshot).generation
-    return Training(uri, dataset_uri, dataset, generation, model, device, checkpoints)

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.datasets import load_fold
 from mnist_ops.steps.artifacts.objects import get_json, put_json
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.evaluate import read_evaluation
-from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.metrics import evaluate
 from mnist_ops.vision.inference.softmax import softmax

@@ -57,12 +57,14 @@ class TrainedModel:
         weights: of the best validation, in the safetensors format.
         history: one entry for each validation.
         best_step: the step of the best validation.
+        parameters: the number of trainable parameters.
     """
 
     config: TrainingConfig
     weights: bytes
     history: tuple[EpochMetrics, ...]
     best_step: int
+    parameters: int
 
     @property
     def best(self) -> EpochMetrics:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.vision.config.schema import Precision, TrainingConfig
 from mnist_ops.vision.data.examples import Examples
-from mnist_ops.vision.models.architectures import build_network
+from mnist_ops.vision.models.architectures import build_network, parameter_count
 from mnist_ops.vision.models.digit_classifier import DigitClassifier
 from mnist_ops.vision.models.trained_model import EpochMetrics, StepMetrics, TrainedModel
 from mnist_ops.vision.models.weights import load_state, weights_of
@@ -222,7 +222,8 @@ class _TrainingRun:
 
     def best_model(self) -> TrainedModel:
         """The model with the weights of the best validation."""
-        return TrainedModel(self.config, weights_of(self._best), self._history, self._best_step)
+        parameters = parameter_count(self.model.network)
+        return TrainedModel(self.config, weights_of(self._best), self._history, self._best_step, parameters)
 
     def checkpoint(self) -> Checkpoint:
         """A copy of all state that the next epoch depends on."""

@@ -11,8 +11,8 @@ import pytest
 from mnist_ops import wiring
 from mnist_ops.cli import main
 from mnist_ops.cli._support.trials import best_training
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.choose import read_choice
-from mnist_ops.steps.train import read_training
 from mnist_ops.vision.config.schema import TrainingConfig
 from tests.support.pipeline_in_memory import MODEL, Pipeline, Trained
 

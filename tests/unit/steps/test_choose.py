@@ -1,6 +1,8 @@
 """Choose: the best trial by the validation fold alone."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ from mnist_ops.domain.errors import Damaged, ObjectMissing, Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.choose import choose, read_choice
-from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from tests.support.pipeline_in_memory import Pipeline, Trained
 
@@ -48,8 +50,12 @@ def test_among_equals_the_lower_nll_wins(pipeline: Pipeline, trained: Trained) -
 
 def test_among_equals_the_smaller_network_wins(pipeline: Pipeline, trained: Trained) -> None:
     """It costs less for the same result."""
-    networks = ("conv20-50-500", "lenet5", "pytorch-example")
-    uris = [another(pipeline, trained, 0.9, network=network) for network in networks]
+    former = get_json(pipeline.objects, trained.training)
+    assert former["parameters"] == 61_750
+    documents = [former | {"parameters": parameters} for parameters in (70_000, 61_750, 80_000)]
+    uris = [
+        put_json(pipeline.objects, "trainings", Generation("x"), "training.json", one) for one in documents
+    ]
     choice = read_choice(pipeline.objects, choose(uris, objects=pipeline.objects))
     assert choice.winner == uris[1]
     assert choice.trials[1].parameters == 61_750
@@ -130,3 +136,9 @@ def test_what_is_no_table_is_damaged(pipeline: Pipeline, trained: Trained, chang
     uri = put_json(pipeline.objects, "other", Generation("tests"), "x.json", document | change)
     with pytest.raises(Damaged):
         read_choice(pipeline.objects, uri)
+
+
+def test_choosing_needs_no_torch() -> None:
+    """Importing it takes seconds."""
+    script = "import sys, mnist_ops.steps.choose; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -10,8 +10,8 @@ from mnist_ops.local import sample_digits
 from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.evaluate import disagree, read_evaluation
-from mnist_ops.steps.train import read_training
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.evaluation.calibration import fit_temperature
 from mnist_ops.vision.evaluation.metrics import evaluate

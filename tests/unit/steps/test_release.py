@@ -13,9 +13,10 @@ from mnist_ops.domain.keys import Generation, digest_in_name
 from mnist_ops.steps.artifacts.bundles import download_bundle
 from mnist_ops.steps.artifacts.datasets import load_fold, read_dataset
 from mnist_ops.steps.artifacts.objects import get_json, put_json
+from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.evaluate import read_evaluation
 from mnist_ops.steps.promote import GateResult
-from mnist_ops.steps.train import read_training, train
+from mnist_ops.steps.train import train
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.data.folds import Fold
 from mnist_ops.vision.inference.bundle import load_card

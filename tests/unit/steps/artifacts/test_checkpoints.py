@@ -9,7 +9,8 @@ from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.steps.artifacts.checkpoints import StoredCheckpoints, epoch_in_name
-from mnist_ops.steps.train import at_epoch, read_training
+from mnist_ops.steps.artifacts.trainings import read_training
+from mnist_ops.steps.train import at_epoch
 from mnist_ops.vision.config.schema import TrainingConfig
 from mnist_ops.vision.training.checkpoint import Checkpoint
 

@@ -23,7 +23,7 @@ LABELS = np.random.default_rng(1).integers(0, 10, 200)
 
 def model(*history: EpochMetrics, best: int = 1) -> TrainedModel:
     """Return a trained model with that history."""
-    return TrainedModel(TrainingConfig(), b"", history, best)
+    return TrainedModel(TrainingConfig(), b"", history, best, parameters=0)
 
 
 def texts(figure: Figure) -> list[str]:
