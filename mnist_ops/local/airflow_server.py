@@ -121,8 +121,6 @@ def _options(
         # Runs that the scheduler looks at in each round, live runs first; there are up to five of them. With
         # the default of twenty, ten runs of a backfill make each round take a second on two cores.
         "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "6",
-        # By default a task starts up to a second after the one that it waits for.
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         # By default a new DAG file is found after five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "API__HOST": HOST,

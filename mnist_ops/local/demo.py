@@ -198,7 +198,7 @@ class Demo:
         started = time.monotonic()
         with self.console.status(what):
             yield
-        self.console.print(f"{time.monotonic() - started:6.1f} s  {what}", highlight=False)
+        self.console.print(f"{time.monotonic() - started:6.1f} s  {what}", highlight=False, soft_wrap=True)
 
 
 def _accuracy(truth: Mapping[str, int], documents: Mapping[str, Mapping[str, object]]) -> float:

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from mnist_ops.adapters.memory.registries import InMemoryModels, InMemoryRuns
+from mnist_ops.cli._support.embedded_stack import run_demo
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.local.credentials import load_or_create
@@ -206,3 +208,11 @@ def test_the_last_lines_say_where_everything_is(
     assert "http://127.0.0.1:8333, bucket mnist-ops, keys in demo/secrets/credentials.json" in printed
     assert ("export MNIST_OPS_LOCAL_DIR=demo" in printed) == keep
     assert ("KEEP=1 make demo" in printed) == (not keep)
+
+
+def test_a_wrong_port_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without credentials would be taken for somebody else's by the next demo."""
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path))
+    with pytest.raises(UsageError, match="MNIST_OPS_PORT_S3"):
+        run_demo({"MNIST_OPS_PORT_S3": "x"}, keep=False)
+    assert list(tmp_path.iterdir()) == []
