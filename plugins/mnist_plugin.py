@@ -25,7 +25,9 @@ class _Listener:
     @hookimpl
     def on_dag_run_running(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun, not imported here)
         from mnist_airflow.backfills import move_to_backfill
+        from mnist_airflow.removed_tasks import restore_removed_tasks
 
+        restore_removed_tasks(dag_run)
         move_to_backfill(dag_run)
 
     @hookimpl
@@ -42,7 +44,7 @@ class _Listener:
 
 
 class MnistOpsPlugin(AirflowPlugin):
-    """Pages of MNIST Ops, light tasks, notes of runs, and backfills that yield to live runs."""
+    """Pages, light tasks, notes of runs, runs whose parts change, and backfills that yield to live runs."""
 
     name = "mnist_ops"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [

@@ -253,6 +253,42 @@ def test_without_the_pool_a_backfill_runs_in_the_default_one(dag, caplog) -> Non
     assert "there is no pool backfill" in caplog.text
 
 
+def test_removed_parts_come_back_when_a_run_starts(dag) -> None:
+    """Airflow removes the parts that an earlier generation had too many, and would never run them again."""
+    run_id = live(dag)
+    listed(dag, run_id)
+    with create_session() as session:
+        for instance in session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)):
+            instance.state = (
+                TaskInstanceState.REMOVED if instance.map_index > 0 else TaskInstanceState.SUCCESS
+            )
+        of_no_task = session.scalar(select(TaskInstance).filter_by(dag_id=dag.dag_id, map_index=PARTS - 1))
+        of_no_task.task_id = "gone"
+        session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).state = DagRunState.QUEUED
+    start()
+    with create_session() as session:
+        found = session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id))
+        states = {(one.task_id, one.map_index): one.state for one in found}
+    assert states["work", 1] is None
+    assert states["gone", PARTS - 1] == "removed"
+    assert states["work", 0] == states["list", -1] == "success"
+
+
+def test_a_removed_part_of_a_backfill_comes_back_into_its_pool(dag) -> None:
+    """It takes the slots of backfills as the others do."""
+    run_id = live(dag)
+    listed(dag, run_id)
+    with create_session() as session:
+        for instance in session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)):
+            instance.state = (
+                TaskInstanceState.REMOVED if instance.map_index > 0 else TaskInstanceState.SUCCESS
+            )
+        run = session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id))
+        run.state, run.run_type = DagRunState.QUEUED, DagRunType.BACKFILL_JOB
+    start()
+    assert pools_and_priorities(dag, run_id)["work", 1] == ("backfill", 0)
+
+
 def queued_first(scheduler: SchedulerJobRunner, at_most: int) -> list[str]:
     """The runs of the task instances that the scheduler would queue next, in its order."""
     with create_session() as session:

@@ -143,9 +143,9 @@ class Deployment:
             }
         return str(self.airflow.call("POST", f"/dags/{CLASSIFY}/dagRuns", body)["dag_run_id"])
 
-    def clear(self, run_id: str, task: str | None = None) -> None:
+    def clear(self, run_id: str, task: str | None = None, **options: object) -> None:
         """Clear a run of `classify_records`: a task and what comes after it, or all of it."""
-        body: dict[str, object] = {"dry_run": False, "only_failed": False, "dag_run_id": run_id}
+        body: dict[str, object] = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, **options}
         if task is not None:
             body |= {"task_ids": [task], "include_downstream": True}
         self.airflow.call("POST", f"/dags/{CLASSIFY}/clearTaskInstances", body)

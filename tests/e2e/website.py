@@ -96,6 +96,14 @@ class Website:
             {"_id": UNDATED, "image_url": self._image("test", 1_000)},
         ]
 
+    def of_day(self, days_ago: int, count: int) -> list[Record]:
+        """Good records of one day that wait, one each second; several of them have the same image."""
+        since = self.window(days_ago)[0]
+        return [
+            self._waiting(f"of-day-{days_ago}-{number:03d}", number % 10, since + timedelta(seconds=number))
+            for number in range(count)
+        ]
+
     def late(self) -> Record:
         """A record that arrives after the window of its creation time was done."""
         return self._waiting(LATE, 1_001, self.window(BACKFILLED[1])[0] + timedelta(hours=3))
