@@ -1,6 +1,7 @@
 """`mnist-ops steps …`: one step at a time, as a task in Airflow runs it."""
 
 import getpass
+import logging
 import os
 import sys
 import threading
@@ -129,13 +130,16 @@ def train(
     end_with_stdin: Annotated[
         bool,
         typer.Option(
-            "--end-with-stdin", help="End when standard input closes: when the parent process ends."
+            "--end-with-stdin",
+            help="For a parent process: end when standard input closes, and log without the time.",
         ),
     ] = False,
 ) -> None:
     """Train on a data set; prints the training."""
     require_extras("steps train", "train")
     if end_with_stdin:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     hyperparameters = raw_config(config, changes, config_json).config()
     from mnist_ops.cli._support.training_progress import train_with_progress

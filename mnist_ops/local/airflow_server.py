@@ -95,6 +95,8 @@ def environment(
         "PATH": f"{programs}:{inherited.get('PATH', '')}",
         "AIRFLOW_HOME": str(layout.data(NAME)),
         "DO_NOT_TRACK": "1",
+        # Airflow's own use of a library, which would be the first line of every task's log.
+        "PYTHONWARNINGS": "ignore:GitWildMatchPattern:DeprecationWarning",
         **_options(layout, ports, credentials, project=project, metadata_uri=metadata_uri),
         **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(values) for name, values in connections.items()},
         **project.settings,
@@ -123,6 +125,9 @@ def _options(
         "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "6",
         # By default a new DAG file is found after five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        # With the default of 5, Airflow warns in every task's log of short values such as "path" and "s3v4"
+        # in the connection to S3, which are no secrets.
+        "LOGGING__MIN_LENGTH_MASKED_SECRET": "4",
         "API__HOST": HOST,
         "API__PORT": str(ports.airflow),
         "API__BASE_URL": url(ports),

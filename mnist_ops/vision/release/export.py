@@ -45,6 +45,7 @@ from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 OPSET = 20  # supported since ONNX Runtime 1.17
 PARITY = 1e-5  # largest difference between probabilities of torch and ONNX Runtime
 _GOLDEN_HARD, _GOLDEN_SPREAD = 12, 20  # golden samples: the least confident, and some evenly spaced
+_EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers
 _ENVIRONMENT = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "safetensors")
 
 
@@ -161,15 +162,17 @@ def _strip(model: onnx.ModelProto) -> None:
 @contextmanager
 def _silent_exporter() -> Iterator[None]:
     """Silence warnings and logs of the exporter about its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _EXPORTERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _golden(trained: TrainedModel, candidates: NDArray[np.uint8], provenance: Provenance) -> Golden:
