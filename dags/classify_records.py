@@ -51,6 +51,8 @@ from mnist_airflow.operators import (
     ReconcileRunOperator,
     SnapshotRecordsOperator,
 )
+from mnist_airflow.operators.records import PART_NAME
+from mnist_airflow.retries import RETRIES
 from mnist_airflow.windows import RECLASSIFY_PATTERN
 
 PARAMS = {
@@ -117,11 +119,8 @@ PARAMS = {
     tags=["mnist-ops", "inference"],
     default_args={
         "owner": "mnist-ops",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
         "execution_timeout": timedelta(hours=1),
+        **RETRIES,
     },
 )
 def classify_records() -> None:
@@ -142,18 +141,22 @@ def classify_records() -> None:
         images = FetchImagesOperator(
             task_id="fetch",
             part=part,
+            map_index_template=PART_NAME,
             # At most 4 parts of a run ask the image servers at a time. The limit is per run, not per DAG:
             # otherwise a backfill would use up the slots of live runs. Backfills have a pool of their own.
             max_active_tis_per_dagrun=4,
             # A part whose images are on a slow host takes hours.
             execution_timeout=timedelta(hours=6),
         )
-        return ClassifyImagesOperator(task_id="classify", images=images.output).output
+        classified = ClassifyImagesOperator(
+            task_id="classify", images=images.output, map_index_template=PART_NAME
+        )
+        return classified.output
 
     predictions = classify_part.expand(part=snapshot.output)
     assessed = AssessRunOperator(task_id="assess", manifest=manifest, predictions=predictions)
     published = PublishPredictionsOperator.partial(
-        task_id="publish", assessment=assessed.output["assessment"]
+        task_id="publish", assessment=assessed.output["assessment"], map_index_template=PART_NAME
     ).expand(predictions=assessed.output)
     reconciled = ReconcileRunOperator(
         task_id="reconcile",

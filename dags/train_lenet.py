@@ -12,14 +12,16 @@
    champion if the gate allows it. Only one run is active at a time, so an unanswered approval delays the next
    run, by two days at most.
 
+A run starts every Sunday at 0:00 (UTC). Unpausing the DAG starts none, unless one that was due after an
+earlier scheduled run was missed.
+
 If `MNIST_OPS_TRAINING_INSTANCE_ID` names an EC2 instance, it is started before the training and stopped after
 it, regardless of the outcome. If no record is labelled, the run is skipped from `fetch` on.
 """
 
 from datetime import timedelta
 
-import pendulum
-from airflow.sdk import CronDataIntervalTimetable, Param, dag
+from airflow.sdk import CronTriggerTimetable, Param, dag
 
 from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED
 from mnist_airflow.operators import (
@@ -35,6 +37,10 @@ from mnist_airflow.operators import (
     TrainModelOperator,
 )
 from mnist_airflow.operators.instances import StartTrainingInstanceOperator, StopTrainingInstanceOperator
+from mnist_airflow.operators.records import PART_NAME
+from mnist_airflow.retries import RETRIES
+
+OPTIMIZERS = ("adamw", "adam", "sgd", "adadelta")
 
 # The most common hyperparameters. All others go into `config`.
 FIELDS = {
@@ -44,7 +50,7 @@ FIELDS = {
         minimum=1,
         maximum=1000,
         title="Epochs",
-        description="Passes over the training fold; empty for the default.",
+        description="Passes over the training fold; empty for the default, 30.",
     ),
     "batch_size": Param(
         None,
@@ -52,7 +58,7 @@ FIELDS = {
         minimum=1,
         maximum=65536,
         title="Batch size",
-        description="Examples a step; empty for the default.",
+        description="Examples a step; empty for the default, 128.",
     ),
     "learning_rate": Param(
         None,
@@ -60,21 +66,23 @@ FIELDS = {
         exclusiveMinimum=0,
         maximum=10,
         title="Learning rate",
-        description="The peak of the one-cycle schedule; empty for the default.",
+        description="The peak of the one-cycle schedule; empty for the default, 0.004.",
     ),
     "optimizer": Param(
         None,
         type=["null", "string"],
-        enum=[None, "adamw", "adam", "sgd", "adadelta"],
+        enum=[None, *OPTIMIZERS],
+        # What the form shows for each value; without a text of its own, None would be shown as "null".
+        values_display={None: "default (adamw)"} | {name: name for name in OPTIMIZERS},
         title="Optimizer",
-        description="adamw, adam, sgd with momentum, or adadelta; empty for the default.",
+        description="adamw, adam, sgd with momentum, or adadelta.",
     ),
     "seed": Param(
         None,
         type=["null", "integer"],
         minimum=0,
         title="Seed",
-        description="Of the first weights and the order of examples; empty for the default.",
+        description="Of the first weights and the order of examples; empty for the default, 0.",
     ),
 }
 
@@ -105,8 +113,11 @@ PARAMS = FIELDS | {
 @dag(
     dag_id="train_lenet",
     doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("@weekly", timezone="UTC"),
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    # Without a start date the first run comes at the next Sunday's midnight, not when the DAG is unpaused. If
+    # the scheduler is late, it starts that run up to ten minutes after it was due.
+    schedule=CronTriggerTimetable(
+        "@weekly", timezone="UTC", interval=timedelta(weeks=1), run_immediately=timedelta(minutes=10)
+    ),
     catchup=False,
     # Every training takes all labelled records, so two at the same time would do the same work.
     max_active_runs=1,
@@ -115,11 +126,8 @@ PARAMS = FIELDS | {
     tags=["mnist-ops", "training"],
     default_args={
         "owner": "mnist-ops",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
         "execution_timeout": timedelta(hours=1),
+        **RETRIES,
     },
 )
 def train_lenet() -> None:
@@ -131,13 +139,15 @@ def train_lenet() -> None:
         sweep="{{ params.sweep }}",
     )
     snapshot = SnapshotRecordsOperator(task_id="snapshot", labelled=True)
-    images = FetchImagesOperator.partial(task_id="fetch", reuse_images=True).expand(part=snapshot.output)
-    dataset = BuildDatasetOperator(
-        task_id="build_dataset", manifest=snapshot.output["manifest"], images=images.output
-    )
+    images = FetchImagesOperator.partial(
+        task_id="fetch", reuse_images=True, map_index_template=PART_NAME
+    ).expand(part=snapshot.output)
+    # Results of tasks further back are pulled by name: each `output` would draw an arrow across the graph.
+    manifest = "{{ ti.xcom_pull(task_ids='snapshot', key='manifest') }}"
+    dataset = BuildDatasetOperator(task_id="build_dataset", manifest=manifest, images=images.output)
     training = TrainModelOperator.partial(
         task_id="train",
-        dataset=dataset.output,
+        dataset="{{ ti.xcom_pull(task_ids='build_dataset') }}",
         swept="{{ params.sweep }}",
         map_index_template="{{ trial }}",
         pool="gpu",
@@ -146,7 +156,7 @@ def train_lenet() -> None:
     ).expand(config=plan.output)
     # The next three tasks need torch too, so they run on the queue whose workers have it.
     choice = ChooseTrainingOperator(
-        task_id="choose", manifest=snapshot.output["manifest"], trainings=training.output, queue="gpu"
+        task_id="choose", manifest=manifest, trainings=training.output, queue="gpu"
     )
     evaluation = EvaluateModelOperator(task_id="evaluate", training=choice.output, queue="gpu")
     release = ReleaseModelOperator(
@@ -157,17 +167,21 @@ def train_lenet() -> None:
         task_id="approve", gate_result=release.output, required="{{ params.require_approval }}"
     )
     PromoteModelOperator(
-        task_id="promote", gate_result=release.output, approval=approval.output, outlets=[MODEL_PROMOTED]
+        task_id="promote",
+        gate_result="{{ ti.xcom_pull(task_ids='release') }}",
+        approval=approval.output,
+        outlets=[MODEL_PROMOTED],
     )
     plan >> snapshot
 
-    start = StartTrainingInstanceOperator(task_id="start_instance", retries=5)
-    # An instance that is not stopped costs money: retry for longer, and fail the run if it still runs.
-    stop = StopTrainingInstanceOperator(task_id="stop_instance", retries=8)
+    # Whatever EC2 answers may change: it is asked for an hour.
+    start = StartTrainingInstanceOperator(task_id="start_instance", retry_policy=None)
+    # An instance that is not stopped costs money: retry for three hours, and fail the run if it still runs.
+    stop = StopTrainingInstanceOperator(task_id="stop_instance", retries=24, retry_policy=None)
     stop.as_teardown(setups=start, on_failure_fail_dagrun=True)
     # Stop only after all of them: when one training fails, others may still be running.
-    dataset >> start >> training >> stop
-    start >> [choice, evaluation, release] >> stop
+    dataset >> start >> training
+    [training, choice, evaluation, release] >> stop
 
 
 train_lenet()

@@ -77,6 +77,14 @@ class Manifest:
             raise UsageError(f"{self.generation.id}: no part {number}, its snapshot has {len(self.parts)}")
         return self.parts[number]
 
+    def part_names(self) -> list[str]:
+        """What people see in place of each part's number, such as `part 3 of 12, 20,000 records`."""
+        return [
+            f"part {part.number + 1} of {len(self.parts)}, "
+            f"{part.records:,} {'record' if part.records == 1 else 'records'}"
+            for part in self.parts
+        ]
+
     def to_json(self) -> bytes:
         """Canonical JSON: equal manifests give equal bytes."""
         document = {

@@ -53,12 +53,15 @@ def _mongo_hook(conn_id: str) -> "MongoHook":
     from airflow.providers.mongo.hooks.mongo import MongoHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    from mnist_ops.adapters.mongo.connection import with_selection_timeout
     from mnist_ops.domain.errors import UsageError
 
     try:
-        return MongoHook(mongo_conn_id=conn_id)
+        hook = MongoHook(mongo_conn_id=conn_id)
     except (AirflowConfigException, AirflowNotFoundException) as error:
         raise UsageError(f"{conn_id}: {error}; correct the connection in Airflow") from error
+    hook.extras = with_selection_timeout(hook.extras)
+    return hook
 
 
 def aws_connection_as_json(aws_conn_id: str) -> str:

@@ -251,9 +251,16 @@ def test_the_note_of_a_run_says_what_it_did(classified) -> None:
     assert any(line.startswith(f"- {FAILING} failed: ") for line in lines)
 
 
+def test_a_part_is_shown_by_its_number_and_size(classified) -> None:
+    """In every task that is mapped over the parts."""
+    names = ["part 1 of 3, 25 records", "part 2 of 3, 25 records", "part 3 of 3, 16 records"]
+    shown = {name: classified.run.map_names[name] for name in ("part.fetch", "part.classify", "publish")}
+    assert shown == {"part.fetch": names, "part.classify": names, "publish": names}
+
+
 def test_xcom_carries_uris_and_counts_never_data(classified) -> None:
     """Short strings, whatever the size of a part."""
-    counted = {("reconcile", "return_value"), ("reconcile", "counts")}
+    counted = {("reconcile", "return_value"), ("reconcile", "counts"), ("snapshot", "part_names")}
     notes = {("reconcile", "note"), ("snapshot", "note")}
     assert all(len(classified.run.xcoms[key]) < 3_000 for key in notes)
     for key, value in classified.run.xcoms.items():

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import re
 import threading
@@ -15,13 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk import DAG, DeltaDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
-from airflow.serialization.definitions.dag import SerializedDAG
-from airflow.serialization.serialized_objects import LazyDeserializedDAG
-from airflow.utils.session import create_session
 
 from mnist_airflow.operators import (
     AssessRunOperator,
@@ -35,8 +31,10 @@ from mnist_airflow.operators import (
     ReleaseModelOperator,
     SnapshotRecordsOperator,
     TrainModelOperator,
+    training,
 )
 from mnist_ops.vision.config.schema import TrainingConfig
+from tests.support.airflow_dags import make_known
 from tests.support.environment import environment
 
 TERMINATED = -15
@@ -89,7 +87,7 @@ def execute(run_any) -> Callable[..., Executed]:
                 on_skipped_callback=remember,
                 **{"database": DATABASE} | arguments,
             )
-        _make_known(dag)
+        make_known(dag)
         done = run_any(dag, {}, logical_date)
         pushed = {key: value for (_, key), value in done.xcoms.items()}
         return Executed(
@@ -103,15 +101,6 @@ def execute(run_any) -> Callable[..., Executed]:
         )
 
     return run
-
-
-def _make_known(dag: DAG) -> None:
-    """Write a DAG that is in no file into Airflow's database, where `dag.test` wants it."""
-    DagBundlesManager().sync_bundles_to_db()
-    with create_session() as session:
-        lazy = LazyDeserializedDAG.from_dag(dag)
-        SerializedDAG.bulk_write_to_db("dags-folder", None, [lazy], session=session)
-        SerializedDagModel.write_dag(lazy, bundle_name="dags-folder", session=session)
 
 
 @pytest.mark.usefixtures("deployment")
@@ -197,6 +186,27 @@ def test_the_training_process_writes_into_the_tasks_log(released) -> None:
     lines = [line for line in released.training.log.splitlines() if "TrainModelOperator" in line]
     assert any("training lenet5 on" in line for line in lines)
     assert any("epoch 1: loss" in line for line in lines)
+
+
+def test_a_line_of_a_training_has_its_level_and_one_time(released) -> None:
+    """Those of Airflow's log; the process adds neither."""
+    [line] = [line for line in released.training.log.splitlines() if "epoch 1: loss" in line]
+    assert "INFO epoch" not in line
+    assert len(re.findall(r"\d\d:\d\d:\d\d", line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("WARNING the loss is no number\n", (logging.WARNING, "the loss is no number")),
+        ("INFO epoch 1: loss 0.5\n", (logging.INFO, "epoch 1: loss 0.5")),
+        ("s3://bucket/training.json\n", (logging.INFO, "s3://bucket/training.json")),
+        ("\n", (logging.INFO, "")),
+    ],
+)
+def test_a_line_of_a_training_is_logged_at_the_level_it_names(line, expected) -> None:
+    """What it prints otherwise is for people's information."""
+    assert training._level_and_text(line) == expected
 
 
 def test_the_log_of_a_training_holds_no_secret(deployment, released) -> None:

@@ -400,6 +400,14 @@ def test_a_kill_after_the_start_leaves_the_machine_to_its_teardown(machine) -> N
     assert machine.state == "running"
 
 
+@pytest.mark.usefixtures("machine")
+def test_an_instance_that_ec2_does_not_know_fails_for_good_by_its_name() -> None:
+    """A start has retries for an hour, which would not bring it about."""
+    start = StartTrainingInstanceOperator(task_id="start", instance_id="i-0123456789abcdef0")
+    with pytest.raises(AirflowFailException, match=r"i-0123456789abcdef0.*InvalidInstanceID\.NotFound"):
+        start.execute(context())
+
+
 def test_a_wrong_instance_in_the_settings_fails_for_good_by_its_name() -> None:
     """No retry can fix it."""
     with (

@@ -49,15 +49,12 @@ TRIALS = 2
 
 
 @pytest.fixture(scope="module")
-def woken(deployment: Deployment) -> Stage:
-    """Both DAGs are unpaused on empty collections, which starts a run of each."""
+def woken(deployment: Deployment, unpaused: Run) -> Stage:
+    """Both DAGs are unpaused on empty collections; a training is asked for all the same."""
 
     def act() -> dict[str, Run]:
-        for dag_id in (CLASSIFY, TRAIN):
-            deployment.airflow.unpause(dag_id)
-        return {
-            dag_id: deployment.finished(deployment.first_run(dag_id), dag_id) for dag_id in (CLASSIFY, TRAIN)
-        }
+        run_id = deployment.airflow.trigger(TRAIN)
+        return {CLASSIFY: unpaused, TRAIN: deployment.finished(run_id, TRAIN)}
 
     return deployment.stage(act)
 
@@ -161,9 +158,21 @@ def cleared_whole(repeated: Stage, website: Website) -> Stage:
 # Empty collections
 
 
-def test_unpausing_runs_both_dags_green_on_empty_collections(woken):
-    """A schedule starts its latest interval at once, and having nothing to do is no failure."""
-    assert {(run.state, run.facts["run_type"]) for run in woken.runs.values()} == {("success", "scheduled")}
+def test_unpausing_classifies_the_last_day_at_once(woken):
+    """A schedule starts its latest interval, and having nothing to do is no failure."""
+    run = woken.runs[CLASSIFY]
+    assert (run.state, run.facts["run_type"]) == ("success", "scheduled")
+
+
+def test_unpausing_trains_nothing(trained):
+    """The weekly run comes at its next time, not beside the training that somebody asks for."""
+    runs = trained.deployment.airflow.runs(TRAIN)
+    assert [run["run_type"] for run in runs] == ["manual"] * 2
+
+
+def test_a_training_on_an_empty_collection_is_green(woken):
+    """Having nothing to train on is no failure."""
+    assert woken.runs[TRAIN].state == "success"
 
 
 def test_a_training_with_nothing_labelled_is_skipped_from_the_fetching_on(woken):

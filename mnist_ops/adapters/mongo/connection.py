@@ -1,7 +1,7 @@
 """Makes a MongoDB client of a connection."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -18,8 +18,17 @@ from mnist_ops.domain.errors import UsageError
 Mongo = MongoClient[Document]
 MongoDatabase = Database[Document]
 
+# How long a call waits for a server. An election in a replica set takes about 12 s; pymongo waits for 30 s.
+_SELECTION_OPTION = "serverSelectionTimeoutMS"
+_SELECTION_TIMEOUT_MS = 15_000
 _PING_TIMEOUT_MS = 3_000
 _FIRST_ANSWER_S = 5.0
+
+
+def with_selection_timeout(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a client, which waits 15 s for a server unless they say otherwise."""
+    is_given = _SELECTION_OPTION.lower() in map(str.lower, options)
+    return dict(options) if is_given else {**options, _SELECTION_OPTION: _SELECTION_TIMEOUT_MS}
 
 
 def mongo_client(where: Connection) -> Mongo:
@@ -28,7 +37,7 @@ def mongo_client(where: Connection) -> Mongo:
     Raises:
         UsageError: the client refuses the connection.
     """
-    options: dict[str, Any] = dict(where.extra)
+    options = with_selection_timeout(where.extra)
     scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
     if str(options.pop("allow_insecure", False)).lower() == "true":
         options["tlsAllowInvalidCertificates"] = True

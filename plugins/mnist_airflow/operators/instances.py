@@ -4,6 +4,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.ec2 import EC2StartInstanceOperator, EC2StopInstanceOperator
+from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import ClientError
 
 from mnist_airflow.operators.base import permanent_errors_fail
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 _STOPPED = frozenset({"stopping", "stopped", "shutting-down", "terminated"})
 _STOP_RETRY_S = 1.0  # between two attempts to stop an instance
+# Codes of EC2's answers that no retry changes: no such instance, or not allowed.
+_FINAL_CODES = ("InvalidInstanceID", "UnauthorizedOperation", "AuthFailure")
 
 
 class StartTrainingInstanceOperator(EC2StartInstanceOperator):
@@ -46,9 +50,10 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
         if not self.instance_id:
             self.log.info("no instance is named, so the workers of the queue have to be up")
             return
+        state = self._state()
         self._starting = True
         try:
-            if self.hook.get_instance_state(instance_id=self.instance_id) == "stopping":
+            if state == "stopping":
                 self.hook.wait_for_state(self.instance_id, "stopped", self.check_interval)
             super().execute(context)
         except BaseException as error:
@@ -61,6 +66,20 @@ class StartTrainingInstanceOperator(EC2StartInstanceOperator):
                 self.log.exception("%s could not be stopped and may cost money", self.instance_id)
             raise
         self._starting = False
+
+    def _state(self) -> str:
+        """The state of the instance; fails for good where EC2 knows no such instance or may not tell."""
+        try:
+            state: str = self.hook.get_instance_state(instance_id=self.instance_id)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code.startswith(_FINAL_CODES):
+                raise AirflowFailException(
+                    f"{self.instance_id}: EC2 answers {code}; correct MNIST_OPS_TRAINING_INSTANCE_ID, or the "
+                    f"rights and the region of the connection {self.aws_conn_id}"
+                ) from error
+            raise
+        return state
 
     def on_kill(self) -> None:
         """Stop waiting, which also stops the instance.

@@ -7,11 +7,17 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from mnist_airflow.assets import update_assets, update_no_asset
 from mnist_airflow.operators.base import MnistOpsOperator, push_note, uris_of
+from mnist_ops.domain.keys import part_in_name, split_part_reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mnist_ops.domain.outcomes import Ledger
+
+
+# The `map_index_template` of a task for each part: `part 3 of 12, 20,000 records`, also while it runs. The
+# snapshot's task is called `snapshot`; the operators of this module know the number of their part.
+PART_NAME = "{{ ti.xcom_pull(task_ids='snapshot', key='part_names')[task.part_number] }}"
 
 
 class FetchImagesOperator(MnistOpsOperator):
@@ -28,6 +34,11 @@ class FetchImagesOperator(MnistOpsOperator):
         super().__init__(**kwargs)
         self.part = part
         self.reuse_images = reuse_images
+
+    @property
+    def part_number(self) -> int:
+        """The number of the part, from 0."""
+        return split_part_reference(self.part)[1]
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Fetch."""
@@ -48,6 +59,11 @@ class ClassifyImagesOperator(MnistOpsOperator):
     def __init__(self, *, images: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         self.images = images
+
+    @property
+    def part_number(self) -> int:
+        """The number of the part, from 0."""
+        return part_in_name(self.images)
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Classify."""
@@ -95,6 +111,11 @@ class PublishPredictionsOperator(MnistOpsOperator):
         super().__init__(**kwargs)
         self.predictions = predictions
         self.assessment = assessment
+
+    @property
+    def part_number(self) -> int:
+        """The number of the part, from 0."""
+        return part_in_name(self.predictions)
 
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Publish."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class SnapshotRecordsOperator(MnistOpsOperator):
     """Take a snapshot of the records that this run selects.
 
-    Returns the parts as strings, to expand over; the manifest's URI is the XCom `manifest`, or the number
-    of records of a preview the XCom `count`. Which records a run takes depends on its kind: see
-    `mnist_airflow.windows`.
+    Returns the parts as strings, to expand over; the manifest's URI is the XCom `manifest`, what PART_NAME
+    shows the XCom `part_names`, or the number of records of a preview the XCom `count`. Which records a run
+    takes depends on its kind: see `mnist_airflow.windows`.
 
     Args:
         since: take records created at or after this (ISO 8601); only for runs by hand.
@@ -69,8 +69,10 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             if self.preview:
                 self._count(context, pipeline, selection)
             uri = pipeline.snapshot(_generation(context), selection, _attempt(context))
+            manifest = pipeline.manifest(uri)
             context["ti"].xcom_push("manifest", uri)
-            push_note(context, [*snapshot_lines(pipeline.manifest(uri)), *warnings])
+            context["ti"].xcom_push("part_names", manifest.part_names())
+            push_note(context, [*snapshot_lines(manifest), *warnings])
             return pipeline.parts(uri)
 
     def _warn_of_unknown_variables(self) -> None:

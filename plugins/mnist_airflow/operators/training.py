@@ -1,6 +1,7 @@
 """The steps from labelled records to a released model."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     from mnist_ops.steps.promote import GateResult
 
-# Exit codes of the training process that no retry can fix: wrong usage or settings (2), permanent error (3).
-# See mnist_ops.cli.
+# Exit codes of the training process, see mnist_ops.cli. No retry can fix wrong usage or settings (2) or a
+# permanent error (3); a transient one (4) may pass.
 PERMANENT_EXITS = frozenset({2, 3})
+TRANSIENT_EXIT = 4
 
 # Seconds the training process has to exit after SIGTERM. Airflow's supervisor kills the task about five
 # seconds after its own SIGTERM, so this must be shorter. A kill loses nothing: checkpoints are atomic.
@@ -162,15 +164,13 @@ class TrainModelOperator(MnistOpsOperator):
             with self._process as process:
                 try:
                     for line in process.stdout or ():
-                        self.log.info("%s", line.rstrip())
+                        level, text = _level_and_text(line)
+                        self.log.log(level, "%s", text)
                 except BaseException:
                     # For example the task's timeout. `with` waits for the process, so end it first.
                     self.on_kill()
                     raise
-            if process.returncode in PERMANENT_EXITS:
-                raise AirflowFailException("training failed permanently: see the lines above")
-            if process.returncode != 0:
-                raise AirflowException(f"the training process ended with {process.returncode}")
+            _require_success(process.returncode)
             return result.read_text()
 
     def _environment(self) -> dict[str, str]:
@@ -196,6 +196,24 @@ class TrainModelOperator(MnistOpsOperator):
             process.wait(_TERMINATION_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _level_and_text(line: str) -> tuple[int, str]:
+    """A line of the training process: its log lines begin with their level, any other line is INFO."""
+    level, _, text = line.rstrip().partition(" ")
+    known = logging.getLevelNamesMapping().get(level)
+    return (logging.INFO, line.rstrip()) if known is None else (known, text)
+
+
+def _require_success(exit_code: int) -> None:
+    from mnist_ops.domain.errors import Transient
+
+    if exit_code in PERMANENT_EXITS:
+        raise AirflowFailException("training failed permanently: see the lines above")
+    if exit_code == TRANSIENT_EXIT:
+        raise Transient("the training may work later: see the lines above")
+    if exit_code != 0:
+        raise AirflowException(f"the training process ended with {exit_code}")
 
 
 def _trial_name(config: Mapping[str, Any], swept: Iterable[str]) -> str:

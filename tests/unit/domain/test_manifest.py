@@ -86,6 +86,16 @@ def test_a_manifest_counts_the_records_of_its_parts(manifest: Manifest) -> None:
     assert document["counts"]["parts"] == len(manifest.parts)
 
 
+def test_a_part_is_named_by_its_place_and_size() -> None:
+    """People count from one; a part of one record has one record, and thousands are set apart."""
+    sizes = (20_000, 1)
+    parts = tuple(Part(number, "", size, 0, "", "", "") for number, size in enumerate(sizes))
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    stage = StageReport("snapshot", 20_001, 1.0, 0.5, 0.0, 0.5, 0, {})
+    manifest = Manifest(Generation("run"), Selection(at=at), None, parts, stage)
+    assert manifest.part_names() == ["part 1 of 2, 20,000 records", "part 2 of 2, 1 record"]
+
+
 @given(
     st.binary(max_size=50)
     | st.recursive(st.none() | st.integers() | texts, st.lists).map(lambda v: json.dumps(v).encode())
