@@ -1,8 +1,8 @@
 """Mapped tasks that an earlier generation of a run had no parts for come back when the run starts again.
 
-If a cleared run finds fewer parts than before, Airflow marks the task instances of the others `removed`, and
-never clears or runs those again: 1 part, then none, then 1 would leave `fetch[0]` removed. Reset at the start
-of the run, they are decided again with all others once the parts are known.
+When a run is cleared, Airflow compares its mapped tasks with the parts of the generation before, marks those
+that are too many as `removed`, and never runs them again: 1 part, then none, then 1 would leave `fetch[0]`
+removed. Reset at the start of the run, they are decided again with all others once the parts are known.
 
 It imports the standard library only, since every part of Airflow imports it while starting.
 """

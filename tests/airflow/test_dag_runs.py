@@ -253,7 +253,7 @@ def test_the_note_of_a_run_says_what_it_did(classified) -> None:
 
 def test_a_part_is_shown_by_its_number_and_size(classified) -> None:
     """In every task that is mapped over the parts."""
-    names = ["part 1 of 3, 25 records", "part 2 of 3, 25 records", "part 3 of 3, 16 records"]
+    names = ["part 1 of 3, 25 records", "part 2 of 3, 25 records", "part 3 of 3, 10 records"]
     shown = {name: classified.run.map_names[name] for name in ("part.fetch", "part.classify", "publish")}
     assert shown == {"part.fetch": names, "part.classify": names, "publish": names}
 
