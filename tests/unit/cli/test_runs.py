@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from mnist_ops import wiring
 from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.cli import app
 from mnist_ops.cli._support.endings import ending_of
+from mnist_ops.cli._support.logs import StandardErrorHandler
 from mnist_ops.cli._support.part_progress import part_bar
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.images import FetchOutcome, Validators
@@ -231,6 +233,14 @@ def test_a_log_has_a_line_for_each_part_that_is_done(caplog: pytest.LogCaptureFi
         for doing in ("fetch and classify", "publish")
         for parts, records in ((1, 4), (2, 8), (3, 10))
     ]
+
+
+def test_the_log_is_written_to_the_present_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar replaces it while it is shown, and puts what is written above itself."""
+    handler, present = StandardErrorHandler(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", present)
+    handler.emit(logging.LogRecord("name", logging.INFO, "file", 1, "fetched", None, None))
+    assert present.getvalue() == "fetched\n"
 
 
 def test_a_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
