@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from mnist_ops.adapters.tracking.sqlite import SqliteTracker
 from mnist_ops.cli import app
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.vision.training.tracking import Experiment, Outcome, Status
 
 AT = datetime(2026, 11, 21, 7, 0, tzinfo=UTC)
@@ -198,14 +198,14 @@ def test_a_complete_name_wins_over_names_that_begin_with_it(run: Run, folder: Pa
 def test_an_ambiguous_abbreviation_lists_the_candidates(run: Run) -> None:
     """The next attempt can then be right."""
     error = run("show", "lenet5").exception
-    assert isinstance(error, Permanent)
+    assert isinstance(error, UsageError)
     assert str(error) == "experiment 'lenet5' may be any of lenet5-aaaa-3333, lenet5-aaaa-1111"
 
 
 def test_an_unknown_name_lists_the_experiments(run: Run) -> None:
     """Newest first."""
     error = run("compare", "1111", "nothing").exception
-    assert isinstance(error, Permanent)
+    assert isinstance(error, UsageError)
     assert str(error).startswith("no experiment 'nothing'; there are mnistnet-aaaa-2222, ")
 
 
