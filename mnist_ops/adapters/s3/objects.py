@@ -156,7 +156,14 @@ class S3Objects:
                 # Not HeadBucket, whose answers have no body: any web server would do.
                 self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
             except self._client.exceptions.NoSuchBucket:
-                self._client.create_bucket(Bucket=self._bucket)
+                self._client.create_bucket(Bucket=self._bucket, **_location(self._client.meta.region_name))
+
+
+def _location(region: str) -> dict[str, Any]:
+    """What CreateBucket needs in a region; S3 refuses to be told its first one, which is also the default."""
+    if region in ("us-east-1", "aws-global"):
+        return {}
+    return {"CreateBucketConfiguration": {"LocationConstraint": region}}
 
 
 def split_uri(uri: str) -> tuple[str, str]:

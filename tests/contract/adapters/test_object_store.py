@@ -11,10 +11,13 @@ import s3transfer.exceptions
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from mnist_ops.adapters.s3.connection import s3_client as connection_client
 from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.adapters.s3.objects import S3Objects, split_uri
+from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import MnistOpsError, ObjectMissing, Permanent, Transient
 from mnist_ops.domain.keys import Generation, part_key, run_key
+from tests.support.hostile_servers import hostile_servers
 
 MEBIBYTE = 1 << 20
 SERVERS = ["seaweedfs", "moto"]
@@ -331,6 +334,39 @@ def test_wrong_credentials_are_permanent(s3_clients, tmp_path, call):
     with pytest.raises(Permanent) as caught:
         CALLS[call](store, tmp_path)
     assert not isinstance(caught.value, ObjectMissing)
+
+
+def test_a_wrong_secret_is_said_in_words(s3_clients):
+    """The message leads to the connection."""
+    store = S3Objects(s3_clients("seaweedfs", secret="wrong"), "mnist-ops")
+    with pytest.raises(Permanent, match=r"^s3://mnist-ops/a: the secret key is wrong; correct the password"):
+        store.get_bytes(store.uri("a"))
+
+
+def test_a_missing_bucket_is_said_in_words(s3_clients):
+    """The message names the command that creates it."""
+    store = S3Objects(s3_clients("moto"), "no-such-bucket")
+    with pytest.raises(Permanent, match=r"^s3://no-such-bucket/a: no such bucket; create it \(`mnist"):
+        store.get_bytes(store.uri("a"))
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_a_bucket_is_created_in_any_region(moto, region):
+    """S3 wants to be told every region but its first."""
+    where = Connection(login="test", password="test", extra={"endpoint_url": moto, "region_name": region})
+    store = S3Objects(connection_client(where), f"bucket-of-{region}")
+    store.ensure_bucket()
+    store.ensure_bucket()
+    assert store.get_bytes(store.put_bytes("a", b"1")) == b"1"
+
+
+def test_a_web_server_is_not_taken_for_s3(s3_clients):
+    """It answers HEAD for any bucket with 200."""
+    config = Config(retries={"mode": "standard", "total_max_attempts": 1})
+    with hostile_servers() as ports:
+        client = s3_clients("moto", endpoint_url=f"http://127.0.0.1:{ports['web']}", config=config)
+        with pytest.raises(Transient, match="a web server answers, not S3; correct endpoint_url"):
+            S3Objects(client, "mnist-ops").ensure_bucket()
 
 
 @pytest.mark.parametrize("call", CALLS)
