@@ -19,6 +19,7 @@ import pytest
 from airflow.sdk import DAG, DeltaDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
+from mnist_airflow.assets import MODEL_PROMOTED
 from mnist_airflow.operators import (
     AssessRunOperator,
     BuildDatasetOperator,
@@ -54,6 +55,7 @@ class Executed:
         operator: the operator as it was executed.
         log: everything that was written meanwhile.
         run_id: of its run.
+        asset_events: the assets that it updated, each with the event's extra.
     """
 
     state: str
@@ -63,6 +65,7 @@ class Executed:
     operator: Any
     log: str = field(repr=False)
     run_id: str
+    asset_events: Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,7 @@ def execute(run_any) -> Callable[..., Executed]:
             operator=seen["operator"],
             log=done.log,
             run_id=done.run_id,
+            asset_events=done.asset_events,
         )
 
     return run
@@ -145,7 +149,7 @@ def released(deployment, execute) -> Released:
     training = execute(TrainModelOperator, dataset=dataset.value, config=config)
     evaluation = execute(EvaluateModelOperator, training=training.value)
     release = execute(ReleaseModelOperator, evaluation=evaluation.value)
-    promotion = execute(PromoteModelOperator, gate_result=release.value)
+    promotion = execute(PromoteModelOperator, gate_result=release.value, outlets=[MODEL_PROMOTED])
     return Released(snapshot, fetched, dataset, training, evaluation, release, promotion)
 
 
@@ -236,6 +240,21 @@ def test_promoting_returns_the_gate_result_and_whether_it_promoted(released) -> 
     """The bundle is the champion now."""
     assert released.promotion.state == "success"
     assert released.promotion.value == released.release.value | {"promoted": True}
+
+
+def test_a_promotion_updates_its_asset_and_says_which_model(released) -> None:
+    """For DAGs that wait for a new champion."""
+    bundle = released.release.value["bundle"]
+    extra = {"model": "lenet5", "version": bundle["version"], "digest": bundle["digest"]}
+    assert released.promotion.asset_events == {MODEL_PROMOTED.name: extra}
+
+
+def test_a_promotion_that_the_gate_refuses_updates_no_asset(execute, released) -> None:
+    """The task is green, and there is no new champion."""
+    refused = released.release.value | {"promote": False, "why": "not better than the champion"}
+    done = execute(PromoteModelOperator, gate_result=refused, outlets=[MODEL_PROMOTED])
+    assert (done.state, done.value["promoted"], done.asset_events) == ("success", False, {})
+    assert done.pushed["note"] == "lenet5 1 was not promoted: not better than the champion"
 
 
 def test_operators_work_in_the_database_they_were_given(deployment, released) -> None:
