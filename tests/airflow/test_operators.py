@@ -588,9 +588,9 @@ def test_a_preview_says_how_many_records_would_be_taken(preview) -> None:
     assert "4 records would be taken" in preview.log
 
 
-def test_a_preview_pushes_nothing(preview) -> None:
+def test_a_preview_pushes_its_count_and_a_note_and_no_manifest(preview) -> None:
     """There is no snapshot."""
-    assert (preview.value, preview.pushed) == (None, {})
+    assert (preview.value, preview.pushed.keys(), preview.pushed["count"]) == (None, {"count", "note"}, 4)
 
 
 @pytest.mark.usefixtures("released")
