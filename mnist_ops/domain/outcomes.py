@@ -26,7 +26,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
-    """How many of a run's records may fail; with more failures its predictions are held.
+    """How many of a run's records may fail; with more failures it is red, and its predictions are held.
 
     Attributes:
         share: the largest share of failures with which predictions are published, 0 to 1.

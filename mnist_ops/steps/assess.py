@@ -11,6 +11,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcome_lines import failure_lines, log_lines, wrapped
 from mnist_ops.domain.outcomes import Assessment, FailureBudget
 from mnist_ops.domain.ports import ObjectStore, RunStore
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.run_summary import release_lines
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified, put_json, read_manifest
@@ -79,16 +80,14 @@ def _log_decision(manifest_uri: str, generation: Generation, assessment: Assessm
         log_lines(_log, [*reason, f"{counts}: published, because {assessment.released_by} released the run"])
         return
     held = f"{predictions} predictions are held" if predictions else "no prediction is held"
-    log_lines(
-        _log,
-        [
-            *reason,
-            f"The run will be red: {held}, and only failures are written.",
-            "Failures that one wrong setting or one outage can cause are retried by later runs.",
-            *release_lines(generation, manifest_uri, predictions),
-        ],
-        logging.WARNING,
-    )
+    retried = any(Reason(name).can_hit_whole_run for name in assessment.failures)
+    lines = [
+        *reason,
+        f"The run will be red: {held}, and only failures are written.",
+        *(["Fix the cause: later runs try again what a setting or an outage can cause."] if retried else []),
+        *release_lines(generation, manifest_uri, predictions),
+    ]
+    log_lines(_log, lines, logging.WARNING)
 
 
 def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -> str | None:
@@ -97,7 +96,7 @@ def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -
     causes = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
     return (
         f"{failures.total()} of {records} records failed ({causes}), "
-        f"more than the budget of {budget.share:.0%}"
+        f"more than the budget of {budget.share * 100:g}%"
     )
 
 

@@ -67,6 +67,7 @@ def test_over_the_budget_a_warning_says_why_and_how_to_release_the_run(
     ]
     assert warnings[0].startswith(f"50 of {50 + good} records failed (50 not_found)")
     assert held in warnings[1]
+    assert warnings[2].startswith("Fix the cause: later runs try again")
     assert warnings[-2].startswith("mnist-ops runs release-hold classify_records/scheduled__")
     assert max(map(len, warnings)) < 100
 
@@ -76,6 +77,12 @@ def test_within_the_budget_there_is_no_warning(pipeline: Pipeline, caplog: pytes
     fill(pipeline, 45, 5)
     assessed(pipeline)
     assert not [record for record in caplog.records if record.name == "mnist_ops.steps.assess"]
+
+
+def test_why_a_run_is_held_says_a_budget_that_is_no_whole_percent(pipeline: Pipeline) -> None:
+    """Half a percent is not 0 %."""
+    fill(pipeline, 1, 1)
+    assert str(assessed(pipeline, FailureBudget(0.005, 0)).held_because).endswith("the budget of 0.5%")
 
 
 def test_a_released_run_says_who_released_it(pipeline: Pipeline) -> None:
