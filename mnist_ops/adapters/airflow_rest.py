@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
+from mnist_ops.domain.connections import connection_error
 from mnist_ops.domain.errors import Permanent, Transient
 
 Json = dict[str, object]
@@ -51,7 +52,7 @@ class AirflowRest:
         try:
             return self._session.request(method, self._url + path, json=body, timeout=_TIMEOUT_S)
         except requests.RequestException as error:
-            raise Transient(f"Airflow did not answer {method} {path}: {error}") from error
+            raise connection_error("Airflow", [urlsplit(self._url).netloc], str(error)) from error
 
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, so that it is scheduled."""

@@ -49,7 +49,7 @@ def translate(error: PyMongoError | BSONError, name: str = "MongoDB") -> Transie
         name: the connection, as the message names it.
     """
     if isinstance(error, ConnectionFailure | ProtocolError):
-        return _connection_error(str(error), name)
+        return _connection_error(_without_answer(error), name)
     if isinstance(error, ConfigurationError | InvalidName):
         return UsageError(f"{name}: {_one_line(error)}; correct the connection, or the names in the settings")
     if isinstance(error, ExecutionTimeout | WTimeoutError | CursorNotFound):
@@ -96,5 +96,9 @@ def _operation_error(error: OperationFailure, name: str) -> Transient | Permanen
 
 
 def _one_line(error: Exception) -> str:
+    return " ".join(_without_answer(error).split())
+
+
+def _without_answer(error: Exception) -> str:
     """The message, without the whole answer of the server that PyMongo adds."""
-    return " ".join(str(error).partition(", full error: ")[0].split())
+    return str(error).partition(", full error: ")[0]

@@ -123,7 +123,8 @@ class MongoRecords:
         except BulkWriteError as error:
             return _partial(error)
         except (ConnectionFailure, WTimeoutError, ExecutionTimeout) as error:
-            raise OutcomeUnknown(f"the reply to a bulk of {len(updates)} writes was lost: {error}") from error
+            lost = f"the reply to a bulk of {len(updates)} writes was lost: {translate(error)}"
+            raise OutcomeUnknown(lost) from error
         except (PyMongoError, BSONError) as error:
             raise translate(error) from error
         return WriteReport(matched=result.matched_count)

@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -64,6 +65,11 @@ REFUSED = "db:27017: [Errno 111] Connection refused (configured timeouts: connec
             AutoReconnect("db:27017: connection closed (configured timeouts: connectTimeoutMS: 20000.0ms)"),
             Transient,
             "mongo_default (db:27017): the server closed the connection; does only one side use TLS?",
+        ),
+        (
+            NotPrimaryError("not primary, full error: {'ok': 0.0}", {"ok": 0.0}),
+            Transient,
+            "mongo_default: not primary",
         ),
         (
             OperationFailure("Authentication failed., full error: {'ok': 0.0}", 18, {"errmsg": "no"}),
