@@ -39,7 +39,7 @@ def pipeline_of_connections(
 
     def s3_client() -> "S3Client":
         with wrong_connections(aws_conn_id):
-            return hook.get_client_type(config=hook.config.merge(CLIENT_CONFIG))
+            return hook.get_client_type(config=CLIENT_CONFIG.merge(hook.config))
 
     with _mongo_hook(mongo_conn_id) as mongo:
         its = mongo.connection

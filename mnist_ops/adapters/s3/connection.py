@@ -15,7 +15,8 @@ from mnist_ops.domain.errors import UsageError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Some stores keep the framing of boto3's own checksums inside the object; our digests serve instead.
+# The options of a connection take precedence over these. Some stores keep the framing of boto3's own
+# checksums inside the object; our digests serve instead.
 CLIENT_CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",

@@ -17,6 +17,7 @@ from mnist_ops.validation import problems_of
 _log = logging.getLogger(__name__)
 
 _MAX_LENGTH = 300  # characters of a message that was not written for people
+_NO_CHOICE = " is not one of "  # Typer's words for a value that is none of an option's choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,14 @@ def _usage_message(error: typer.TyperException) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return f"{name}: {error.message}"
     given, message = str(error.__cause__.errors()[0]["input"]), problems_of(error.__cause__)[0].message
-    if " is not one of " in message:
-        choices = re.findall(r"'([^']*)'", message.partition(" is not one of ")[2])
-        nearest = get_close_matches(given, choices, 1)
-        message = f"did you mean {nearest[0]}?" if nearest else f"not one of {', '.join(choices)}"
-    return f"{name} {given}: {message}"
+    return f"{name} {given}: {_choices(given, message) if _NO_CHOICE in message else message}"
+
+
+def _choices(given: str, message: str) -> str:
+    """The nearest of the choices that a message lists, or all of them."""
+    choices = re.findall(r"'([^']*)'", message.partition(_NO_CHOICE)[2])
+    nearest = get_close_matches(given, choices, 1)
+    return f"did you mean {nearest[0]}?" if nearest else f"not one of {', '.join(choices)}"
 
 
 def _parameter(error: typer.BadParameter) -> str:

@@ -6,6 +6,7 @@ Texts in angle brackets, such as <dead>, are the ports of servers on 127.0.0.1 (
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -316,6 +317,19 @@ def with_ports(case: Wrong, ports: Mapping[str, int]) -> Wrong:
 
     environment = {name: filled(value) for name, value in case.environment.items()}
     return Wrong(case.command, case.code, tuple(map(filled, case.words)), environment)
+
+
+@pytest.mark.timeout(60)
+def test_a_mongodb_that_does_not_answer_is_reported_within_ten_seconds(
+    ports: Mapping[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyMongo would wait for 30 s, and for an election later on it does."""
+    start = time.monotonic()
+    case = mongo(
+        "mongo://127.0.0.1:<silent>", "mongo_default (127.0.0.1:<silent>): no answer in time", code=4
+    )
+    check(with_ports(case, ports), monkeypatch, capsys)
+    assert time.monotonic() - start < 10
 
 
 def test_two_wrong_settings_are_two_lines(

@@ -56,3 +56,14 @@ def test_a_wrong_connection_is_named_and_not_retried(
     ):
         step(pipeline)
     assert SECRET not in str(raised.value)
+
+
+def test_the_client_options_of_a_connection_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours apply where it has none."""
+    options = '{"config_kwargs": {"connect_timeout": 3}, "region_name": "us-east-1"}'
+    connection = f'{{"conn_type": "aws", "login": "key", "password": "{SECRET}", "extra": {options}}}'
+    monkeypatch.setitem(os.environ, "AIRFLOW_CONN_AWS_SHOP", connection)
+    monkeypatch.setitem(os.environ, "AIRFLOW_CONN_MONGO_SHOP", "mongo://db")
+    with pipeline_of_connections(Settings(), "mongo_shop", "aws_shop") as pipeline:
+        config = pipeline.adapters.objects._client.meta.config
+    assert (config.connect_timeout, config.request_checksum_calculation) == (3, "when_required")
