@@ -23,6 +23,6 @@ def airflow(context: typer.Context) -> None:
     require_extras("airflow", "stack")
     from mnist_ops.cli._support.embedded_stack import airflow_command
 
-    program, environment = airflow_command()
+    program, environment = airflow_command(os.environ)
     # Airflow gets the terminal, every signal, and the exit code; secrets are in its environment only.
     os.execve(program, [str(program), *context.args], environment)  # noqa: S606 (no shell reads the arguments)

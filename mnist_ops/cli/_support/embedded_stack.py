@@ -59,8 +59,11 @@ def stack_status(environment: Mapping[str, str]) -> list[stack.PartStatus]:
     return list(stack.status(_layout(), ports, mongo_answers=mongo_answers))
 
 
-def airflow_command() -> tuple[Path, dict[str, str]]:
+def airflow_command(caller: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
     """Airflow's command line, and the environment in which it works on the running stack.
+
+    Args:
+        caller: the environment of the caller, which decides which of Python's warnings are shown.
 
     Raises:
         UsageError: no stack runs.
@@ -81,7 +84,7 @@ def airflow_command() -> tuple[Path, dict[str, str]]:
         metadata_uri=metadata_uri,
     )
     # Airflow writes Python's warnings to standard output, into its tables and JSON.
-    return layout.airflow_program, {"PYTHONWARNINGS": "ignore", **environment}
+    return layout.airflow_program, environment | {"PYTHONWARNINGS": caller.get("PYTHONWARNINGS", "ignore")}
 
 
 def run_demo(environment: Mapping[str, str], *, keep: bool) -> bool:
