@@ -140,8 +140,13 @@ def _extra(value: object, field: str, source: str) -> Mapping[str, object]:
 
 
 def _checked(connection: Connection, source: str) -> Connection:
-    if _TYPES.get(connection.name) == "mongo" and not connection.host:
+    """The connection, unless its client would take another server, or connect without its user."""
+    if _TYPES.get(connection.name) != "mongo":
+        return connection
+    if not connection.host:
         raise UsageError(f"{source}: names no host; write it like {_example(connection.name)}")
+    if connection.login and not connection.password and "authMechanism" not in connection.extra:
+        raise UsageError(f"{source}: has a login but no password; write it like {_example(connection.name)}")
     return connection
 
 

@@ -141,6 +141,12 @@ def test_a_uri_of_the_mongodb_client_is_refused_with_airflows_form(tmp_path: Pat
         read("mongodb+srv://db.internal", tmp_path)
 
 
+def test_a_login_without_a_password_is_taken_with_another_mechanism(tmp_path: Path) -> None:
+    """A certificate needs none."""
+    where = read("mongo://ada@db/?authMechanism=MONGODB-X509", tmp_path)
+    assert (where.login, where.password) == ("ada", None)
+
+
 def test_a_stack_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """It may belong to another user."""
     (tmp_path / "stack.json").mkdir()

@@ -169,6 +169,7 @@ CONNECTIONS = [
     mongo('{"conn_type": "postgres", "host": "db"}', f"{MONGO}: mongo_default must be of the type mongo"),
     mongo(f"mongodb+srv://ada:{SECRET}@db", "must be of the type mongo", "is written with ?srv=true"),
     mongo(f"mongo://ada:{SECRET}@/admin", f"{MONGO}: names no host; write it like mongo://"),
+    mongo("mongo://ada@db/admin", f"{MONGO}: has a login but no password; write it like mongo://"),
     mongo(f'{{"host": "db", "port": "{SECRET}"}}', f"{MONGO}: expected a port from 1 to 65535"),
     mongo(f'{{"host": "db", "extra": "{SECRET}"}}', f"{MONGO}: its extra is not a JSON object"),
     mongo("mongo://db/?nonsense=true", "mongo_default: Unknown option: nonsense"),
