@@ -17,6 +17,7 @@ MODULES = (
     "airflow.providers.mongo.hooks.mongo",
     "mnist_airflow.connections",
     "mnist_airflow.operators",
+    "mnist_airflow.windows",
     "mnist_ops.settings",
     "mnist_ops.steps.assess",
     "mnist_ops.steps.classify",
@@ -25,6 +26,7 @@ MODULES = (
     "mnist_ops.steps.reconcile",
     "mnist_ops.steps.snapshot",
     "mnist_ops.pipeline",
+    "mnist_ops.variables",
     "mnist_ops.wiring",
 )
 

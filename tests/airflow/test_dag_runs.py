@@ -123,7 +123,7 @@ def test_the_note_of_a_training_says_what_became_of_its_model(trained) -> None:
     assert trained.note == (
         f"MNIST Ops\n- lenet5 {version['version']} is the champion\n"
         f"- released lenet5 {version['version']}; the gate allows its promotion: {why}\n"
-        "- 400 records in 1 parts\n- all human-labelled records"
+        "- 400 records in 1 part\n- all human-labelled records"
     )
 
 
