@@ -15,10 +15,11 @@ from mnist_ops.local.ports import HOST
 from mnist_ops.local.state import Stack
 
 _STAGES = ("snapshot", "fetch", "classify", "publish")
-_NEXT = """Next:
-  export MNIST_OPS_LOCAL_DIR={folder}   # the command line uses this stack
+_NEXT = """To use the command line on it:
+  export MNIST_OPS_LOCAL_DIR={folder}
   {command} runs list
-  make down                             # stops it"""
+To stop it:
+  make down"""
 
 
 def show(result: Result, console: Console) -> None:
@@ -28,7 +29,7 @@ def show(result: Result, console: Console) -> None:
         bundle, metrics = result.model.bundle, result.model.metrics
         console.print(
             f"model      {bundle.name} {bundle.version}, test accuracy {metrics['test_accuracy']:.2%} "
-            f"on {metrics['test_samples']:.0f} digits that it was not trained on",
+            f"on {metrics['test_samples']:.0f} digits it never saw",
             highlight=False,
         )
     console.print(

@@ -206,7 +206,7 @@ def test_the_last_lines_say_where_everything_is(
     assert "http://127.0.0.1:8080, user admin, password in demo/secrets/airflow_passwords.json" in printed
     assert "mongodb://127.0.0.1:27117/mnist, without a password" in printed
     assert "http://127.0.0.1:8333, bucket mnist-ops, keys in demo/secrets/credentials.json" in printed
-    assert ("export MNIST_OPS_LOCAL_DIR=demo" in printed) == keep
+    assert ("export MNIST_OPS_LOCAL_DIR=demo\n" in printed) == keep
     assert ("KEEP=1 make demo" in printed) == (not keep)
 
 
