@@ -35,7 +35,11 @@ def test_it_works_on_the_dags_of_the_stack(airflow):
     """It finds the database, and DAGs that are paused or not, as the UI shows them."""
     done = airflow("dags", "list", "--output", "json")
     assert done.returncode == 0, done.stderr
-    assert {dag["dag_id"] for dag in json.loads(done.stdout)} == {"classify_records", "train_lenet"}
+    assert {dag["dag_id"] for dag in json.loads(done.stdout)} == {
+        "after_labelling",
+        "classify_records",
+        "train_lenet",
+    }
 
 
 def test_a_backfill_is_planned_as_the_readme_says(airflow):
