@@ -70,6 +70,7 @@ class Cases:
         """Run the windows of the backfill, again if they are done; the ids of the runs by day."""
         airflow, windows = self.deployment.airflow, {day: self.website.window(day)[0] for day in REPROCESSED}
         first, last = min(windows.values()), max(windows.values())
+        self.deployment.close_former_backfills()
         options = {"reprocess_behavior": "completed", "run_backwards": False, "dag_run_conf": {}}
         backfill = airflow.backfill(CLASSIFY, first, last, {**options, "max_active_runs": len(windows)})
         airflow.wait_for_backfill(backfill, TIMEOUT_S)
