@@ -55,6 +55,14 @@ def fixed(deployment: Deployment, website: Website, failed: Mapping[str, Run]) -
     return deployment.finished(deployment.trigger(form(website, FAILING)))
 
 
+@pytest.fixture(scope="module")
+def reprocessed(deployment: Deployment, website: Website, failed: Mapping[str, Run]) -> Run:
+    """The run that was refused, done again by a backfill without any parameter."""
+    assert failed["refused"].state == "failed"
+    again = deployment.backfill({"again": website.window(REFUSED)}, reprocess_behavior="completed")
+    return deployment.finished(again["again"])
+
+
 def failing_records(website: Website) -> list[dict[str, Any]]:
     """Records that all fail, for two reasons."""
     missing = {f"missing-{number:02d}": f"{website.url}/late/{number}.png" for number in range(MISSING)}
@@ -171,6 +179,15 @@ def test_a_backfill_with_since_is_red_at_its_snapshot(failed):
     assert (run.state, run.tasks["snapshot"], run.ledgers) == ("failed", ["failed"], ())
     assert note(run)[1].startswith("- snapshot failed: since: not for a backfill")
     assert "choose the dates of the backfill" in note(run)[1]
+
+
+def test_a_reprocessing_backfill_without_reclassify_says_what_it_takes(deployment, reprocessed):
+    """In the log of its snapshot and in the run's note: only what waits, and how to ask for more."""
+    assert (reprocessed.state, reprocessed.ledger["generation"]) == ("success", 1)
+    said = "This backfill ran again without `reclassify`, so it takes only records that still wait."
+    assert f"- {said}" in note(reprocessed)
+    assert '"Override parameters on existing runs"' in note(reprocessed)[-1]
+    assert said in log(deployment, reprocessed, "snapshot")
 
 
 # Assets
