@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
     from airflow.providers.mongo.hooks.mongo import MongoHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
     from mypy_boto3_s3 import S3Client
 
     from mnist_ops.pipeline import Pipeline
@@ -19,25 +21,27 @@ def pipeline_of_connections(
 ) -> Iterator["Pipeline"]:
     """The steps over two Airflow connections. Each client connects when a step first needs it.
 
+    Airflow also says that a connection does not exist when its API server or a secrets backend did not
+    answer. So that is an error that a few retries may fix, not a UsageError.
+
     Args:
         settings: bucket, database, collection and the rest.
         mongo_conn_id: a connection of type mongo.
-        aws_conn_id: a connection of type aws, with `endpoint_url` in its extras for other stores.
+        aws_conn_id: a connection of type aws, with `endpoint_url` in its extras for other stores. One without
+            a login takes the keys of the machine, such as those of an instance role; it must exist too.
 
     Raises:
-        UsageError: the connection to MongoDB is missing or wrong; for S3 when a step first needs it.
+        UsageError: the connection to MongoDB is wrong; for S3 when a step first needs it.
+        AirflowNotFoundException: Airflow does not find it.
     """
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
     from mnist_ops.adapters.mongo.connection import made_client
     from mnist_ops.adapters.s3.connection import CLIENT_CONFIG, wrong_connections
     from mnist_ops.domain.connections import Connection
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.wiring import Adapters
 
-    hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
-
     def s3_client() -> "S3Client":
+        hook = _aws_hook(aws_conn_id)
         with wrong_connections(aws_conn_id):
             return hook.get_client_type(config=CLIENT_CONFIG.merge(hook.config))
 
@@ -48,7 +52,7 @@ def pipeline_of_connections(
 
 
 def _mongo_hook(conn_id: str) -> "MongoHook":
-    """The hook of a connection, which it reads at once; a missing or wrong one is a UsageError."""
+    """The hook of a connection, which it reads at once; a wrong one is a UsageError."""
     from airflow.exceptions import AirflowConfigException
     from airflow.providers.mongo.hooks.mongo import MongoHook
     from airflow.sdk.exceptions import AirflowNotFoundException
@@ -58,20 +62,46 @@ def _mongo_hook(conn_id: str) -> "MongoHook":
 
     try:
         hook = MongoHook(mongo_conn_id=conn_id)
-    except (AirflowConfigException, AirflowNotFoundException) as error:
+    except AirflowNotFoundException as error:
+        raise _not_found(conn_id) from error
+    except AirflowConfigException as error:
         raise UsageError(f"{conn_id}: {error}; correct the connection in Airflow") from error
     hook.extras = with_selection_timeout(hook.extras)
     return hook
+
+
+def _aws_hook(conn_id: str) -> "AwsGenericHook[S3Client]":
+    """The hook of a connection, which must exist.
+
+    The hook itself would only warn, and go on with the machine's keys and without the connection's endpoint.
+    """
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    hook: AwsGenericHook[S3Client] = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
+    # A hook's configuration is false where the hook did not find its connection.
+    if not hook.conn_config:
+        raise _not_found(conn_id)
+    return hook
+
+
+def _not_found(conn_id: str) -> "AirflowNotFoundException":
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    return AirflowNotFoundException(
+        f"{conn_id}: Airflow did not find this connection; create it, or look whether the API server and the "
+        "secrets backends answered"
+    )
 
 
 def aws_connection_as_json(aws_conn_id: str) -> str:
     """An AWS connection as the value of an `AIRFLOW_CONN_*` variable, for a process of our own.
 
     Whatever the connection says, a role or a profile too, the hook has made it plain keys.
-    """
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
+    Raises:
+        AirflowNotFoundException: Airflow does not find the connection.
+    """
+    hook = _aws_hook(aws_conn_id)
     keys = hook.get_credentials()
     config = hook.conn_config
     extra = {

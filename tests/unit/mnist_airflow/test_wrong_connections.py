@@ -1,11 +1,13 @@
-"""A missing or wrong Airflow connection fails the task at once, with its id and what to do."""
+"""A wrong Airflow connection fails the task at once, a missing one after a few retries; each is named."""
 
 import os
 from collections.abc import Callable
 
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from mnist_airflow.connections import pipeline_of_connections
+from mnist_airflow.operators.base import permanent_errors_fail
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.settings import Settings
@@ -27,12 +29,6 @@ def objects(pipeline: Pipeline) -> object:
 @pytest.mark.parametrize(
     ("mongo", "aws", "step", "message"),
     [
-        (
-            None,
-            None,
-            records,
-            r"^mongo_shop: The conn_id `mongo_shop` isn't defined; correct the connection in",
-        ),
         (
             f"mongodb://ada:{SECRET}@db",
             None,
@@ -56,6 +52,21 @@ def test_a_wrong_connection_is_named_and_not_retried(
     ):
         step(pipeline)
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(("step", "name"), [(records, "mongo_lost"), (objects, "aws_lost")])
+def test_a_connection_that_airflow_does_not_find_is_named_and_no_permanent_error(
+    monkeypatch: pytest.MonkeyPatch, step: Step, name: str
+) -> None:
+    """Airflow says the same when its API server did not answer, so the task gets a few retries."""
+    monkeypatch.setitem(os.environ, "AIRFLOW_CONN_MONGO_SHOP", "mongo://db")
+    mongo = name if step is records else "mongo_shop"
+    with (
+        permanent_errors_fail(),
+        pytest.raises(AirflowNotFoundException, match=rf"^{name}: Airflow did not find .*; create it, or"),
+        pipeline_of_connections(Settings(), mongo, "aws_lost") as pipeline,
+    ):
+        step(pipeline)
 
 
 def test_the_client_options_of_a_connection_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
