@@ -1,6 +1,7 @@
 """Makes a MongoDB client of a connection."""
 
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus
@@ -11,9 +12,9 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from mnist_ops.adapters.mongo.bson_documents import Document
-from mnist_ops.adapters.mongo.errors import translate
+from mnist_ops.adapters.mongo.errors import dns_outage, is_dns_outage, translate
 from mnist_ops.domain.connections import Connection
-from mnist_ops.domain.errors import UsageError
+from mnist_ops.domain.errors import Transient, UsageError
 
 Mongo = MongoClient[Document]
 MongoDatabase = Database[Document]
@@ -23,6 +24,8 @@ _SELECTION_OPTION = "serverSelectionTimeoutMS"
 _SELECTION_TIMEOUT_MS = 15_000
 _PING_TIMEOUT_MS = 3_000
 _FIRST_ANSWER_S = 5.0
+# A file that an option names, such as tlsCAFile, does not exist, cannot be read, or holds something else.
+_WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ssl.SSLError)
 
 
 def with_selection_timeout(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def mongo_client(where: Connection) -> Mongo:
 
     Raises:
         UsageError: the client refuses the connection.
+        Transient: DNS did not answer for a `mongodb+srv` address.
     """
     options = with_selection_timeout(where.extra)
     scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
@@ -52,12 +56,18 @@ def made_client(make: Callable[[], Mongo], where: Connection) -> Mongo:
 
     Raises:
         UsageError: PyMongo refuses the connection; the message holds no secret of it.
+        Transient: DNS did not answer for a `mongodb+srv` address, or the operating system failed.
     """
+    name = where.name or "MongoDB"
+    # Not chained: such an error may hold the password.
     try:
         return make()
-    except (PyMongoError, ValueError, TypeError, OSError) as error:
-        # Not chained: such an error may hold the password.
-        raise UsageError(f"{where.name or 'MongoDB'}: {_reason(error, where)}") from None
+    except (PyMongoError, ValueError, TypeError, *_WRONG_FILE) as error:
+        if is_dns_outage(error):
+            raise dns_outage(error, name) from None
+        raise UsageError(f"{name}: {_reason(error, where)}") from None
+    except OSError as error:
+        raise Transient(f"{name}: {error.strerror or type(error).__name__}") from None
 
 
 def connected(where: Connection) -> Mongo:
@@ -67,7 +77,7 @@ def connected(where: Connection) -> Mongo:
 
     Raises:
         UsageError: the client refuses the connection.
-        Transient: no server answered.
+        Transient: no server answered, or DNS did not.
         Permanent: it refused the user, or is not MongoDB.
     """
     client = mongo_client(where)

@@ -51,12 +51,31 @@ def translate(error: PyMongoError | BSONError, name: str = "MongoDB") -> Transie
     if isinstance(error, ConnectionFailure | ProtocolError):
         return _connection_error(_without_answer(error), name)
     if isinstance(error, ConfigurationError | InvalidName):
+        if is_dns_outage(error):
+            return dns_outage(error, name)
         return UsageError(f"{name}: {_one_line(error)}; correct the connection, or the names in the settings")
     if isinstance(error, ExecutionTimeout | WTimeoutError | CursorNotFound):
         return Transient(f"{name} did not answer: {_one_line(error)}")
     if isinstance(error, OperationFailure):
         return _operation_error(error, name)
     return Permanent(f"{name} refused: {_one_line(error)}")
+
+
+def is_dns_outage(error: Exception) -> bool:
+    """Whether PyMongo failed because DNS did not answer for a `mongodb+srv` address.
+
+    PyMongo makes each failed lookup a ConfigurationError, whose cause is the resolver's error. A name or a
+    record that does not exist is wrong usage; a time-out, or servers that all fail, may pass.
+    """
+    from dns.exception import Timeout  # noqa: PLC0415 - a quarter of a second that few connections need
+    from dns.resolver import NoNameservers  # noqa: PLC0415 - as above
+
+    return isinstance(error.__cause__, Timeout | NoNameservers)
+
+
+def dns_outage(error: Exception, name: str) -> Transient:
+    """The error of a `mongodb+srv` address for which DNS did not answer."""
+    return Transient(f"{name}: DNS did not answer for its address: {_one_line(error)}")
 
 
 def translated(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,7 +1,12 @@
 """What the clients of MongoDB and S3 report becomes one line that says what to do, without a secret."""
 
+import errno
 import traceback
+from dataclasses import replace
+from types import SimpleNamespace
 
+import dns.exception
+import dns.resolver
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from pymongo.errors import (
@@ -13,7 +18,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from mnist_ops.adapters.mongo.connection import mongo_client
+from mnist_ops.adapters.mongo.connection import Mongo, made_client, mongo_client
 from mnist_ops.adapters.mongo.errors import translate as of_mongo
 from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.adapters.s3.errors import translate as of_s3
@@ -124,6 +129,71 @@ def test_a_connection_that_mongodbs_client_refuses_is_wrong_usage(where: Connect
         mongo_client(where)
     assert words in str(raised.value)
     assert SECRET not in "".join(traceback.format_exception(raised.value)).replace(repr(where), "")
+
+
+SRV = Connection("cluster.example.net", **KEYS, extra={"srv": True}, name="mongo_default")
+
+
+@pytest.fixture
+def dns_error(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dns.exception.DNSException:
+    """The resolver raises this for every name."""
+    error: dns.exception.DNSException = request.param
+
+    def resolve(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(dns.resolver, "resolve", resolve)
+    return error
+
+
+TIMED_OUT = dns.resolver.LifetimeTimeout(timeout=20.0, errors=[])
+ALL_FAILED = dns.resolver.NoNameservers(
+    request=SimpleNamespace(question=["_mongodb._tcp.cluster.example.net. IN SRV"]),
+    errors=[("10.0.0.2", False, 53, "SERVFAIL", None)],
+)
+
+
+@pytest.mark.parametrize("dns_error", [TIMED_OUT, ALL_FAILED], ids=["time-out", "SERVFAIL"], indirect=True)
+@pytest.mark.parametrize("connect", [True, False])
+def test_an_outage_of_dns_may_pass(dns_error: dns.exception.DNSException, connect: bool) -> None:
+    """Whether the client looks the servers up when it is made, or at its first call."""
+    with pytest.raises(Transient, match="mongo_default: DNS did not answer for its address: ") as raised:
+        translated_ping(connect=connect)
+    assert str(dns_error).strip() in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "dns_error",
+    [dns.resolver.NXDOMAIN(), dns.resolver.NoAnswer()],
+    ids=["no name", "no record"],
+    indirect=True,
+)
+@pytest.mark.parametrize("connect", [True, False])
+@pytest.mark.usefixtures("dns_error")
+def test_an_address_that_dns_does_not_have_is_wrong_usage(connect: bool) -> None:
+    """A name that does not exist, or one without an SRV record."""
+    with pytest.raises(UsageError, match=r"^mongo_default: "):
+        translated_ping(connect=connect)
+
+
+def translated_ping(*, connect: bool) -> None:
+    """Connect to the servers of an SRV address."""
+    client = mongo_client(replace(SRV, extra={**SRV.extra, "connect": connect}))
+    try:
+        client.admin.command("ping")
+    except PyMongoError as error:
+        raise of_mongo(error, "mongo_default") from error
+
+
+def test_a_failure_of_the_operating_system_may_pass() -> None:
+    """Only a file that is not there or cannot be used is the connection's fault."""
+
+    def make() -> Mongo:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(Transient, match=r"^mongo_default: Too many open files$"):
+        made_client(make, Connection("db", name="mongo_default"))
 
 
 def s3_error(code: str, status: int, content_type: str = "application/xml") -> ClientError:
