@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent, UsageError
@@ -19,6 +19,9 @@ _EXAMPLES = {
     "mongo_default": "mongo://user:password@host:27017/admin",
     "aws_default": "aws://key:secret@/?region_name=eu-central-1",
 }
+_ENCODING = "write / : @ # ? [ in a user or password as %2F %3A %40 %23 %3F %5B"
+_PORT = "port: expected a number from 1 to 65535"
+_SEVERAL_HOSTS = '{"conn_type": "mongo", "host": "a:27017,b:27017", "extra": {"replicaSet": "rs0"}}'
 
 
 def read_connection(name: str, environment: Mapping[str, str], local_dir: Path) -> Connection:
@@ -88,27 +91,36 @@ def _from_mapping(values: Mapping[str, object], name: str, source: str) -> Conne
 
 
 def _from_uri(text: str, name: str, variable: str) -> Connection:
-    try:
-        uri = urlsplit(text)
-        port = uri.port
-    except ValueError:
-        raise UsageError(
-            f"{variable}: not a URI such as {_example(name)}; write / : @ # in a password as %2F %3A %40 %23"
-        ) from None
     if "://" not in text:
         raise UsageError(f"{variable}: neither a JSON object nor a URI such as {_example(name)}")
+    try:
+        uri = urlsplit(text)
+    except ValueError:
+        uri = None
+    # A password that is not encoded ends at its first / ? or #, and what is before it looks like a port.
+    if uri is None or "#" in text or "@" in uri.path + uri.query:
+        raise UsageError(f"{variable}: not a URI such as {_example(name)}; {_ENCODING}")
     _require_type(uri.scheme, name, variable)
     query = dict(parse_qsl(uri.query, keep_blank_values=True))
     # Airflow writes nested extras as one JSON text.
     nested = query.get("__extra__")
     return Connection(
         host=unquote(uri.hostname) if uri.hostname else None,
-        port=_port(port, variable),
+        port=_port_of_uri(uri, variable),
         schema=unquote(uri.path.strip("/")) or None,
         login=unquote(uri.username) if uri.username else None,
         password=unquote(uri.password) if uri.password else None,
         extra=query if nested is None else _extra(nested, "__extra__", variable),
     )
+
+
+def _port_of_uri(uri: SplitResult, variable: str) -> int | None:
+    try:
+        return _port(uri.port, variable)
+    except ValueError:
+        several = "," in uri.netloc.rpartition("@")[2]
+        advice = f"several hosts with ports are written in JSON: {_SEVERAL_HOSTS}" if several else _PORT
+        raise UsageError(f"{variable}: {advice}") from None
 
 
 def _require_type(conn_type: object, name: str, source: str) -> None:
@@ -124,7 +136,7 @@ def _port(value: object, source: str) -> int | None:
     if value is None:
         return None
     if not str(value).isdecimal() or not 1 <= int(str(value)) <= 65_535:
-        raise UsageError(f"{source}: expected a port from 1 to 65535")
+        raise UsageError(f"{source}: {_PORT}")
     return int(str(value))
 
 

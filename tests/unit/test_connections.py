@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_ops.adapters.mongo.connection import mongo_client
 from mnist_ops.connections import read_connection
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent, UsageError
@@ -139,6 +140,38 @@ def test_a_uri_of_the_mongodb_client_is_refused_with_airflows_form(tmp_path: Pat
     """Airflow refuses it too, in the task."""
     with pytest.raises(UsageError, match=r"type mongo; write it like mongo://.*\?srv=true"):
         read("mongodb+srv://db.internal", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "password", ["1234#5678", "1234/5678", "1234?5678", "1234?a=5678", "12@34/5678", "1[2"]
+)
+@pytest.mark.parametrize("name", ["mongo_default", "aws_default"])
+def test_a_password_that_is_not_encoded_is_refused_although_its_start_may_be_a_port(
+    tmp_path: Path, password: str, name: str
+) -> None:
+    """Else its user would be the host, its first digits the port, and errors would show both."""
+    with pytest.raises(UsageError, match=r"write / : @ # \? \[ in a user or password as %2F") as raised:
+        read(f"{name.partition('_')[0]}://ada:{password}@db.invalid/x", tmp_path, name)
+    assert [part for part in ("12", "34", "5678") if f" {part}" in str(raised.value)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["mongo://127.0.0.1:70000/x", "mongo://ada:pw@db:0/", '{"host": "db", "port": 70000}']
+)
+def test_a_wrong_port_is_named(tmp_path: Path, text: str) -> None:
+    """And passwords are not."""
+    with pytest.raises(UsageError, match=r"AIRFLOW_CONN_MONGO_DEFAULT: port: expected .* 1 to 65535$"):
+        read(text, tmp_path)
+
+
+def test_several_hosts_with_ports_are_refused_in_a_uri_with_a_form_that_works(tmp_path: Path) -> None:
+    """The form in JSON is read, as Airflow and its hook read it."""
+    with pytest.raises(UsageError, match="several hosts with ports are written in JSON: ") as raised:
+        read("mongo://ada:pw@a:27017,b:27017/admin?replicaSet=rs0", tmp_path)
+    where = read(str(raised.value).partition("JSON: ")[2], tmp_path)
+    assert where == Connection("a:27017,b:27017", extra={"replicaSet": "rs0"})
+    with mongo_client(where) as client:
+        assert client.topology_description.server_descriptions().keys() == {("a", 27017), ("b", 27017)}
 
 
 def test_a_login_without_a_password_is_taken_with_another_mechanism(tmp_path: Path) -> None:

@@ -163,14 +163,18 @@ CONNECTIONS = [
         f"db:27017:{SECRET}", f"{MONGO}: neither a JSON object nor a URI such as mongo://user:password@host"
     ),
     mongo(
-        f"mongo://ada:{SECRET}/x@db", f"{MONGO}: not a URI such as mongo://", "write / : @ # in a password as"
+        f"mongo://ada:{SECRET}/x@db", f"{MONGO}: not a URI such as mongo://", "write / : @ # ? [ in a user"
     ),
+    mongo(f"mongo://ada:1234#{SECRET}@db.invalid/x", f"{MONGO}: not a URI such as mongo://", "write / : @ #"),
+    mongo(f"mongo://ada:1234/{SECRET}@db.invalid/x", f"{MONGO}: not a URI such as mongo://", "write / : @ #"),
+    mongo("mongo://127.0.0.1:70000/x", f"{MONGO}: port: expected a number from 1 to 65535"),
+    mongo(f"mongo://ada:{SECRET}@a:1,b:2/x", f"{MONGO}: several hosts with ports are written in JSON: "),
     mongo(f'{{"password": "{SECRET}", }}', f"{MONGO}: not valid JSON at column "),
     mongo('{"conn_type": "postgres", "host": "db"}', f"{MONGO}: mongo_default must be of the type mongo"),
     mongo(f"mongodb+srv://ada:{SECRET}@db", "must be of the type mongo", "is written with ?srv=true"),
     mongo(f"mongo://ada:{SECRET}@/admin", f"{MONGO}: names no host; write it like mongo://"),
     mongo("mongo://ada@db/admin", f"{MONGO}: has a login but no password; write it like mongo://"),
-    mongo(f'{{"host": "db", "port": "{SECRET}"}}', f"{MONGO}: expected a port from 1 to 65535"),
+    mongo(f'{{"host": "db", "port": "{SECRET}"}}', f"{MONGO}: port: expected a number from 1 to 65535"),
     mongo(f'{{"host": "db", "extra": "{SECRET}"}}', f"{MONGO}: its extra is not a JSON object"),
     mongo("mongo://db/?nonsense=true", "mongo_default: Unknown option: nonsense"),
     mongo(
@@ -363,5 +367,5 @@ def test_a_damaged_file_of_the_stack_is_one_line(
 
 
 def test_the_tables_have_at_least_forty_wrong_usages() -> None:
-    """A row that is removed is missed."""
+    """No two of them are the same."""
     assert len({str(case) for case in [*ARGUMENTS, *SETTINGS, *CONNECTIONS, *NAMES]}) >= 40
