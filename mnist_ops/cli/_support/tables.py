@@ -160,14 +160,13 @@ def _wrapped(text: str, width: int) -> list[str]:
     for paragraph in text.splitlines() or [""]:
         line = paragraph
         if cell_len(paragraph) > width:
-            first, *words = paragraph.split()
-            line = first
-            for word in words:
-                if cell_len(f"{line} {word}") > width:
+            line = ""
+            for word in paragraph.split():
+                if line and cell_len(f"{line} {word}") > width:
                     lines.append(line)
                     line = word
                 else:
-                    line = f"{line} {word}"
+                    line = f"{line} {word}".lstrip()
         lines.append(line)
     return lines
 

@@ -78,6 +78,13 @@ def test_without_a_terminal_lines_have_eighty_columns(
     assert max(map(len, capsys.readouterr().out.splitlines())) == 78
 
 
+def test_a_cell_of_blanks_is_an_empty_line(printed: Printed) -> None:
+    """A record's text may be nothing else."""
+    print_table(("a", "b"), [(" " * 100, "x")])
+    print_facts([("blanks", "\t" * 20)])
+    assert printed() == ["a" + " " * 38 + "b", " " * 39 + "x", "blanks"]
+
+
 def test_brackets_and_tabs_are_printed_as_they_are(printed: Printed) -> None:
     """In headers, titles and cells; a tab is expanded to spaces."""
     print_table(("a [b]",), [("[red]c",), ("\t|x",)], title="[bold]t")
