@@ -1,8 +1,9 @@
 """The command line: `mnist-ops`. Every step also runs from here, without Airflow.
 
-Exit codes: 0 done; 1 some items failed; 2 wrong usage, settings or connections; 3 permanent error; 4
-transient error, a retry may work. A command that needs an extra which is not installed names it and exits
-with 3. So does an error that nobody expected: one line, and with -v its traceback.
+Exit codes: 0 done; 1 some items failed; 2 wrong usage or settings, or a connection that cannot be read; 3
+permanent error, such as a connection that the server refuses; 4 transient error, a retry may work, such as a
+server that is not reached. A command that needs an extra which is not installed names it and exits with 3. So
+does an error that nobody expected: one line, and with -v its traceback.
 """
 
 import logging
