@@ -1,11 +1,13 @@
 """Outcomes as lines for logs, notes and error messages: each under 100 characters, as terminals show them."""
 
 import logging
+import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Any
+from urllib.parse import unquote
 
 from mnist_ops.domain.failure_examples import FailureExample, FailureExamples
 from mnist_ops.domain.manifest import Manifest, selection_document
@@ -39,6 +41,12 @@ def command_lines(command: str) -> list[str]:
         break_on_hyphens=False,
     )
     return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
+def run_argument(key: str) -> str:
+    """A run key as one word of a shell command: readable, unless a shell or a line break would split that."""
+    readable = unquote(key)
+    return readable if shlex.quote(readable) == readable else key
 
 
 def counted(counts: Mapping[str, int]) -> str:

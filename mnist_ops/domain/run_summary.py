@@ -9,6 +9,7 @@ from mnist_ops.domain.outcome_lines import (
     counted,
     failure_lines,
     prediction_lines,
+    run_argument,
     window_lines,
     wrapped,
 )
@@ -78,7 +79,7 @@ def problem_lines(ledger: Ledger) -> list[str]:
 
 def _how_to_complete(ledger: Ledger) -> list[str]:
     if not ledger.missing_parts:
-        shown = command_lines(f"mnist-ops runs show {ledger.generation.run}")
+        shown = command_lines(f"mnist-ops runs show {_named(ledger.generation)}")
         return ["Was MongoDB restored from a backup, or a task changed? Look at the run:", *shown]
     if is_of_cli(ledger.generation):
         return ["Continue the run:", *_resume(ledger.manifest)]
@@ -91,7 +92,7 @@ def _how_to_release(ledger: Ledger) -> list[str]:
     return [
         f"{held} predictions are held: they are not in MongoDB." if held else "No prediction is held.",
         "Look at the failures:",
-        *command_lines(f"mnist-ops records list --run {ledger.generation.run} --outcome {failed}"),
+        *command_lines(f"mnist-ops records list --run {_named(ledger.generation)} --outcome {failed}"),
         *([f"Fix the cause: later runs try {retried} failed records again."] if retried else []),
         *release_lines(ledger.generation, ledger.manifest, held),
     ]
@@ -102,12 +103,17 @@ def release_lines(generation: Generation, manifest: str, held: int) -> list[str]
     of_cli = is_of_cli(generation)
     aim = "publish the predictions" if held else "accept the failures"
     then = "resume it" if of_cli else "clear the task assess"
-    release = f'mnist-ops runs release-hold {generation.run} --generation {generation.number} --why "…"'
+    release = f'mnist-ops runs release-hold {_named(generation)} --why "…"'
     return [
         f"To {aim} anyway, release the run, then {then}:",
         *command_lines(release),
         *(_resume(manifest) if of_cli else []),
     ]
+
+
+def _named(generation: Generation) -> str:
+    """A generation as the arguments of a command."""
+    return f"{run_argument(generation.run)} --generation {generation.number}"
 
 
 def _resume(manifest: str) -> list[str]:

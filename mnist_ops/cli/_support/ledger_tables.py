@@ -1,7 +1,6 @@
 """Ledgers as rows, and in words."""
 
 from collections.abc import Iterator, Mapping
-from shlex import quote
 from typing import Any
 
 import typer
@@ -9,7 +8,7 @@ import typer
 from mnist_ops.cli._support.record_ids import readable_id
 from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
-from mnist_ops.domain.outcome_lines import counted, window_lines
+from mnist_ops.domain.outcome_lines import counted, run_argument, window_lines
 
 COLUMNS = ("run", "finished", "records", "outcomes", "problem")
 RIGHT = frozenset({"records"})
@@ -42,7 +41,8 @@ def print_ledger(ledger: LedgerDocument, *, as_json: bool) -> None:
         typer.echo()
         print_table(("examples of", "record", "image and detail"), rows)
     if ledger["selected"]:
-        typer.echo(f"\nevery record: mnist-ops records list --run {quote(readable_run(ledger['run']))}")
+        run = f"{run_argument(ledger['run'])} --generation {ledger['generation']}"
+        typer.echo(f"\nevery record: mnist-ops records list --run {run}")
 
 
 def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:

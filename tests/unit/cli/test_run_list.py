@@ -107,7 +107,8 @@ def test_a_run_is_shown_in_words() -> None:
     assert facts["cost"].startswith("about 0.00")
     assert " of the time of all tasks: " in facts["bottleneck"]
     assert facts["not_found"].startswith("3")
-    assert output.splitlines()[-1] == f"every record: mnist-ops records list --run classify_records/{RUN_ID}"
+    listed = f"mnist-ops records list --run classify_records/{RUN_ID} --generation 0"
+    assert output.splitlines()[-1] == f"every record: {listed}"
 
 
 @pytest.mark.usefixtures("stores")

@@ -10,13 +10,14 @@ import pytest
 
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.failure_examples import failure_example
-from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcome_lines import LONGEST_LINE
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.run_summary import RunFailed, counts, summary_lines
 
 RUN = "classify_records/scheduled__2026-01-31T00%3A00%3A00%2B00%3A00"
+READABLE = "classify_records/scheduled__2026-01-31T00:00:00+00:00"
 CLI_RUN = Generation("cli/20260131T000000Z-abcd")
 HELD = "40 of 50 records failed (30 not_found, 10 timeout), more than the budget of 20%"
 NONE = dict.fromkeys(map(str, Outcome), 0)
@@ -98,12 +99,12 @@ def test_a_run_over_its_budget_says_what_is_held_and_how_to_publish_it() -> None
         HELD,
         "10 predictions are held: they are not in MongoDB.",
         "Look at the failures:",
-        f"mnist-ops records list --run {RUN} \\",
+        f"mnist-ops records list --run {READABLE} --generation 2 \\",
         "  --outcome retry_later",
         "Fix the cause: later runs try 40 failed records again.",
         "To publish the predictions anyway, release the run, then clear the task assess:",
-        f"mnist-ops runs release-hold {RUN} \\",
-        '  --generation 2 --why "…"',
+        f"mnist-ops runs release-hold {READABLE} --generation 2 \\",
+        '  --why "…"',
         "50 records: 40 retry_later, 10 held",
         "created until 2026-01-31T00:00:00Z; reclassify never",
         "champion lenet5 7",
@@ -118,10 +119,18 @@ def test_a_run_over_its_budget_is_red_with_nothing_to_hold() -> None:
         HELD,
         "No prediction is held.",
         "Look at the failures:",
-        "mnist-ops records list --run dag/run --outcome quarantined",
+        "mnist-ops records list --run dag/run --generation 0 --outcome quarantined",
         "To accept the failures anyway, release the run, then clear the task assess:",
         'mnist-ops runs release-hold dag/run --generation 0 --why "…"',
     ]
+
+
+def test_a_run_whose_readable_name_is_no_word_of_a_shell_goes_by_its_key() -> None:
+    """A run id may have blanks, quotes and semicolons."""
+    ledger = replace(HOLDING, generation=Generation(run_key("dag", "night's run; rm")))
+    assert summary_lines(ledger)[3] == (
+        "mnist-ops records list --run dag/night%27s%20run%3B%20rm --generation 0 --outcome retry_later"
+    )
 
 
 def test_a_run_of_the_command_line_is_resumed_after_its_release() -> None:
@@ -140,7 +149,7 @@ def test_a_run_that_does_not_add_up_says_its_numbers_first() -> None:
         "selected 4999 records, but 4987 predicted + 11 quarantined + 2 retry_later + 0 held + 0 conflict +",
         "  0 gone = 5000",
         "Was MongoDB restored from a backup, or a task changed? Look at the run:",
-        "mnist-ops runs show dag/run",
+        "mnist-ops runs show dag/run --generation 0",
         "4999 records: 4987 predicted, 11 quarantined, 2 retry_later",
     ]
 
