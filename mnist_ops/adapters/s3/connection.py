@@ -7,8 +7,18 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as ServerUnreachable,
+)
 
+from mnist_ops.adapters.s3.errors import translate
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import UsageError
 
@@ -24,6 +34,9 @@ CLIENT_CONFIG = Config(
     connect_timeout=10,
 )
 
+# A role's keys are fetched when the client is made: the service that has them did not answer.
+_NO_ANSWER = (CredentialRetrievalError, HTTPClientError, MetadataRetrievalError, ServerUnreachable)
+
 # Images are fetched over this many connections; with more, the threads wait for each other.
 _CONNECTIONS = 16
 
@@ -36,6 +49,7 @@ def s3_client(where: Connection) -> "S3Client":
 
     Raises:
         UsageError: the client refuses the connection.
+        Transient: the keys of a role could not be fetched.
     """
     extra: dict[str, Any] = dict(where.extra)
     with wrong_connections(where.name or "S3"):
@@ -54,11 +68,18 @@ def s3_client(where: Connection) -> "S3Client":
 
 @contextmanager
 def wrong_connections(name: str) -> Iterator[None]:
-    """Raise what a client says of a connection as a UsageError that names the connection."""
+    """Raise what a client says of a connection as one of our errors, which names the connection.
+
+    Raises:
+        UsageError: the client refuses the connection.
+        Transient: the keys of a role could not be fetched.
+    """
     try:
         yield
     except PartialCredentialsError:
         raise UsageError(f"{name}: needs both a login (the access key) and a password (the secret)") from None
+    except _NO_ANSWER as error:
+        raise translate(name, error) from error
     except (BotoCoreError, ValueError, TypeError) as error:
         raise UsageError(f"{name}: {str(error).rstrip('.')}; correct the extra of the connection") from error
 

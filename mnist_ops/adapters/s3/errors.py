@@ -48,7 +48,6 @@ _REMEDIES = {
 _EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 _WRONG_SETTINGS = (
     EndpointProviderError,
-    NoCredentialsError,
     PartialCredentialsError,
     NoRegionError,
     ProfileNotFound,
@@ -76,10 +75,11 @@ def translate(uri: str, error: Exception) -> MnistOpsError:
     if isinstance(cause, ClientError):
         return _of_client_error(uri, cause)
     for each in (error, cause):
-        if isinstance(each, NoCredentialsError | PartialCredentialsError):
-            return UsageError(
+        if isinstance(each, NoCredentialsError):
+            # The connection has no keys of its own, so a time-out of a role's metadata service may be the cause.
+            return Transient(
                 f"{uri}: no credentials; give the connection to S3 a login (the access key) and a password "
-                "(the secret)"
+                "(the secret), or, if the machine has a role, see why its metadata service did not answer"
             )
         if isinstance(each, _WRONG_SETTINGS):
             return UsageError(f"{uri}: {_one_line(each)}; correct the connection to S3, or the settings")

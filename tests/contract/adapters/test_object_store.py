@@ -444,7 +444,6 @@ def test_every_error_of_the_client_library_becomes_one_of_ours(kind):
 @pytest.mark.parametrize(
     "kind",
     [
-        botocore.exceptions.NoCredentialsError,
         botocore.exceptions.PartialCredentialsError,
         botocore.exceptions.ParamValidationError,
         botocore.exceptions.NoRegionError,

@@ -8,7 +8,16 @@ from types import SimpleNamespace
 import dns.exception
 import dns.resolver
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
@@ -20,7 +29,7 @@ from pymongo.errors import (
 
 from mnist_ops.adapters.mongo.connection import Mongo, made_client, mongo_client
 from mnist_ops.adapters.mongo.errors import translate as of_mongo
-from mnist_ops.adapters.s3.connection import s3_client
+from mnist_ops.adapters.s3.connection import s3_client, wrong_connections
 from mnist_ops.adapters.s3.errors import translate as of_s3
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import Permanent, Transient, UsageError
@@ -214,7 +223,8 @@ def s3_error(code: str, status: int, content_type: str = "application/xml") -> C
         (s3_error("ExpiredToken", 400), Transient, "the credentials have expired; renew the keys"),
         (s3_error("404", 404, "text/html"), Permanent, "a web server answers, not S3; correct endpoint_url"),
         (s3_error("502", 502, "text/html"), Transient, "a web server answers, not S3; correct endpoint_url"),
-        (NoCredentialsError(), UsageError, "no credentials; give the connection to S3 a login"),
+        (PartialCredentialsError(provider="env", cred_var="secret"), UsageError, "Partial credentials found"),
+        (NoCredentialsError(), Transient, "no credentials; give the connection to S3 a login"),
     ],
 )
 def test_an_error_of_s3_is_one_line_that_says_what_to_do(error: Exception, kind: type, words: str) -> None:
@@ -253,6 +263,22 @@ def test_a_connection_that_s3s_client_refuses_is_wrong_usage(where: Connection, 
         s3_client(where)
     assert words in str(raised.value)
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CredentialRetrievalError(provider="container-role", error_msg="Read timeout"),
+        MetadataRetrievalError(error_msg="Read timeout"),
+        ConnectTimeoutError(endpoint_url="https://sts.amazonaws.com/", error="timed out"),
+        EndpointConnectionError(endpoint_url="https://sts.amazonaws.com/", error="Connection refused"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_keys_of_a_role_that_could_not_be_fetched_may_come_later(error: BotoCoreError) -> None:
+    """The client fetches them when it is made."""
+    with pytest.raises(Transient), wrong_connections("aws_default"):
+        raise error
 
 
 def test_a_connections_own_client_options_take_precedence() -> None:

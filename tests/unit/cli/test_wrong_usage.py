@@ -195,7 +195,7 @@ CONNECTIONS = [
     ),
     aws("s3://bucket", f"{AWS}: aws_default must be of the type aws; write it like aws://key:secret@/"),
     aws("aws://key@/?region_name=x", "aws_default: needs both a login (the access key) and a password"),
-    aws("aws:///?region_name=us-east-1", "no credentials; give the connection to S3 a login"),
+    aws("aws:///?region_name=us-east-1", "no credentials; give the connection to S3 a login", code=4),
     aws(
         f"aws://key:{SECRET}@/?endpoint_url=s3:8333", "aws_default: endpoint_url is not a URL such as http://"
     ),
