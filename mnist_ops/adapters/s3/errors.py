@@ -76,7 +76,7 @@ def translate(uri: str, error: Exception) -> MnistOpsError:
         return _of_client_error(uri, cause)
     for each in (error, cause):
         if isinstance(each, NoCredentialsError):
-            # The connection has no keys of its own, so a time-out of a role's metadata service may be the cause.
+            # The connection has no keys of its own: the metadata service of a role may have timed out.
             return Transient(
                 f"{uri}: no credentials; give the connection to S3 a login (the access key) and a password "
                 "(the secret), or, if the machine has a role, see why its metadata service did not answer"
