@@ -58,7 +58,7 @@ bench-accuracy: $(INSTALLED) ## Train on all of MNIST (MNIST_OPS_DATA_DIR) with 
 	@$(BIN)/python -m benchmarks.accuracy --write
 	@$(BIN)/python -m benchmarks.time_to_accuracy --write
 
-env: ## Write .env with fresh secrets for docker-compose.yaml
+env: ## Write .env with fresh secrets for docker-compose.yaml; name misspelt variables of one that exists
 	@$(call require-python,$(PYTHON),$(NAME_A_PYTHON))
 	@$(PYTHON) -m mnist_ops.local.secrets_file .env
 

@@ -37,7 +37,7 @@ every value, where it comes from, and the connections, without their secrets; `-
 
 - A wrong value is an error that names the variable: exit code 2, and a task fails at once.
 - A misspelt variable has no effect. The command line and the log of a snapshot name it and the nearest real
-  one.
+  one. From the `.env` of Docker Compose it does not reach them: `make env` names it.
 - `make up` starts the embedded stack with the variables of its shell, and the command line uses those of the
   running stack; a variable that is set where a command runs takes precedence. `make up` on a running stack
   refuses other values: `make down`, then `make up`, applies them.

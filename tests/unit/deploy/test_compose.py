@@ -186,6 +186,26 @@ def test_an_env_file_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_misspelt_name_in_an_env_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compose itself ignores it. Settings, variables of the file, and Compose's own are known."""
+    path = tmp_path / ".env"
+    path.write_text(
+        secrets_file.render() + "# MNIST_OPS_NONE=1\nCOMPOSE_PROFILES=gpu\nAIRFLOW_PORT=8081\n"
+        "MNIST_OPS_REVIEW_BELOW=0.9\nMNIST_OPS_MONGO_CONN='mongo://db/?a=b'\n"
+        "export MNIST_OPS_REVEIW_BELOW=0.9\nMNIST_OPS_TRAINING_DIR = /data\n",
+        encoding="ascii",
+    )
+    (tmp_path / "docker-compose.yaml").write_text(TEXT, encoding="utf-8")
+    assert secrets_file.main([str(path)]) == 1
+    _, *warnings = capsys.readouterr().err.splitlines()
+    no_effect = f"{path}: docker-compose.yaml does not read"
+    assert [line.partition(",")[0] for line in warnings] == [
+        f"{no_effect} MNIST_OPS_REVEIW_BELOW",
+        f"{no_effect} MNIST_OPS_TRAINING_DIR",
+    ]
+    assert warnings[0].endswith("; did you mean MNIST_OPS_REVIEW_BELOW?")
+
+
 def test_secrets_are_long_enough_and_never_the_same(values: dict[str, str]) -> None:
     """Each has the form its reader asks for: Fernet, 64 bytes for the JWT, base64 for MongoDB."""
     Fernet(values["AIRFLOW_FERNET_KEY"])
