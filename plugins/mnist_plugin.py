@@ -26,21 +26,24 @@ class _Listener:
     def on_dag_run_running(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun, not imported here)
         from mnist_airflow.backfills import move_to_backfill
         from mnist_airflow.removed_tasks import restore_removed_tasks
+        from mnist_airflow.savepoint import in_savepoint
 
-        restore_removed_tasks(dag_run)
-        move_to_backfill(dag_run)
+        in_savepoint(dag_run, restore_removed_tasks)
+        in_savepoint(dag_run, move_to_backfill)
 
     @hookimpl
     def on_dag_run_success(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun)
         from mnist_airflow.run_notes import write_note
+        from mnist_airflow.savepoint import in_savepoint
 
-        write_note(dag_run)
+        in_savepoint(dag_run, write_note)
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: Any) -> None:  # noqa: ANN401 (Airflow's DagRun)
         from mnist_airflow.run_notes import write_note
+        from mnist_airflow.savepoint import in_savepoint
 
-        write_note(dag_run)
+        in_savepoint(dag_run, write_note)
 
 
 class MnistOpsPlugin(AirflowPlugin):

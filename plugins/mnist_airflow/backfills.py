@@ -46,18 +46,18 @@ def yield_to_live_runs(task_instance: "TaskInstance", dag_run: "DagRun | None") 
         task_instance.pool = POOL
 
 
-def move_to_backfill(dag_run: "DagRun") -> None:
+def move_to_backfill(session: "Session", dag_run: "DagRun") -> None:
     """Set pool and priority of all unfinished task instances of a backfill run.
 
     Args:
+        session: Airflow's, of the run.
         dag_run: a run that starts; a live one is left as it is.
     """
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.state import State
     from sqlalchemy import or_, update
 
-    session = _session_of(dag_run)
-    if dag_run.run_type != _BACKFILL or session is None:
+    if dag_run.run_type != _BACKFILL:
         return
     unfinished = or_(TaskInstance.state.is_(None), TaskInstance.state.in_(State.unfinished))
     of_run = update(TaskInstance).where(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session
 
 TITLE = "MNIST Ops"
 NOTE, ERROR = "note", "error"
@@ -133,37 +134,27 @@ def _without_paragraph(note: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
-def write_note(dag_run: "DagRun") -> None:
+def write_note(session: "Session", dag_run: "DagRun") -> None:
     """Write the note of a run that has ended; leave it as it is if our operators have nothing to say.
 
-    It reads and writes in a savepoint of Airflow's transaction, so that an error ends nothing of Airflow's.
-    Airflow logs what this raises.
-
     Args:
-        dag_run: attached to Airflow's session.
+        session: Airflow's, of the run.
+        dag_run: one that has ended.
     """
     from airflow.models.dagrun import DagRunNote
     from sqlalchemy import insert, select, update
-    from sqlalchemy.orm import object_session
 
-    session = object_session(dag_run)
-    if session is None:
-        return
-    # So that the savepoint holds nothing of Airflow's. Not `session.begin_nested()`: the scheduler refuses
-    # every commit of its session, also that of a savepoint.
-    session.flush()
     connection = session.connection()
-    with connection.begin_nested():
-        lines = lines_of(_tasks(connection, dag_run))
-        if not lines:
-            return
-        of_run = DagRunNote.dag_run_id == dag_run.id
-        former = connection.execute(select(DagRunNote.content).where(of_run).with_for_update()).one_or_none()
-        content = note_with(former.content if former else None, lines)
-        if former is None:
-            connection.execute(insert(DagRunNote).values(dag_run_id=dag_run.id, content=content))
-        else:
-            connection.execute(update(DagRunNote).where(of_run).values(content=content))
+    lines = lines_of(_tasks(connection, dag_run))
+    if not lines:
+        return
+    of_run = DagRunNote.dag_run_id == dag_run.id
+    former = connection.execute(select(DagRunNote.content).where(of_run).with_for_update()).one_or_none()
+    content = note_with(former.content if former else None, lines)
+    if former is None:
+        connection.execute(insert(DagRunNote).values(dag_run_id=dag_run.id, content=content))
+    else:
+        connection.execute(update(DagRunNote).where(of_run).values(content=content))
 
 
 def _tasks(connection: "Connection", dag_run: "DagRun") -> list[TaskEnd]:

@@ -292,7 +292,7 @@ def run_of(dag: Any, conf: Mapping[str, object], logical_date: datetime | None =
             for event in session.scalars(select(AssetEvent).filter_by(**of_source))
         }
         # `dag.test` detaches the run from its session, and only from that the plugin's listener may write.
-        write_note(session.get_one(DagRun, dag_run.id))
+        write_note(session, session.get_one(DagRun, dag_run.id))
         note = session.scalar(select(DagRunNote.content).filter_by(dag_run_id=dag_run.id))
     return Run(
         state=str(dag_run.state),

@@ -1,5 +1,6 @@
 """Backfills yield to live runs: what Airflow's own scheduler makes of the policy, on its real objects."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -25,9 +26,10 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text, update
 
-from mnist_airflow import backfills
+from mnist_airflow import backfills, removed_tasks
+from mnist_airflow.operators import FetchImagesOperator
 
 DAY = timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,11 +42,11 @@ class Listing(BaseOperator):
 
 
 class Working(BaseOperator):
-    """In place of the work on one part."""
+    """An operator of other people, for one part."""
 
-    def __init__(self, *, number: int, **kwargs: object) -> None:
+    def __init__(self, *, part: str, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.number = number
+        self.part = part
 
 
 class Slots(BaseExecutor):
@@ -79,12 +81,18 @@ def pools(database) -> Iterator[None]:  # noqa: ARG001 (they are rows in it)
 @pytest.fixture
 def dag(request) -> SerializedDAG:
     """A DAG of three tasks as the scheduler knows it: one mapped, one in a pool of its own."""
-    dag_id = request.node.name
+    return written_dag(re.sub(r"\W", "-", request.node.name), getattr(request, "param", FetchImagesOperator))
+
+
+def written_dag(dag_id: str, mapped: type[BaseOperator], *more: str) -> SerializedDAG:
+    """Write that DAG, or a new version of it that has more tasks."""
     timetable = CronDataIntervalTimetable("@daily", timezone="UTC")
     with DAG(dag_id, schedule=timetable, start_date=FIRST, catchup=False) as written:
         listing = Listing(task_id="list")
-        Working.partial(task_id="work", retries=1).expand(number=listing.output)
+        mapped.partial(task_id="work", retries=1).expand(part=listing.output)
         Listing(task_id="train", pool="gpu")
+        for task_id in more:
+            Listing(task_id=task_id)
     with create_session() as session:
         lazy = LazyDeserializedDAG.from_dag(written)
         SerializedDAG.bulk_write_to_db("dags-folder", None, [lazy], session=session)
@@ -134,13 +142,13 @@ def start(parallelism: int = 32) -> SchedulerJobRunner:
     return scheduler
 
 
-def listed(dag: SerializedDAG, run_id: str) -> None:
+def listed(dag: SerializedDAG, run_id: str, parts: int = PARTS) -> None:
     """Let `list` have found three parts, and let the scheduler decide what comes next."""
     where = {"dag_id": dag.dag_id, "task_id": "list", "run_id": run_id}
     with create_session() as session:
         session.scalar(select(TaskInstance).filter_by(**where)).state = TaskInstanceState.SUCCESS
-        XComModel.set(key="return_value", value=list(range(PARTS)), **where, session=session)
-        session.add(TaskMap(**where, map_index=-1, length=PARTS, keys=None))
+        XComModel.set(key="return_value", value=list(range(parts)), **where, session=session)
+        session.merge(TaskMap(**where, map_index=-1, length=parts, keys=None))
     decide(dag, run_id)
 
 
@@ -253,38 +261,130 @@ def test_without_the_pool_a_backfill_runs_in_the_default_one(dag, caplog) -> Non
     assert "there is no pool backfill" in caplog.text
 
 
-def test_removed_parts_come_back_when_a_run_starts(dag) -> None:
+def shrink(dag: SerializedDAG, run_id: str, parts: int) -> None:
+    """Let a run have found three parts, and after it was cleared only this number of them; clear it again."""
+    listed(dag, run_id)
+    listed_again(dag, run_id, parts)
+    assert list(states(dag, run_id, "work").values()) == ["scheduled"] * parts + ["removed"] * (PARTS - parts)
+    clear(dag, run_id)
+
+
+def listed_again(dag: SerializedDAG, run_id: str, parts: int) -> None:
+    """Let the tasks be cleared in a run that goes on, and `list` find another number of parts."""
+    with create_session() as session:
+        for instance in session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id)):
+            instance.state = None
+    listed(dag, run_id, parts)
+
+
+def clear(dag: SerializedDAG, run_id: str) -> None:
+    """End all tasks of a run, and clear it, as a person does."""
+    with create_session() as session:
+        instances = list(session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id)))
+        for instance in instances:
+            if instance.state != TaskInstanceState.REMOVED:
+                instance.state = TaskInstanceState.SUCCESS
+        session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).state = DagRunState.SUCCESS
+    with create_session() as session:
+        instances = list(session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id)))
+        clear_task_instances([one for one in instances if one.state != TaskInstanceState.REMOVED], session)
+
+
+def states(dag: SerializedDAG, run_id: str, task_id: str) -> dict[int, str | None]:
+    """The states of a task's instances, by map index."""
+    of_task = {"dag_id": dag.dag_id, "run_id": run_id, "task_id": task_id}
+    with create_session() as session:
+        found = session.scalars(select(TaskInstance).filter_by(**of_task).order_by(TaskInstance.map_index))
+        return {one.map_index: one.state for one in found}
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_removed_parts_come_back_when_a_run_starts(dag, parts) -> None:
     """Airflow removes the parts that an earlier generation had too many, and would never run them again."""
     run_id = live(dag)
+    shrink(dag, run_id, parts)
+    start()
+    assert states(dag, run_id, "work") == dict.fromkeys(range(PARTS))
     listed(dag, run_id)
+    assert states(dag, run_id, "work") == dict.fromkeys(range(PARTS), "scheduled")
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_removed_parts_come_back_where_the_dag_has_changed(dag, parts) -> None:
+    """Airflow then compares the parts once more after the start, with what it knows of the one before."""
+    run_id = live(dag)
+    shrink(dag, run_id, parts)
+    changed = written_dag(dag.dag_id, FetchImagesOperator, "new")
+    scheduler = start()
     with create_session() as session:
-        for instance in session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)):
-            instance.state = (
-                TaskInstanceState.REMOVED if instance.map_index > 0 else TaskInstanceState.SUCCESS
-            )
-        of_no_task = session.scalar(select(TaskInstance).filter_by(dag_id=dag.dag_id, map_index=PARTS - 1))
-        of_no_task.task_id = "gone"
-        session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).state = DagRunState.QUEUED
+        run = session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id))
+        assert scheduler._verify_integrity_if_dag_changed(dag_run=run, session=session)
+    listed(changed, run_id)
+    assert states(changed, run_id, "new") == {-1: "scheduled"}
+    assert states(changed, run_id, "work") == dict.fromkeys(range(PARTS), "scheduled")
+
+
+def test_a_group_of_tasks_that_is_mapped_is_known_by_what_it_is_mapped_over(dags) -> None:
+    """`fetch` and `classify` are mapped together, `publish` by itself."""
+    written = LazyDeserializedDAG.from_dag(dags["classify_records"])._real_dag
+    over = {task.task_id: removed_tasks._mapped_over(task) for task in written.tasks}
+    assert {name: sources for name, sources in over.items() if sources} == {
+        "part.fetch": {"snapshot"},
+        "part.classify": {"snapshot"},
+        "publish": {"assess"},
+    }
+
+
+def test_parts_that_are_still_too_many_are_removed_again(dag) -> None:
+    """Nothing runs that the run has no part for."""
+    run_id = live(dag)
+    shrink(dag, run_id, 1)
+    start()
+    listed(dag, run_id, 2)
+    assert states(dag, run_id, "work") == {0: "scheduled", 1: "scheduled", 2: "removed"}
+
+
+def test_removed_parts_stay_removed_where_the_run_does_not_list_them_again(dag) -> None:
+    """A person cleared only what comes later."""
+    run_id = live(dag)
+    shrink(dag, run_id, 1)
+    with create_session() as session:
+        session.scalar(select(TaskInstance).filter_by(dag_id=dag.dag_id, task_id="list")).state = "success"
+    start()
+    assert states(dag, run_id, "work") == {0: None, 1: "removed", 2: "removed"}
+
+
+@pytest.mark.parametrize("dag", [Working], indirect=True)
+def test_removed_tasks_of_other_peoples_operators_are_left_alone(dag) -> None:
+    """The listener is told of every run of the deployment."""
+    run_id = live(dag)
+    shrink(dag, run_id, 1)
+    start()
+    assert states(dag, run_id, "work") == {0: None, 1: "removed", 2: "removed"}
+
+
+def test_an_error_of_the_database_undoes_nothing_of_airflows(dag, monkeypatch, caplog) -> None:
+    """The run starts, and what the listener does next is done."""
+
+    def broken(session, dag_run) -> None:
+        session.execute(update(TaskInstance).filter_by(dag_id=dag_run.dag_id).values(priority_weight=99))
+        session.execute(text("SELECT * FROM no_such_table"))
+
+    monkeypatch.setattr(removed_tasks, "restore_removed_tasks", broken)
+    (run_id,) = backfill(dag)
     start()
     with create_session() as session:
-        found = session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id, run_id=run_id))
-        states = {(one.task_id, one.map_index): one.state for one in found}
-    assert states["work", 1] is None
-    assert states["gone", PARTS - 1] == "removed"
-    assert states["work", 0] == states["list", -1] == "success"
+        assert session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).state == "running"
+    assert set(pools_and_priorities(dag, run_id).values()) == {("backfill", 0), ("gpu", 0)}
+    assert "no such table: no_such_table" in caplog.text
 
 
 def test_a_removed_part_of_a_backfill_comes_back_into_its_pool(dag) -> None:
     """It takes the slots of backfills as the others do."""
     run_id = live(dag)
-    listed(dag, run_id)
+    shrink(dag, run_id, 1)
     with create_session() as session:
-        for instance in session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)):
-            instance.state = (
-                TaskInstanceState.REMOVED if instance.map_index > 0 else TaskInstanceState.SUCCESS
-            )
-        run = session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id))
-        run.state, run.run_type = DagRunState.QUEUED, DagRunType.BACKFILL_JOB
+        session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id)).run_type = DagRunType.BACKFILL_JOB
     start()
     assert pools_and_priorities(dag, run_id)["work", 1] == ("backfill", 0)
 
