@@ -45,54 +45,77 @@ def test_the_machine_is_stopped_with_more_patience_than_anything_else(dags) -> N
 def test_only_outages_are_retried_for_so_long(dags) -> None:
     """All tasks but those that ask EC2 tell an outage from a fault."""
     others = [task for dag in dags.values() for task in dag.tasks if task.task_id not in MACHINE]
-    assert {task.retry_policy for task in others} == {RetryTransient(retries=RETRIES["retries"])}
+    assert {task.retry_policy for task in others} == {RetryTransient()}
     assert {dags["train_lenet"].get_task(name).retry_policy for name in MACHINE} == {None}
 
 
-def actions(exception: BaseException, tries_before: int = 0) -> list[RetryAction]:
-    """What the policy decides after each try of a task that always fails so.
+def actions(*exceptions: BaseException, store: "Store | None" = None, cleared: int = 0) -> str:
+    """What the policy decides after each of these tries: a letter each, `r`etry by Airflow's rule or `f`ail.
 
     Args:
-        exception: what it fails with.
-        tries_before: those before the task was cleared.
+        exceptions: what the tries fail with.
+        store: the task's state store.
+        cleared: how many tries there were before the task was cleared.
     """
-    max_tries = tries_before + RETRIES["retries"]
-    return [
-        RetryTransient().evaluate(exception, try_number, max_tries).action
-        for try_number in range(tries_before + 1, max_tries + 1)
+    context: Any = {"task_state_store": Store() if store is None else store}
+    max_tries = cleared + RETRIES["retries"]
+    decided = [
+        RetryTransient().evaluate(exception, cleared + number, max_tries, context).action
+        for number, exception in enumerate(exceptions, 1)
     ]
+    return "".join({RetryAction.DEFAULT: "r", RetryAction.FAIL: "f"}[action] for action in decided)
 
 
-@pytest.mark.parametrize("error", [Transient("no answer"), OutcomeUnknown("the reply was lost")])
+class Store(dict[str, Any]):
+    """In place of Airflow's state store."""
+
+    set = dict.__setitem__
+
+
+BUG, OUTAGE = KeyError("a bug"), Transient("no answer")
+
+
+@pytest.mark.parametrize("error", [OUTAGE, OutcomeUnknown("the reply was lost")])
 def test_an_outage_gets_all_retries(error) -> None:
     """Airflow's own rule applies: as many as the task has, each after a longer delay."""
-    assert actions(error) == [RetryAction.DEFAULT] * RETRIES["retries"]
+    assert actions(*[error] * RETRIES["retries"]) == "r" * RETRIES["retries"]
 
 
-@pytest.mark.parametrize("tries_before", [0, 1, 9])
-def test_any_other_exception_gets_three_retries(tries_before) -> None:
-    """Also after a clear: Airflow counts the tries on."""
-    decided = actions(KeyError("a bug"), tries_before)
-    assert decided[:4] == [RetryAction.DEFAULT] * 3 + [RetryAction.FAIL]
+def test_any_other_exception_gets_three_retries() -> None:
+    """The fourth is the last."""
+    assert actions(*[BUG] * 4) == "rrrf"
+
+
+def test_an_outage_does_not_use_up_the_retries_of_other_exceptions() -> None:
+    """One fault after an hour without a database is tried again, and so is one in the middle of it."""
+    assert actions(*[OUTAGE] * 6, BUG) == "rrrrrrr"
+    assert actions(BUG, OUTAGE, BUG, OUTAGE, OUTAGE, BUG, BUG) == "rrrrrrf"
+
+
+def test_a_cleared_task_gets_its_retries_again() -> None:
+    """Airflow counts the tries on, and keeps what the task stored."""
+    store = Store()
+    assert actions(*[BUG] * 4, store=store) == "rrrf"
+    assert actions(*[BUG] * 4, store=store, cleared=4) == "rrrf"
 
 
 class Faulty(BaseOperator):
-    """Fails each time."""
+    """Fails each time, twice because of an outage."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Fail."""
-        raise KeyError("a bug")
+        raise OUTAGE if context["ti"].try_number in {1, 3} else BUG
 
 
 def test_airflow_asks_the_policy(run_any) -> None:
-    """Four tries, where the task has twelve retries."""
+    """Two outages and four faults, where the task has twelve retries."""
     at_once = {"retry_delay": timedelta(0), "max_retry_delay": timedelta(0)}
     start = datetime(2020, 1, 1, tzinfo=UTC)
     with DAG("faulty", schedule=None, start_date=start, default_args=RETRIES | at_once) as dag:
         Faulty(task_id="task")
     make_known(dag)
     run = run_any(dag, {})
-    assert (run.tasks, run.tries) == ({"task": "failed"}, {"task": 4})
+    assert (run.tasks, run.tries) == ({"task": "failed"}, {"task": 6})
 
 
 # What is an outage
