@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from mnist_ops.cli._support.extras import require_extras
+from mnist_ops.domain.errors import UsageError
 
 
 class PassedThrough(TyperCommand):
@@ -23,6 +24,12 @@ def airflow(context: typer.Context) -> None:
     require_extras("airflow", "stack")
     from mnist_ops.cli._support.embedded_stack import airflow_command
 
-    program, environment = airflow_command(os.environ)
+    try:
+        program, environment = airflow_command(os.environ)
+    except UsageError:
+        if context.args not in (["-h"], ["--help"]):
+            raise
+        typer.echo(context.get_help())
+        return
     # Airflow gets the terminal, every signal, and the exit code; secrets are in its environment only.
     os.execve(program, [str(program), *context.args], environment)  # noqa: S606 (no shell reads the arguments)

@@ -107,11 +107,16 @@ def test_without_a_running_stack_it_says_how_to_start_one(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 2, also for `--help`, and after the stack was killed."""
+    """Exit code 2, also after the stack was killed; `--help` is that of this command."""
     if running == "no database":
         request.getfixturevalue("credentials")
         monkeypatch.setattr(postgres, "running_uri", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["mnist-ops", "airflow", "--help"])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert not exited.value.code
+    assert "every argument is passed to it" in " ".join(capfd.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", ["mnist-ops", "airflow", "dags", "--help"])
     with pytest.raises(SystemExit) as exited:
         main()
     assert exited.value.code == 2
