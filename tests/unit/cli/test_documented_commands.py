@@ -20,7 +20,8 @@ SOURCES = [
     *(file for folder in ("mnist_ops", "plugins", "dags") for file in (ROOT / folder).rglob("*.py")),
 ]
 # A group and its command, or a verb; then come arguments, or the rest of the sentence.
-_NAMED = re.compile(r"(?:`|bin/|\$ |: |run |command )mnist-ops ([a-z]+)(?: ([a-z][a-z-]+))?")
+_BEFORE = r"(?:^[ \t]*|[`\"'(]|bin/|\$ |: |run |command |scheduler )"
+_NAMED = re.compile(_BEFORE + r"mnist-ops ([a-z]+)(?: ([a-z][a-z-]+))?", re.MULTILINE)
 _PROMPT = r"^\s*\$ (?:\.venv/bin/|docker compose exec \S+ )?mnist-ops "
 _TYPED = re.compile(_PROMPT + r"((?:.*\\\n)*.*)", re.MULTILINE)
 ROOT_COMMAND = typer.main.get_command(app)
@@ -83,6 +84,9 @@ def test_the_documentation_names_every_group_and_verb() -> None:
 def test_an_old_name_would_be_found() -> None:
     """The patterns see commands in sentences, messages and behind prompts."""
     text = "run `mnist-ops ledgers --short`:\n$ .venv/bin/mnist-ops run classify \\\n  --limit 3  # now\n"
+    more = 'mnist-ops start all\n  mnist-ops stop\n(f"mnist-ops runs release {run}")\n'
     assert [*named(text)] == [("ledgers", ""), ("run", "classify")]
+    assert [*named(more)] == [("start", "all"), ("stop", ""), ("runs", "release")]
+    assert not any(exists(*words) for words in named(more))
     assert not any(exists(*words) for words in named(text))
     assert [shlex.split(line, comments=True) for line in typed(text)] == [["run", "classify", "--limit", "3"]]
