@@ -30,10 +30,13 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1
 @app.command("list")
 def list_experiments(as_json: Json = False) -> None:
     """List all experiments, newest first."""
-    records = _experiments().all()
+    file = settings_of(os.environ).experiments_file
+    records = _experiments().all() if file.exists() else ()
     if as_json:
         for record in records:
             print_json(experiment_tables.document(record))
+    elif not records:
+        typer.echo(f"no training has been tracked yet in {file}")
     else:
         print_table(experiment_tables.COLUMNS, map(experiment_tables.experiment_row, records))
 
@@ -63,6 +66,8 @@ def log(name: Name, as_json: Json = False) -> None:
     if as_json:
         for validation in validations:
             print_json(asdict(validation))
+    elif not validations:
+        typer.echo("no validation yet")
     else:
         print_table(experiment_tables.VALIDATION_COLUMNS, map(experiment_tables.validation_row, validations))
 

@@ -9,7 +9,7 @@ import typer
 
 from mnist_ops.cli._support import record_tables
 from mnist_ops.cli._support.command_groups import command_group
-from mnist_ops.cli._support.options import Json, pipeline
+from mnist_ops.cli._support.options import GenerationNumber, Json, pipeline
 from mnist_ops.cli._support.record_ids import possible_ids
 from mnist_ops.cli._support.run_names import LedgerDocument, find_ledger, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
@@ -30,26 +30,37 @@ _ROWS = 50  # of the table, unless --limit says another number
 @app.command("list")
 def list_records(  # noqa: PLR0913, PLR0917 (one for each option)
     run: Annotated[
-        str | None, typer.Option(metavar="RUN", help="By default the newest run that took records.")
+        str | None, typer.Option(metavar="RUN", help="The run; by default the newest that took records.")
     ] = None,
-    generation: Annotated[int | None, typer.Option(min=0, help="By default the newest.")] = None,
-    outcome: Annotated[list[Outcome] | None, typer.Option(help="Only this outcome; may be repeated.")] = None,
+    generation: GenerationNumber = None,
+    outcome: Annotated[
+        list[Outcome] | None, typer.Option(help="List only this outcome; may be repeated.")
+    ] = None,
     reason: Annotated[
         list[Reason] | None,
-        typer.Option(metavar="REASON", help="Only failures for this reason; may be repeated."),
+        typer.Option(
+            metavar="REASON",
+            help=f"List only failures for this reason; may be repeated. It is one of {', '.join(Reason)}.",
+        ),
     ] = None,
     needs_review: Annotated[
-        bool, typer.Option("--needs-review", help="Only predictions that a person should look at.")
+        bool, typer.Option("--needs-review", help="List only predictions that a person should look at.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"The first N; by default {_ROWS}, and all with --json.")
+        int | None,
+        typer.Option(min=1, help=f"List at most this number; by default {_ROWS}, and all with --json."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """List what a run did with each record, in the order of its snapshot."""
     steps = pipeline()
     runs = steps.adapters.runs
-    ledger = find_ledger(runs, _newest_run(runs) if run is None else run, generation)
+    named = _newest_run(runs) if run is None else run
+    if named is None:
+        if not as_json:
+            typer.echo("no finished run has taken a record yet")
+        return
+    ledger = find_ledger(runs, named, generation)
     taken = steps.run_records(Generation(ledger["run"], ledger["generation"]), ledger["refers_to"])
     chosen = (
         record
@@ -65,11 +76,10 @@ def list_records(  # noqa: PLR0913, PLR0917 (one for each option)
         _print_records(chosen, ledger, limit or _ROWS)
 
 
-def _newest_run(runs: RunStore) -> str:
+def _newest_run(runs: RunStore) -> str | None:
+    """The newest run that took records; None if there is none."""
     taken = [str(ledger["run"]) for ledger in runs.ledgers() if ledger["selected"]]
-    if not taken:
-        raise UsageError("no finished run has taken a record yet")
-    return taken[-1]
+    return taken[-1] if taken else None
 
 
 def _print_records(records: Iterator["RunRecord"], ledger: LedgerDocument, limit: int) -> None:

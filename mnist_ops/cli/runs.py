@@ -14,6 +14,7 @@ from mnist_ops.cli._support.options import (
     Again,
     Changes,
     ConfigName,
+    GenerationNumber,
     Json,
     Limit,
     Publish,
@@ -27,6 +28,7 @@ from mnist_ops.cli._support.run_names import find_commit, find_ledger, ledgers_o
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.cli._support.whole_runs import finish_run
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.selection import Selection
 
@@ -34,9 +36,6 @@ app = command_group("Run the whole pipeline here, and look at all runs.")
 
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="A run key or an Airflow run id, or its unique beginning.")
-]
-Number = Annotated[
-    int | None, typer.Option("--generation", min=0, help="The generation; by default the newest.")
 ]
 
 
@@ -106,7 +105,10 @@ def train(config: ConfigName = None, changes: Changes = None, as_json: Json = Fa
 @app.command("list")
 def list_runs(
     beginning: Annotated[
-        str, typer.Argument(metavar="[BEGINNING]", help="Of run keys or run ids; by default all runs.")
+        str,
+        typer.Argument(
+            metavar="BEGINNING", help="The beginning of run keys or run ids; by default all runs."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
@@ -118,11 +120,11 @@ def list_runs(
     elif ledgers:
         print_table(ledger_tables.COLUMNS, map(ledger_tables.row, ledgers), right=ledger_tables.RIGHT)
     else:
-        typer.echo(f"no finished run begins with {beginning}" if beginning else "no run is finished yet")
+        typer.echo("no run is finished yet")
 
 
 @app.command()
-def show(run: Run, generation: Number = None, as_json: Json = False) -> None:
+def show(run: Run, generation: GenerationNumber = None, as_json: Json = False) -> None:
     """Show a run's ledger: outcomes, failures with examples, labels, window, model, cost, bottleneck."""
     ledger = find_ledger(pipeline().adapters.runs, run, generation)
     print_ledger(ledger, as_json=as_json)
@@ -132,11 +134,17 @@ def show(run: Run, generation: Number = None, as_json: Json = False) -> None:
 def release_hold(
     run: Run,
     why: Annotated[str, typer.Option(help="The reason, which is kept with your name.")],
-    generation: Number = None,
+    generation: GenerationNumber = None,
 ) -> None:
     """Allow a run over its failure budget to be published. Then clear its task `assess`, or resume it."""
     steps = pipeline()
     held, manifest = find_commit(steps.adapters.runs, run, generation)
+    for ledger in steps.adapters.runs.ledgers(held.id):
+        if ledger["_id"] == held.id and ledger["held_because"] is None:
+            raise UsageError(
+                f"{readable_run(held.run)}, generation {held.number}: finished, and not over its failure "
+                "budget, so there is nothing to release"
+            )
     steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
     resume = f"resume it: mnist-ops runs resume {manifest}"
     then = resume if is_of_cli(held) else "clear its task assess"

@@ -37,6 +37,9 @@ Again = Annotated[
         "predicted records.",
     ),
 ]
+GenerationNumber = Annotated[
+    int | None, typer.Option("--generation", min=0, help="The run's generation; by default the newest.")
+]
 ConfigName = Annotated[
     str | None,
     typer.Option("--config", help="Hyperparameters: a .toml or .json file, or a shipped config's name."),
@@ -44,7 +47,10 @@ ConfigName = Annotated[
 Changes = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Set a hyperparameter; or values to try: sweep.FIELD=[a,b]."
+        "--set",
+        metavar="FIELD=VALUE",
+        # The backslash is for Rich, which else takes the list for a style.
+        help="Set a hyperparameter; or values to try: sweep.FIELD=\\[a,b].",
     ),
 ]
 

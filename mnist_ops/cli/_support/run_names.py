@@ -21,8 +21,17 @@ def readable_run(key: str) -> str:
 
 
 def ledgers_of(runs: RunStore, beginning: str) -> list[LedgerDocument]:
-    """The ledgers of all runs that a beginning names, oldest first."""
-    return [ledger for ledger in runs.ledgers() if _begins(str(ledger["run"]), beginning)]
+    """The ledgers of all runs that a beginning names, oldest first.
+
+    Raises:
+        UsageError: no run with a ledger begins so; an empty beginning is that of any run.
+    """
+    ledgers = list(runs.ledgers())
+    found = [ledger for ledger in ledgers if _begins(str(ledger["run"]), beginning)]
+    if beginning and not found:
+        _refuse_unfinished(runs, beginning)
+        raise UsageError(_unknown(beginning, list(dict.fromkeys(str(ledger["run"]) for ledger in ledgers))))
+    return found
 
 
 def find_ledger(runs: RunStore, run: str, generation: int | None = None) -> LedgerDocument:
@@ -38,10 +47,14 @@ def find_ledger(runs: RunStore, run: str, generation: int | None = None) -> Ledg
     """
     ledgers = {Generation(str(one["run"]), int(str(one["generation"]))): one for one in runs.ledgers()}
     if not any(_begins(known.run, run) for known in ledgers):
-        for unfinished, _ in runs.commits():
-            if run in _names(unfinished.run):
-                raise UsageError(f"{readable_run(unfinished.run)}: has no ledger yet, so it is not finished")
+        _refuse_unfinished(runs, run)
     return ledgers[_find(run, generation, ledgers)]
+
+
+def _refuse_unfinished(runs: RunStore, run: str) -> None:
+    for unfinished, _ in runs.commits():
+        if run in _names(unfinished.run):
+            raise UsageError(f"{readable_run(unfinished.run)}: has no ledger yet, so it is not finished")
 
 
 def find_commit(runs: RunStore, run: str, generation: int | None = None) -> tuple[Generation, str]:

@@ -6,14 +6,16 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from mnist_ops.cli import app, main
@@ -24,6 +26,7 @@ from mnist_ops.vision.inference.classifier import Classifier
 from tests.support.pipeline_in_memory import label_of, png_of
 
 ROOT = Path(__file__).parents[3]
+ROOT_COMMAND = typer.main.get_command(app)
 KEYS = {"file", "label", "index", "confidence", "probabilities", "needs_review", "review_reason"}
 
 Run = Callable[..., tuple[int, str, str]]
@@ -303,6 +306,33 @@ def test_every_level_has_a_short_help_option(run: Run, command: str) -> None:
     assert short == long
     assert short[0] == 0
     assert "Usage:" in short[1]
+
+
+def commands(group: TyperGroup = ROOT_COMMAND, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command and group."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", [(), *commands()], ids=" ".join)
+def test_a_printed_help_has_every_character_of_the_help_texts(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rich takes what is between brackets for a style, unless a backslash is before it.
+
+    Without a running stack, that of `airflow` is its own too.
+    """
+    monkeypatch.setenv("COLUMNS", "600")
+    monkeypatch.setenv("MNIST_OPS_LOCAL_DIR", str(tmp_path / "no stack"))
+    command = ROOT_COMMAND
+    for name in path:
+        command = command.commands[name]
+    printed = " ".join(CliRunner().invoke(app, [*path, "--help"]).output.replace("│", " ").split())
+    texts = [command.help, *(parameter.help for parameter in command.params)]
+    words = [" ".join((text or "").replace("\\[", "[").split()) for text in texts]
+    assert [text for text in words if text not in printed] == []
 
 
 @pytest.mark.parametrize(

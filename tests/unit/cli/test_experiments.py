@@ -209,15 +209,22 @@ def test_an_unknown_name_lists_the_experiments(run: Run) -> None:
     assert str(error).startswith("no experiment 'nothing'; there are mnistnet-aaaa-2222, ")
 
 
-def test_before_the_first_training_the_file_is_named(run: Run, tmp_path: Path) -> None:
+def test_before_the_first_training_the_list_is_empty_and_names_the_file(run: Run, tmp_path: Path) -> None:
     """The configured folder may be the wrong one."""
-    (tmp_path / "experiments.sqlite").unlink()
-    error = run("list").exception
+    file = tmp_path / "experiments.sqlite"
+    file.unlink()
+    result = run("list")
+    assert (result.exit_code, result.output) == (0, f"no training has been tracked yet in {file}\n")
+    assert (run("list", "--json").exit_code, run("list", "--json").output) == (0, "")
+    error = run("show", "lenet5").exception
     assert isinstance(error, Permanent)
-    assert (
-        str(error)
-        == f"{tmp_path / 'experiments.sqlite'}: there is no such file; no training has been tracked yet"
-    )
+    assert str(error) == f"{file}: there is no such file; no training has been tracked yet"
+
+
+def test_a_training_without_a_validation_says_so(run: Run) -> None:
+    """It has just started."""
+    assert run("log", "3333").output == "no validation yet\n"
+    assert run("log", "3333", "--json").output == ""
 
 
 def test_tensorboard_before_the_first_training_says_so(run: Run, tmp_path: Path) -> None:

@@ -79,10 +79,17 @@ def test_the_list_can_be_restricted_to_a_beginning(beginning: str) -> None:
 
 
 @pytest.mark.usefixtures("stores")
-def test_a_beginning_that_no_run_has_gives_an_empty_list() -> None:
-    """In words, and no line with --json."""
-    assert mnist_ops("list", "nothing").output == "no finished run begins with nothing\n"
-    assert mnist_ops("list", "nothing", "--json").output == ""
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_beginning_that_no_run_has_is_a_usage_error_with_the_nearest(option: list[str]) -> None:
+    """An empty list would look as if the run had not been finished."""
+    error = error_of("list", "manuel", *option)
+    assert error.startswith(f"no run 'manuel'; the nearest are: classify_records/{RUN_ID}")
+
+
+def test_a_run_that_is_listed_before_it_is_finished_says_so(stores: SmallRuns) -> None:
+    """It is not unknown."""
+    stores.snapshot(Generation(run_key("classify_records", "scheduled__1")))
+    assert error_of("list", "scheduled__1").endswith(": has no ledger yet, so it is not finished")
 
 
 @pytest.mark.usefixtures("stores")
@@ -144,8 +151,26 @@ def test_a_run_that_is_not_finished_says_so(stores: SmallRuns) -> None:
     )
 
 
+def hold(stores: SmallRuns, generation: Generation) -> None:
+    """Give a run a ledger that says that it is over its budget."""
+    ledger = stores.runs._ledgers[generation.id]
+    stores.runs.put_ledger(replace(ledger, held_because="10 of 10 records failed"))
+
+
+def test_a_run_that_is_not_held_cannot_be_released(stores: SmallRuns) -> None:
+    """Its ledger says that it was within its budget: somebody means another run."""
+    error = error_of("release-hold", RUN_ID, "--why", "x")
+    assert error == (
+        f"classify_records/{RUN_ID}, generation 0: finished, and not over its failure budget, "
+        "so there is nothing to release"
+    )
+    assert stores.runs.hold_released_by(Generation(KEY)) is None
+
+
 def test_a_hold_is_released_by_any_name_of_the_run(stores: SmallRuns) -> None:
     """Of its newest generation; the next step depends on who started the run."""
+    hold(stores, Generation(KEY))
+    hold(stores, Generation("cli/20261128T130000Z-0a", 1))
     result = mnist_ops("release-hold", RUN_ID, "--why", "they are broken indeed")
     assert result.output == (f"classify_records/{RUN_ID}, generation 0, is released: clear its task assess\n")
     assert stores.runs.hold_released_by(Generation(KEY)) is not None
@@ -191,4 +216,5 @@ def test_without_runs_the_list_says_so(stores: SmallRuns) -> None:
     """Also when one is asked for."""
     stores.runs = type(stores.runs)()
     assert mnist_ops("list").output == "no run is finished yet\n"
+    assert (mnist_ops("list", "--json").exit_code, mnist_ops("list", "--json").output) == (0, "")
     assert error_of("show", "x") == "no run 'x': there is no run yet"

@@ -219,6 +219,8 @@ CONNECTIONS = [
 NAMES = [
     wrong("runs show nope", "no run 'nope'; the nearest are: dag/run"),
     wrong("runs show dag/run --generation 7", "dag/run: has no generation 7; there are: 0"),
+    wrong("runs list nope", "no run 'nope'; the nearest are: dag/run"),
+    wrong("runs release-hold dag/run --why x", "dag/run, generation 0: finished, and not over its failure"),
     wrong("records show nope", "no record nope in mnist.records"),
     wrong("models show 99", "lenet5 has no version 99; released are: none"),
     wrong("runs release-hold nope --why x", "no run 'nope'; the nearest are: dag/run"),
