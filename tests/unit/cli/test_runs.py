@@ -5,13 +5,14 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from mnist_ops import pipeline as product
 from mnist_ops import wiring
 from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.cli import app
@@ -20,6 +21,7 @@ from mnist_ops.cli._support.logs import StandardErrorHandler
 from mnist_ops.cli._support.part_progress import part_bar
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.images import FetchOutcome, Validators
+from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.settings import Settings
 from tests.support.doubles import Doubles
 from tests.support.pipeline_in_memory import Pipeline, url_of
@@ -194,6 +196,33 @@ def test_a_run_over_its_budget_with_nothing_to_hold_is_red_until_it_is_released(
     run = next(iter(pipeline.runs.ledgers()))["run"]
     assert mnist_ops("runs", "release-hold", str(run), "--why", "the server is gone").exit_code == 0
     assert mnist_ops("runs", "resume", manifest).exit_code == 0
+
+
+def test_a_run_whose_ledger_does_not_add_up_is_resumed(
+    images: Interrupting, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part is published, but a prediction was lost: it is written again, and no image is fetched."""
+    snapshotted = pipeline.records.document(5)
+    reconcile = product.Pipeline.reconcile
+
+    def lossy(steps: product.Pipeline, manifest: str, outcomes: Sequence[str]) -> Ledger:
+        pipeline.records.insert(snapshotted)
+        return reconcile(steps, manifest, outcomes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(product.Pipeline, "reconcile", lossy)
+        red = mnist_ops("runs", "classify")
+    assert "1 reported outcomes are not in MongoDB" in str(red.exception)
+    (ledger,) = pipeline.runs.ledgers()
+    assert (ledger["missing_parts"], ledger["imbalance"] is None) == ([], False)
+    images.fetched.clear()
+    before = list(pipeline.objects.keys("predictions/"))
+    result = mnist_ops("runs", "resume", snapshot_of(red), "--json")
+    assert result.exit_code == 0, result.output
+    resumed = json.loads(result.stdout)
+    assert (resumed["outcomes"]["predicted"], resumed["imbalance"]) == (10, None)
+    assert pipeline.records.document(5)["prediction"]
+    assert (images.fetched, list(pipeline.objects.keys("predictions/"))) == ([], before)
 
 
 def test_a_part_with_a_missing_image_object_is_fetched_again(
