@@ -80,7 +80,8 @@ class Validation:
 class Experiments:
     """The experiments of one file.
 
-    Every method raises Permanent if the file does not exist, and Transient if it cannot be read.
+    Every method raises Permanent if the file does not exist (`find`: UsageError), and Transient if it cannot
+    be read.
 
     Args:
         path: the file.
@@ -101,8 +102,10 @@ class Experiments:
         """Return one experiment by its name, by a prefix of its name, or by any part of its name.
 
         Raises:
-            UsageError: no experiment matches, or several do.
+            UsageError: no experiment matches, also because there is no file yet; or several do.
         """
+        if not self._path.is_file():
+            raise UsageError(f"no experiment {name!r}; no training has been tracked in {self._path} yet")
         known = {record.experiment.name: record for record in self.all()}
         if name in known:
             return known[name]

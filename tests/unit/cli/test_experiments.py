@@ -227,6 +227,15 @@ def test_a_training_without_a_validation_says_so(run: Run) -> None:
     assert run("log", "3333", "--json").output == ""
 
 
+def test_before_the_first_training_no_experiment_has_a_name(run: Run, tmp_path: Path) -> None:
+    """It is wrong usage, as it is later."""
+    (tmp_path / "experiments.sqlite").unlink()
+    for words in (["show", "x"], ["log", "x"], ["compare", "x", "y"]):
+        error = run(*words).exception
+        assert isinstance(error, UsageError)
+        assert str(error).startswith("no experiment 'x'; no training has been tracked in ")
+
+
 def test_tensorboard_before_the_first_training_says_so(run: Run, tmp_path: Path) -> None:
     """An empty page would not explain it."""
     assert run("list").exit_code == 0

@@ -226,7 +226,7 @@ NAMES = [
     wrong("runs release-hold nope --why x", "no run 'nope'; the nearest are: dag/run"),
     wrong("gc --older-than soon", "--older-than soon: expected days, such as 30d"),
     wrong("steps fetch memory://objects/manifest.json", "not a part, expected <manifest uri>#<number>"),
-    wrong("experiments show nope", "experiments.sqlite: there is no such file; no training has been", code=3),
+    wrong("experiments show nope", "no experiment 'nope'; no training has been tracked in ", "sqlite yet"),
     wrong("models rollback --why x", "lenet5: there is no former champion to roll back to", code=3),
 ]
 
