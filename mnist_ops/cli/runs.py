@@ -92,7 +92,7 @@ def train(config: ConfigName = None, changes: Changes = None, as_json: Json = Fa
     manifest = steps.snapshot(new_generation(), Selection(at=steps.now(), labelled=True))
     parts = steps.parts(manifest)
     if not parts:
-        typer.echo("no record has a human label, so there is nothing to train on")
+        _print_nothing_to_train_on(as_json=as_json)
         return
     reuse = steps.adapters.datasets.newest_dataset()
     with steps.adapters.images() as images:
@@ -100,6 +100,15 @@ def train(config: ConfigName = None, changes: Changes = None, as_json: Json = Fa
     training = best_training(steps, steps.build_dataset(manifest, shards), trials)
     candidate = steps.release_and_promote(steps.evaluate(training), getpass.getuser())
     print_gate_result(candidate, as_json=as_json)
+
+
+def _print_nothing_to_train_on(*, as_json: bool) -> None:
+    why = "no record has a human label, so there is nothing to train on"
+    if as_json:
+        # As a gate's result has them.
+        print_json({"bundle": None, "promote": False, "promoted": False, "why": why})
+    else:
+        typer.echo(why)
 
 
 @app.command("list")

@@ -28,6 +28,7 @@ from mnist_ops.cli._support.options import (
 )
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_facts, print_json
+from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.selection import Selection
 
 app = command_group("Run one step on URIs that earlier steps printed.")
@@ -144,10 +145,27 @@ def train(
     hyperparameters = raw_config(config, changes, config_json).config()
     from mnist_ops.cli._support.training_progress import train_with_progress
 
+    if result is not None:
+        _require_writable(result)
     uri = train_with_progress(pipeline(), dataset, hyperparameters)
     typer.echo(uri)
     if result is not None:
         result.write_text(uri)
+
+
+def _require_writable(path: Path) -> None:
+    """Find out before the training, which takes long; a new file is not left behind.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    is_new = not path.exists()
+    try:
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"--result {path}: {error.strerror}") from error
 
 
 def _end_with_stdin() -> None:

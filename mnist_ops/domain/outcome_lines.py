@@ -23,9 +23,18 @@ def log_lines(log: logging.Logger, lines: Iterable[str], level: int = logging.IN
         log.log(level, "%s", line)
 
 
-def wrapped(text: str) -> list[str]:
-    """Break a text into lines; those after the first are indented by 2 spaces."""
-    return textwrap.wrap(text, LONGEST_LINE, subsequent_indent="  ", break_on_hyphens=False)
+def wrapped(text: str, *, whole_words: bool = False) -> list[str]:
+    """Break a text into lines; those after the first are indented by 2 spaces.
+
+    With `whole_words`, a line that holds one word, such as a URI, may be longer than others.
+    """
+    return textwrap.wrap(
+        text,
+        LONGEST_LINE,
+        subsequent_indent="  ",
+        break_long_words=not whole_words,
+        break_on_hyphens=False,
+    )
 
 
 def command_lines(command: str) -> list[str]:

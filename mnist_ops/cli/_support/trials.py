@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mnist_ops.cli._support.training_progress import train_with_progress
 from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.choose import read_choice
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -27,7 +28,7 @@ def train_trials(pipeline: Pipeline, dataset: str, trials: Sequence[TrainingConf
         try:
             trainings.append(train_with_progress(pipeline, dataset, config))
         except Permanent as error:
-            _log.error("trial %d failed: %s", number, error)
+            log_lines(_log, wrapped(f"trial {number} failed: {error}", whole_words=True), logging.ERROR)
             failures.append(error)
     if not trainings:
         raise failures[0]

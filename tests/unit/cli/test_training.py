@@ -151,6 +151,32 @@ def test_steps_train_refuses_anything_but_one_valid_config(
     assert words in err
 
 
+def test_steps_train_finds_a_result_file_that_it_cannot_write_before_it_trains(
+    run: Run, trained: Trained, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """Exit code 2: a missing folder, or a folder in place of the file."""
+    before = dict(pipeline.objects.objects)
+    for path, why in {
+        tmp_path / "none" / "uri": "No such file or directory",
+        tmp_path: "Is a directory",
+    }.items():
+        code, out, err = run("steps", "train", "--dataset", trained.dataset, *QUICK, "--result", path)
+        assert (code, out, err) == (2, "", f"error: --result {path}: {why}\n")
+    assert pipeline.objects.objects == before
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_training_that_fails_leaves_no_result_file(run: Run, tmp_path: Path) -> None:
+    """Nor does it empty one of an earlier training."""
+    (tmp_path / "old").write_text("uri")
+    for name in ("new", "old"):
+        assert (
+            run("steps", "train", "--dataset", "memory://objects/none", "--result", tmp_path / name)[0] != 0
+        )
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "old").read_text() == "uri"
+
+
 # --- experiments sweep
 
 
@@ -192,6 +218,7 @@ def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pyte
     assert code == 1
     assert len(json.loads(out)["trials"]) == 1
     assert "trial 1 failed: the training loss became" in caplog.text
+    assert all(len(message) < 100 for message in caplog.messages if "training loss" in message)
 
 
 @pytest.mark.usefixtures("pipeline")
@@ -215,6 +242,20 @@ def test_runs_train_releases_the_winner_of_its_sweep(run: Run, pipeline: Pipelin
     assert code == 0
     assert result["promoted"]
     assert read_training(pipeline.objects, model.training).model.config.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_runs_train_without_a_labelled_record_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    """With --json as an object, with the keys of a gate's result."""
+    monkeypatch.setattr(wiring, "adapters_of_environment", lambda settings, _: empty.adapters(settings))
+    empty = Pipeline(load=lambda *_: None)
+    code, out, _ = run("runs", "train", *QUICK, *option)
+    assert code == 0
+    result = json.loads(out) if option else {"why": out.strip()}
+    assert result.pop("why") == "no record has a human label, so there is nothing to train on"
+    assert result == ({"bundle": None, "promote": False, "promoted": False} if option else {})
 
 
 def test_one_trial_is_trained_without_a_table(pipeline: Pipeline, trained: Trained, tmp_path: Path) -> None:
