@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.domain.errors import MnistOpsError
+from mnist_ops.domain.outcome_lines import log_lines, wrapped
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -81,7 +82,10 @@ class S3Upload:
                     Bucket=self._bucket, Key=self._key, UploadId=self._upload_id
                 )
         except MnistOpsError as error:
-            _log.warning("%s: upload %s may have left parts behind: %s", self._uri, self._upload_id, error)
+            why = str(error).removeprefix(f"{self._uri}: ")
+            # URI and id are long words, and people copy them.
+            lines = ["This upload may have left parts behind:", f"  {self._uri}", f"  {self._upload_id}"]
+            log_lines(_log, [*lines, *wrapped(f"It could not be aborted: {why}")], logging.WARNING)
         self._upload_id = None
 
     def _send(self, part: bytes) -> None:

@@ -112,6 +112,30 @@ def test_a_part_that_fails_fails_the_upload(s3_clients):
     assert (_unfinished_uploads(store), list(store.keys(""))) == ([], [])
 
 
+def test_an_upload_that_cannot_be_aborted_is_named(s3_clients, caplog):
+    """In short lines; URI and id, which people copy, each have one of their own."""
+    client = s3_clients("moto", config=Config(retries={"mode": "standard", "total_max_attempts": 1}))
+    store = S3Objects(client, "mnist-ops", "contract/stuck")
+    store.ensure_bucket()
+
+    def lose_connection(**_: object) -> None:
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://127.0.0.1")
+
+    client.meta.events.register("before-send.s3.AbortMultipartUpload", lose_connection)
+    upload = store.upload("large")
+    upload.write(b"x" * (17 * MEBIBYTE))
+    upload_id = upload._upload_id
+    upload.abort()
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings[:3] == [
+        "This upload may have left parts behind:",
+        f"  {store.uri('large')}",
+        f"  {upload_id}",
+    ]
+    assert warnings[3].startswith("It could not be aborted: S3 (127.0.0.1): ")
+    assert all(len(line) < 100 for line in warnings)
+
+
 def test_bytes_and_files_are_the_same_objects(objects, tmp_path):
     """An object from a file can be read as bytes, and the other way round."""
     path, back = _file(tmp_path, 1_000), tmp_path / "back"
