@@ -203,6 +203,7 @@ class Pipeline:
             objects=ports.objects,
             runs=ports.runs,
             now=self.now,
+            budget=self.settings.budget,
             prices=self.settings.prices,
         )
 

@@ -1,5 +1,6 @@
 """The ledger: the outcome of every record of a generation, counted; the counts must add up."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -23,6 +24,11 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     GONE = "gone"
 
+    @property
+    def failed(self) -> bool:
+        """Whether the record counts as a failure of the run."""
+        return self in (Outcome.QUARANTINED, Outcome.RETRY_LATER)
+
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
@@ -39,6 +45,16 @@ class FailureBudget:
     def exceeded(self, failed: int, records: int) -> bool:
         """Whether `failed` of `records` exceed the budget."""
         return records >= self.minimum_records and failed > self.share * records
+
+    def excess(self, failures: Mapping[str, int], records: int) -> str | None:
+        """By how much failures, counted by reason, exceed the budget; None if they do not."""
+        failed = sum(failures.values())
+        if not self.exceeded(failed, records):
+            return None
+        causes = ", ".join(f"{count} {reason}" for reason, count in Counter(failures).most_common())
+        return (
+            f"{failed} of {records} records failed ({causes}), more than the budget of {self.share * 100:g}%"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,7 @@ class Ledger:
             they are not counted.
         needs_review: of these records, those whose prediction is marked for review.
         examples: of each reason up to 3 failed records.
+        over_budget: whether the run is over its failure budget, also if it was released.
     """
 
     generation: Generation
@@ -134,6 +151,7 @@ class Ledger:
     labels: Mapping[str, int] = field(default_factory=dict)
     needs_review: int = 0
     examples: FailureExamples = field(default_factory=dict)
+    over_budget: bool = False
 
     @property
     def work(self) -> StageReport:
@@ -208,5 +226,6 @@ class Ledger:
             "cost": self.cost.document(),
             "refers_to": list(self.refers_to),
             "held_because": self.held_because,
+            "over_budget": self.over_budget,
             "finished_at": self.finished_at,
         }

@@ -27,7 +27,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     # A file given on the command line could not be read.
     UNREADABLE_FILE = "unreadable_file"
-    # The database refused the write of this one record.
+    # The database refused the write of this record: a validator, which somebody may correct.
     WRITE_REFUSED = "write_refused"
     # A human label that the data set cannot use.
     UNKNOWN_LABEL = "unknown_label"
@@ -35,7 +35,7 @@ class Reason(StrEnum):
 
     @property
     def transient(self) -> bool:
-        """Whether another attempt at the same URL may succeed."""
+        """Whether another attempt may succeed although the record's URL is the same."""
         return self in _TRANSIENT
 
     @property
@@ -44,7 +44,15 @@ class Reason(StrEnum):
         return self.transient or self in _OF_SETTING_OR_SERVER
 
 
-_TRANSIENT = frozenset({Reason.TIMEOUT, Reason.CONNECTION_FAILED, Reason.SERVER_ERROR, Reason.RATE_LIMITED})
+_TRANSIENT = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.CONNECTION_FAILED,
+        Reason.SERVER_ERROR,
+        Reason.RATE_LIMITED,
+        Reason.WRITE_REFUSED,
+    }
+)
 
 # Not in this set: what is wrong with the record itself. Once the record, or the setting that names its field,
 # is corrected, such a failure does not block it any more.

@@ -47,7 +47,7 @@ def counts(ledger: Ledger) -> dict[str, object]:
         "needs_review": ledger.needs_review,
         "model": ledger.model.name if ledger.model else None,
         "model_version": ledger.model.version if ledger.model else None,
-        "over_budget": ledger.held_because is not None,
+        "over_budget": ledger.over_budget,
     }
 
 
@@ -83,7 +83,10 @@ def _how_to_complete(ledger: Ledger) -> list[str]:
         return ["Was MongoDB restored from a backup, or a task changed? Look at the run:", *shown]
     if is_of_cli(ledger.generation):
         return ["Continue the run:", *_resume(ledger.manifest)]
-    return ["Look at the log of its task publish, then clear that task."]
+    return [
+        "Look at the logs of the tasks that failed: fetch, classify, assess or publish.",
+        "Fix the cause, then clear them with all tasks after them.",
+    ]
 
 
 def _how_to_release(ledger: Ledger) -> list[str]:

@@ -54,7 +54,7 @@ def assess(
                 records += shard.header.records
                 failures.update(shard.header.failures)
                 add_examples(examples, shard.header.examples)
-    held_because = _held_because(budget, records, failures)
+    held_because = budget.excess(failures, records)
     assessment = Assessment(
         manifest=manifest_uri,
         records=records,
@@ -88,16 +88,6 @@ def _log_decision(manifest_uri: str, generation: Generation, assessment: Assessm
         *release_lines(generation, manifest_uri, predictions),
     ]
     log_lines(_log, lines, logging.WARNING)
-
-
-def _held_because(budget: FailureBudget, records: int, failures: Counter[str]) -> str | None:
-    if not budget.exceeded(failures.total(), records):
-        return None
-    causes = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
-    return (
-        f"{failures.total()} of {records} records failed ({causes}), "
-        f"more than the budget of {budget.share * 100:g}%"
-    )
 
 
 def read_assessment(objects: ObjectStore, uri: str) -> Assessment:

@@ -80,7 +80,9 @@ class OutcomeTally:
     def count(self, rows: Sequence[OutcomeRow]) -> list[OutcomeRow]:
         """Count rows; returns those whose outcome was written into the record."""
         self.outcomes.update(row["outcome"] for row in rows)
-        self.reasons.update(row["reason"] for row in rows if row["reason"] is not None)
+        self.reasons.update(
+            row["reason"] for row in rows if row["reason"] is not None and Outcome(row["outcome"]).failed
+        )
         return [row for row in rows if row["outcome"] in _WRITTEN and row["reason"] != Reason.WRITE_REFUSED]
 
     def verify(self, written: Sequence[OutcomeRow], heads: Mapping[str, RecordHead]) -> None:

@@ -88,7 +88,7 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         batches = _batches(zip(heads, shard.rows(_COLUMNS), strict=True))
         counts = outcomes.counts
         for row, outcome in _outcomes(watch.reads(batches), builder, records, watch):
-            outcomes.add(outcome)
+            outcomes.add(outcome, row["url"])
             counts.add_outcome(outcome["outcome"], row)
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
         outcome_header = ShardHeader(
@@ -102,8 +102,7 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
             source=predictions_uri,
             refers_to=(predictions_uri, *header.refers_to),
             assessment=assessment_uri,
-            # Those of the prediction shard have URLs; the others are writes that the database refused.
-            examples={reason: header.examples.get(reason, ones) for reason, ones in counts.examples.items()},
+            examples=counts.examples,
             predicted=by_label(counts.predictions, header.labels),
             needs_review=counts.needs_review,
         )

@@ -8,7 +8,7 @@ from itertools import islice
 
 from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.outcome_lines import log_lines
-from mnist_ops.domain.outcomes import Ledger, Outcome
+from mnist_ops.domain.outcomes import Assessment, FailureBudget, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.run_summary import RunFailed, problem_lines, result_lines
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _RECORDS_PER_LOOKUP = 1_000
 
 
-def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are apart)
+def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the prices are apart)
     manifest_uri: str,
     outcome_shards: Sequence[str],
     *,
@@ -32,20 +32,23 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
     objects: ObjectStore,
     runs: RunStore,
     now: Callable[[], datetime],
+    budget: FailureBudget,
     prices: Prices,
 ) -> Ledger:
     """Write a generation's ledger, and fail unless it adds up and the run is within its failure budget.
 
     Every outcome that was written is looked up in MongoDB. If a later run or a deletion has replaced it
-    since, it counts as superseded.
+    since, it counts as superseded. The failures are compared with the budget once more: after assess, the
+    database may have refused writes.
 
     Args:
         manifest_uri: the snapshot's manifest.
         outcome_shards: the URIs of its parts' outcome shards; the run fails if one is missing.
         records: the store that the outcomes were written to.
         objects: the store of manifest and shards.
-        runs: the store of ledgers.
+        runs: the store of ledgers; knows whether somebody released the generation.
         now: the wall clock (UTC).
+        budget: how many records may fail.
         prices: the price list that the run's cost is estimated by.
 
     Returns:
@@ -70,9 +73,16 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
                 with watch.writing():
                     heads = records.heads([row["record_id"] for row in written])
                 tally.verify(written, heads)
+    excess = budget.excess(tally.reasons, manifest.records)
+    over_budget = excess is not None
     for uri in tally.assessments:
-        tally.add_stage(_stage_of_assessment(objects, uri))
+        assessment, stage = _read_assessment(objects, uri)
+        tally.add_stage(stage)
+        over_budget = over_budget or assessment.over_budget
     tally.add_stage(watch.report(tally.outcomes.total()))
+    held_because = tally.held_because
+    if held_because is None and excess is not None and runs.hold_released_by(manifest.generation) is None:
+        held_because = excess
     ledger = Ledger(
         generation=manifest.generation,
         manifest=manifest_uri,
@@ -86,13 +96,14 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the prices are 
         lost_writes=tally.lost,
         lost_write_count=tally.lost_count,
         stages=tally.stages,
-        held_because=tally.held_because,
+        held_because=held_because,
         finished_at=now(),
         refers_to=tally.references(),
         prices=prices,
         labels=dict(tally.labels),
         needs_review=tally.needs_review,
         examples=tally.examples,
+        over_budget=over_budget,
     )
     runs.put_ledger(ledger)
     log_lines(_log, result_lines(ledger))
@@ -108,8 +119,8 @@ def _read_manifest(objects: ObjectStore, uri: str) -> tuple[Manifest, StageRepor
     return manifest, manifest.stage.with_upload(objects.upload_requests(len(data)), len(data))
 
 
-def _stage_of_assessment(objects: ObjectStore, uri: str) -> StageReport:
-    """The report of assess, with the upload of the assessment added."""
+def _read_assessment(objects: ObjectStore, uri: str) -> tuple[Assessment, StageReport]:
+    """The assessment, and its report with the upload of the assessment added."""
     data = get_verified(objects, uri)
-    stage = parse_assessment(data, uri).stage
-    return stage.with_upload(objects.upload_requests(len(data)), len(data))
+    assessment = parse_assessment(data, uri)
+    return assessment, assessment.stage.with_upload(objects.upload_requests(len(data)), len(data))

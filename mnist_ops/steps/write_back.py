@@ -134,8 +134,9 @@ def _send(records: RecordStore, pending: dict[int, Change]) -> dict[int, Outcome
             if outcome is not None:
                 outcomes[position] = outcome
         return outcomes
-    for place, message in report.refused.items():
-        outcomes[positions[place]] = _refused(records, changes[place], message)
+    if report.refused:
+        refused = {positions[place]: message for place, message in report.refused.items()}
+        outcomes = _refused(records, pending, refused)
     if report.matched + len(report.refused) == len(changes):
         return {position: _done(change) for position, change in pending.items()} | outcomes
     unsettled = {position: change for position, change in pending.items() if position not in outcomes}
@@ -161,13 +162,17 @@ def _read_back(change: Change, now: RecordHead | None) -> OutcomeRow | None:
 
 
 def carries(change: Change, now: RecordHead) -> bool:
-    """Whether a record carries exactly what a change writes."""
+    """Whether a record carries what a change writes, or a failure that an earlier attempt wrote instead."""
     outcome = change.outcome
     if isinstance(outcome, PredictionFailure):
         return (now.failure.run, now.failure.last_at) == (outcome.run, outcome.last_at)
-    return now.stamp == PredictionStamp(
-        outcome.generation.run, outcome.generation.number, outcome.model.digest
-    )
+    failed_before = (now.failure.run, now.failure.last_at) == (outcome.generation.run, outcome.at)
+    return failed_before or _predicted(outcome, now)
+
+
+def _predicted(prediction: Prediction, now: RecordHead) -> bool:
+    generation = prediction.generation
+    return now.stamp == PredictionStamp(generation.run, generation.number, prediction.model.digest)
 
 
 def unchanged(then: RecordHead, now: RecordHead) -> bool:
@@ -180,15 +185,33 @@ def unchanged(then: RecordHead, now: RecordHead) -> bool:
     )
 
 
-def _refused(records: RecordStore, change: Change, message: str) -> OutcomeRow:
-    """Quarantine a record whose write the database refused; it may refuse the failure as well."""
-    if isinstance(change.outcome, Prediction):
-        attempt = Attempt(change.outcome.generation, change.outcome.at)
-        failure = failure_after(change.head, Reason.WRITE_REFUSED, message, attempt)
-        records.apply([Change(change.head, failure)])
-    row = _row(change, Outcome.QUARANTINED)
-    row["reason"], row["detail"] = str(Reason.WRITE_REFUSED), message
-    return row
+def _refused(
+    records: RecordStore, changes: Mapping[int, Change], refused: Mapping[int, str]
+) -> dict[int, OutcomeRow]:
+    """The outcomes of refused changes, by position; in place of a prediction, a failure is written.
+
+    Args:
+        records: the store to write to.
+        changes: the changes that were sent, by position.
+        refused: the database's messages, by position.
+    """
+    outcomes: dict[int, OutcomeRow] = {}
+    failures: dict[int, Change] = {}
+    for position, message in refused.items():
+        head, outcome = changes[position].head, changes[position].outcome
+        if isinstance(outcome, Prediction):
+            attempt = Attempt(outcome.generation, outcome.at)
+            failures[position] = Change(head, failure_after(head, Reason.WRITE_REFUSED, message, attempt))
+        else:
+            outcomes[position] = {
+                "record_id": head.id_json,
+                # The record carries nothing of this run, so the next one selects it again.
+                "outcome": str(Outcome.RETRY_LATER),
+                "reason": str(Reason.WRITE_REFUSED),
+                "detail": f"not even the failure could be written: {message}",
+            }
+    written = write(records, list(failures.values()), {})
+    return outcomes | dict(zip(failures, written, strict=True))
 
 
 def _done(change: Change) -> OutcomeRow:
@@ -200,13 +223,13 @@ def _done(change: Change) -> OutcomeRow:
 def _carried(change: Change, now: RecordHead) -> OutcomeRow:
     """The outcome that a record carries already.
 
-    It may differ from what the change would write: the run was assessed again with another budget, or its
-    images were fetched again.
+    It may differ from what the change would write: the run was assessed again with another budget, its
+    images were fetched again, or the database refused the prediction.
     """
-    if isinstance(change.outcome, Prediction):
+    if isinstance(change.outcome, Prediction) and _predicted(change.outcome, now):
         return _row(change, Outcome.PREDICTED)
     row = _row(change, _outcome_of(now.failure.next_attempt_at))
-    if now.failure.reason != change.outcome.reason:
+    if now.failure.reason != row.get("reason"):
         row["reason"], row["detail"] = str(now.failure.reason), "written by an earlier attempt of this run"
     return row
 

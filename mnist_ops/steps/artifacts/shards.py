@@ -16,6 +16,7 @@ from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import Generation, part_in_name, shard_key, shard_prefix
 from mnist_ops.domain.manifest import Part
+from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import StageReport
 from mnist_ops.steps.artifacts.objects import file_digest, get_verified_file, open_parquet, read_manifest
@@ -139,15 +140,20 @@ class ShardWriter(Generic[RowT]):
         self._writer.close()
         self._folder.cleanup()
 
-    def add(self, row: RowT) -> None:
-        """Add a row; absent columns are null."""
+    def add(self, row: RowT, url: str | None = None) -> None:
+        """Add a row; absent columns are null.
+
+        Args:
+            row: the row; a reason is counted as a failure, except beside an outcome that is none.
+            url: of the record's image, for the examples; needed where the kind has no column for it.
+        """
         self._rows.append(tuple(map(row.get, self._names)))
         self.records += 1
-        payload, reason = row.get("payload"), row.get("reason")
+        payload, reason, outcome = row.get("payload"), row.get("reason"), row.get("outcome")
         if isinstance(payload, bytes):
             self._payload_bytes += len(payload)
-        if isinstance(reason, str):
-            self.counts.add_failure(reason, row)
+        if isinstance(reason, str) and (not isinstance(outcome, str) or Outcome(outcome).failed):
+            self.counts.add_failure(reason, row if url is None else {**row, "url": url})
         if len(self._rows) == ROWS_PER_GROUP or self._payload_bytes >= BYTES_PER_GROUP:
             self._flush()
 

@@ -112,6 +112,7 @@ class Run:
             objects=self.objects,
             runs=self.runs,
             now=lambda: AT + timedelta(hours=1),
+            budget=FailureBudget(share=1.0),
             prices=Prices(),
         )
         assert ledger.imbalance() is None
@@ -340,16 +341,17 @@ def test_a_second_run_finds_nothing_left(bench):
     assert bench.raw() == before
 
 
-def test_a_record_that_the_database_refuses_is_quarantined_with_its_message(secantus):
-    """The collection's validator refuses sevens: those are quarantined, all others written."""
+def test_a_record_that_the_database_refuses_is_tried_again_later_with_its_message(secantus):
+    """The collection's validator refuses sevens: those are tried again later, all others written."""
     secantus.insert(*_records(50))
     secantus.collection.database.command(
         "collMod", "records", validator={"prediction.index": {"$ne": 7}}, validationLevel="strict"
     )
     run = _run(secantus)
     manifest, ready = run.ready()
-    shard = run.publish(ready)
-    assert run.reconcile(manifest, shard) == {"predicted": 40, "quarantined": 10}
+    expected = {"predicted": 40, "quarantined": 5, "retry_later": 5}
+    assert run.reconcile(manifest, run.publish(ready)) == expected
+    assert run.reconcile(manifest, run.publish(ready)) == expected
     for number in range(7, 50, 10):
         document = secantus.document(number)
         assert "prediction" not in document

@@ -4,7 +4,7 @@ import pytest
 
 from mnist_ops.domain.reasons import Reason
 
-TRANSIENT = {"timeout", "connection_failed", "server_error", "rate_limited"}
+TRANSIENT = {"timeout", "connection_failed", "server_error", "rate_limited", "write_refused"}
 PERMANENT = {
     "invalid_url",
     "bad_created_at",
@@ -18,7 +18,6 @@ PERMANENT = {
     "unreadable_image",
     "too_many_pixels",
     "unreadable_file",
-    "write_refused",
     "unknown_label",
     "label_conflict",
 }
@@ -31,7 +30,7 @@ def test_the_list_is_closed() -> None:
 
 @pytest.mark.parametrize("name", sorted(TRANSIENT))
 def test_a_failure_that_may_pass_is_transient(name: str) -> None:
-    """Another attempt at the same URL may succeed."""
+    """Another attempt may succeed although the record's URL is the same."""
     assert Reason(name).transient
 
 
@@ -47,7 +46,6 @@ def test_all_that_a_setting_or_a_server_can_cause_can_hit_a_whole_run() -> None:
         "invalid_url",
         "bad_created_at",
         "unreadable_file",
-        "write_refused",
         "unknown_label",
         "label_conflict",
     }

@@ -64,6 +64,7 @@ HOLDING = replace(
     needs_review=0,
     examples={},
     held_because=HELD,
+    over_budget=True,
 )
 
 
@@ -157,9 +158,10 @@ def test_a_run_that_does_not_add_up_says_its_numbers_first() -> None:
 def test_a_run_that_misses_a_part_names_the_part_and_what_to_do() -> None:
     """In Airflow a task is cleared; on the command line the run is continued."""
     ledger = replace(GREEN, missing_parts=[3, 5])
-    assert summary_lines(ledger)[:2] == [
+    assert summary_lines(ledger)[:3] == [
         "no outcome of part 3, 5",
-        "Look at the log of its task publish, then clear that task.",
+        "Look at the logs of the tasks that failed: fetch, classify, assess or publish.",
+        "Fix the cause, then clear them with all tasks after them.",
     ]
     assert summary_lines(replace(ledger, generation=CLI_RUN))[:3] == [
         "no outcome of part 3, 5",
@@ -208,6 +210,7 @@ def test_the_counts_of_a_run_are_json() -> None:
 
 
 def test_the_counts_say_whether_a_run_is_over_its_budget_and_name_no_model_where_there_is_none() -> None:
-    """A run without records has no champion pinned."""
+    """Also if it was released. A run without records has no champion pinned."""
     assert counts(HOLDING)["over_budget"] is True
+    assert counts(replace(HOLDING, held_because=None))["over_budget"] is True, "it was released"
     assert (counts(EMPTY)["model"], counts(EMPTY)["model_version"]) == (None, None)

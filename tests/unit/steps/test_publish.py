@@ -551,13 +551,13 @@ def test_what_happened_during_a_lost_request_is_seen(
 # --- refused writes
 
 
-def test_a_refused_write_is_quarantined_and_the_others_are_written(pipeline: Pipeline) -> None:
+def test_a_refused_write_is_tried_again_later_and_the_others_are_written(pipeline: Pipeline) -> None:
     """With the database's message."""
     pipeline.records = Refuses(2)
     for number in (1, 2, 3):
         pipeline.add_digit(number, number)
     rows = pipeline.outcomes(pipeline.ready_to_publish().publish())
-    assert list(pick(rows).values()) == ["predicted", "quarantined", "predicted"]
+    assert list(pick(rows).values()) == ["predicted", "retry_later", "predicted"]
     assert rows[named(2)]["reason"] == "write_refused"
     assert "code 121" in str(rows[named(2)]["detail"])
 
@@ -565,46 +565,85 @@ def test_a_refused_write_is_quarantined_and_the_others_are_written(pipeline: Pip
 def test_a_refused_record_carries_the_failure_and_is_not_selected_for_ever(
     pipeline: Pipeline,
 ) -> None:
-    """It is permanent until somebody corrects the record."""
+    """After five attempts it is permanent: then nobody has corrected the validator."""
     pipeline.records = Refuses(1)
     pipeline.add_digit(1, 0)
-    pipeline.run("dag/one")
+    runs = []
+    for number in range(6):
+        runs.append(pipeline.run(f"dag/{number}"))
+        pipeline.at += timedelta(days=2)
     document = pipeline.records.document(1)
     assert "prediction" not in document
     assert document["prediction_failure"]["reason"] == "write_refused"  # type: ignore[index]
-    assert pipeline.run("dag/two").selected == 0
+    assert [run.outcomes["retry_later"] for run in runs] == [1, 1, 1, 1, 0, 0]
+    assert [run.outcomes["quarantined"] for run in runs] == [0, 0, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("failures_too", [False, True])
 def test_a_refused_write_adds_up_in_the_ledger(pipeline: Pipeline, failures_too: bool) -> None:
-    """Also where the record takes nothing at all."""
+    """Also where the record takes nothing at all; the detail says so."""
     pipeline.records = Refuses(1, failures_too=failures_too)
     pipeline.add_digit(1, 0)
     pipeline.add_digit(2, 1)
     ledger = pipeline.run()
-    assert (ledger.outcomes["predicted"], ledger.outcomes["quarantined"]) == (1, 1)
+    assert (ledger.outcomes["predicted"], ledger.outcomes["retry_later"]) == (1, 1)
     assert ledger.reasons == {"write_refused": 1}
     refused = "code 121: Document failed validation"
-    assert ledger.examples == {"write_refused": [{"record_id": named(1), "url": None, "detail": refused}]}
+    detail = f"not even the failure could be written: {refused}" if failures_too else refused
+    assert ledger.examples == {"write_refused": [{"record_id": named(1), "url": url_of(1), "detail": detail}]}
 
 
-def test_a_refused_failure_is_quarantined_too(pipeline: Pipeline) -> None:
-    """The run reports the refused write, whatever was to be written."""
+def test_a_refused_failure_is_reported_too(pipeline: Pipeline) -> None:
+    """The record carries nothing, so the next run selects it again."""
     pipeline.records = Refuses(1, failures_too=True)
     pipeline.add(1)
     row = pipeline.ready_to_publish().outcome_of(named(1))
-    assert (row["outcome"], row["reason"]) == ("quarantined", "write_refused")
+    assert (row["outcome"], row["reason"]) == ("retry_later", "write_refused")
+    assert str(row["detail"]).startswith("not even the failure could be written: code 121")
+    assert "prediction_failure" not in pipeline.records.document(1)
 
 
 def test_a_refused_write_is_the_same_when_published_again(pipeline: Pipeline) -> None:
-    """A retry of the task reports what the first attempt reported."""
-    pipeline.records = Refuses(1)
+    """A retry of the task reports what the record carries, also if the database would take it now."""
+    pipeline.records = records = Refuses(1)
     pipeline.add_digit(1, 0)
     ready = pipeline.ready_to_publish()
-    first = pipeline.outcomes(ready.publish())
+    ready.publish()
     database = pipeline.records.documents()
-    assert pipeline.outcomes(ready.publish()) == first
+    records.ids = ()
+    row = ready.outcome_of(named(1))
+    assert (row["outcome"], row["reason"]) == ("retry_later", "write_refused")
     assert pipeline.records.documents() == database
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_record_that_changes_after_its_write_was_refused_has_its_own_outcome(
+    pipeline: Pipeline, deleted: bool
+) -> None:
+    """The failure meets the change: nothing is written, and nobody reports a failure."""
+
+    class ChangesThen(Refuses):
+        def apply(self, changes: Sequence[Change]) -> WriteReport:
+            report = super().apply(changes)
+            if report.refused:
+                self.delete(1) if deleted else edit(pipeline, 1, label="seven")
+            return report
+
+    pipeline.records = ChangesThen(1)
+    pipeline.add_digit(1, 0)
+    ledger = pipeline.run()
+    assert ledger.outcomes["gone" if deleted else "conflict"] == 1
+
+
+def test_the_failures_of_records_that_changed_are_not_counted(pipeline: Pipeline) -> None:
+    """Neither by reason nor as examples: they were not written."""
+    for number in (1, 2):
+        pipeline.add(number)
+    ready = pipeline.ready_to_publish()
+    edit(pipeline, 1, image_url=url_of("new"))
+    ledger = pipeline.reconcile(ready.manifest, ready.publish())
+    assert (ledger.outcomes["conflict"], ledger.reasons) == (1, {"not_found": 1})
+    assert [example["record_id"] for example in ledger.examples["not_found"]] == [named(2)]
 
 
 def test_a_deletion_and_a_refused_write_in_one_bulk_have_their_own_outcomes(pipeline: Pipeline) -> None:
@@ -614,7 +653,7 @@ def test_a_deletion_and_a_refused_write_in_one_bulk_have_their_own_outcomes(pipe
         pipeline.add_digit(number, number)
     pipeline.records.before_write = once(lambda: pipeline.records.delete(2))
     outcomes = pick(pipeline.outcomes(pipeline.ready_to_publish().publish()))
-    assert list(outcomes.values()) == ["predicted", "gone", "quarantined", "predicted", "predicted"]
+    assert list(outcomes.values()) == ["predicted", "gone", "retry_later", "predicted", "predicted"]
 
 
 # --- what is refused

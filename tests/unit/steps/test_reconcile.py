@@ -13,7 +13,7 @@ from mnist_ops.domain.images import FetchFailure
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
-from mnist_ops.domain.records import BundleRef, RecordHead
+from mnist_ops.domain.records import BundleRef, Change, Prediction, RecordHead, WriteReport
 from mnist_ops.domain.run_summary import RunFailed
 from mnist_ops.steps.artifacts.objects import get_verified
 from tests.support.pipeline_in_memory import AT, Pipeline, ReadyToPublish, url_of
@@ -230,7 +230,60 @@ def test_a_released_run_is_green(pipeline: Pipeline, good: int) -> None:
     assessment = pipeline.assess(ready.manifest, ready.predictions)
     ledger = pipeline.reconcile(ready.manifest, pipeline.publish(ready.predictions, assessment))
     assert (ledger.outcomes["predicted"], ledger.outcomes["held"]) == (good, 0)
-    assert ledger.held_because is None
+    assert (ledger.held_because, ledger.over_budget) == (None, True)
+
+
+class RefusesPredictions(InMemoryRecords):
+    """Records with a validator that takes no prediction, and perhaps no failure either."""
+
+    takes_failures = True
+
+    def apply(self, changes: Sequence[Change]) -> WriteReport:
+        """Write the failures only."""
+        refused = {
+            place: "code 121: Document failed validation"
+            for place, change in enumerate(changes)
+            if isinstance(change.outcome, Prediction) or not self.takes_failures
+        }
+        taken = [change for place, change in enumerate(changes) if place not in refused]
+        return WriteReport(super().apply(taken).matched, refused)
+
+
+@pytest.mark.parametrize("takes_failures", [True, False])
+def test_a_run_whose_writes_the_database_refuses_is_red(pipeline: Pipeline, takes_failures: bool) -> None:
+    """Assess saw no failure; the budget is compared again with what was written."""
+    pipeline.records = records = RefusesPredictions()
+    records.takes_failures = takes_failures
+    for number in range(50):
+        pipeline.add_digit(number, number)
+    with pytest.raises(RunFailed) as raised:
+        pipeline.run()
+    lines = str(raised.value).splitlines()
+    assert lines[:2] == [
+        "50 of 50 records failed (50 write_refused), more than the budget of 20%",
+        "No prediction is held.",
+    ]
+    assert "Fix the cause: later runs try 50 failed records again." in lines
+    assert raised.value.ledger.over_budget
+    pipeline.records = fixed = InMemoryRecords()
+    for document in records.documents():
+        fixed.insert(document)
+    assert pipeline.run("dag/later").outcomes["predicted"] == 50
+
+
+def test_a_run_whose_refused_writes_are_accepted_is_green(pipeline: Pipeline) -> None:
+    """Release it, then clear the task `assess`, as its message says; the failures stay."""
+    pipeline.records = RefusesPredictions()
+    for number in range(50):
+        pipeline.add_digit(number, number)
+    ready, shards = published(pipeline)
+    with pytest.raises(RunFailed):
+        pipeline.reconcile(ready.manifest, shards)
+    pipeline.runs.release_hold(Generation("dag/run"), "ada", "looked at", AT)
+    assessment = pipeline.assess(ready.manifest, ready.predictions)
+    ledger = pipeline.reconcile(ready.manifest, pipeline.publish(ready.predictions, assessment))
+    assert (ledger.outcomes["retry_later"], ledger.reasons) == (50, {"write_refused": 50})
+    assert (ledger.held_because, ledger.over_budget) == (None, True)
 
 
 def test_a_run_over_its_budget_is_red_without_a_single_prediction(pipeline: Pipeline) -> None:
