@@ -7,15 +7,21 @@ from mnist_ops.domain.errors import UsageError
 
 EXAMPLE = "2026-01-31T00:00:00Z"
 
+# fromisoformat takes more, such as 20260131 and 2026-W05. Local mean times have offsets with seconds.
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?)?",
+    re.IGNORECASE,
+)
 _AGO = re.compile(r"(\d{1,6}) ?(h|hours?|d|days?)( ago)?")
 
 
 def iso_moment(text: str, name: str) -> datetime:
-    """Read an ISO 8601 date or time, as RFC 3339 restricts it; the result is in UTC.
+    """Read a date, or a date and time as RFC 3339 writes it; the result is in UTC.
 
     Args:
-        text: such as 2026-01-31, which is its midnight, or 2026-01-31T12:00:00+02:00; without an offset it
-            is UTC.
+        text: such as 2026-01-31, which is its midnight, or 2026-01-31T12:00:00+02:00. The seconds and the
+            offset may be left out; without an offset it is UTC.
         name: the option or field, for the error.
 
     Raises:
@@ -28,7 +34,7 @@ def iso_moment(text: str, name: str) -> datetime:
 
 
 def moment_of_words(text: str, name: str, now: datetime) -> datetime:
-    """Read an ISO 8601 date or time, or `now`, `today`, `yesterday`, `3 days ago`, `3d`, `12h` (UTC).
+    """Read what `iso_moment` reads, or `now`, `today`, `yesterday`, `3 days ago`, `3d`, `12h` (UTC).
 
     `today` and `yesterday` are their midnights. `3 days ago` is 72 hours before now.
 
@@ -58,5 +64,7 @@ def moment_of_words(text: str, name: str, now: datetime) -> datetime:
 
 
 def _moment(text: str) -> datetime:
+    if not _ISO.fullmatch(text):
+        raise ValueError(text)
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -77,7 +77,19 @@ def test_any_text_is_a_moment_in_utc_or_a_usage_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tomorrow", "31.01.2026", "2026-13-01", "3 weeks ago", "-3d", "999999d", "0001-01-01T00:00+23:00"],
+    [
+        "",
+        "tomorrow",
+        "31.01.2026",
+        "20260131",
+        "2026-W05",
+        "2026-01-31T12",
+        "2026-13-01",
+        "3 weeks ago",
+        "-3d",
+        "999999d",
+        "0001-01-01T00:00+23:00",
+    ],
 )
 def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     """The message names the option and quotes what was typed."""
