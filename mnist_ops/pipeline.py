@@ -227,6 +227,7 @@ class Pipeline:
             records=ports.records,
             objects=ports.objects,
             datasets=ports.datasets,
+            budget=self.settings.budget,
             minimums=Minimums(test=self.settings.gate.fewest_examples),
         )
 

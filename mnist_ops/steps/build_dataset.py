@@ -15,7 +15,9 @@ from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import artifact_key
 from mnist_ops.domain.labels import DIGITS, LabelTable
 from mnist_ops.domain.outcome_lines import counted, failure_lines, log_lines, wrapped
+from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.ports import DatasetRegistry, ObjectStore, RecordStore
+from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.datasets import ROWS, Dataset, DatasetRow
 from mnist_ops.steps.artifacts.objects import file_digest, put_json, read_manifest
@@ -29,15 +31,18 @@ from mnist_ops.vision.preprocessing.normalize import PREPROCESSING_VERSION
 _log = logging.getLogger(__name__)
 
 ROWS_PER_GROUP = 1_000
+# Faults of labels, which people make one by one; the failure budget is for images.
+_OF_LABELS = frozenset({Reason.UNKNOWN_LABEL, Reason.LABEL_CONFLICT})
 
 
-def build_dataset(  # noqa: PLR0913 (the three stores, the labels and the minimums are apart)
+def build_dataset(  # noqa: PLR0913 (the three stores, the labels, the budget and the minimums are apart)
     manifest_uri: str,
     image_shards: Sequence[str],
     *,
     records: RecordStore,
     objects: ObjectStore,
     datasets: DatasetRegistry,
+    budget: FailureBudget,
     minimums: Minimums,
     labels: LabelTable = DIGITS,
 ) -> str:
@@ -53,6 +58,7 @@ def build_dataset(  # noqa: PLR0913 (the three stores, the labels and the minimu
         records: reads the fields of records.
         objects: the store of manifest, shards and data set.
         datasets: the registry that the data set is added to; the next data set reuses its images.
+        budget: how many records may have an image that could not be fetched or decoded.
         minimums: how many usable examples training, release and gate need.
         labels: the names of the classes, by index.
 
@@ -61,7 +67,8 @@ def build_dataset(  # noqa: PLR0913 (the three stores, the labels and the minimu
 
     Raises:
         Damaged: an image's bytes are not those that were fetched.
-        Permanent: a part has no image shard, no example is usable, or there are fewer than the minimums.
+        Permanent: a part has no image shard, the failures exceed the budget, no example is usable, or there
+            are fewer than the minimums.
     """
     manifest = read_manifest(objects, manifest_uri)
     watch = Stopwatch("build_dataset", objects.requests, objects.moved)
@@ -73,6 +80,7 @@ def build_dataset(  # noqa: PLR0913 (the three stores, the labels and the minimu
         tally, examples = _write_rows(path, watch.reads(rows), labels, watch)
         counted_rows = sum(count for (kind, _), count in tally.items() if kind in ("fold", "reason"))
         watch.report(counted_rows, path.stat().st_size)
+        _require_within(budget, _of_kind(tally, "reason"), counted_rows, examples)
         _require_enough(tally, minimums, labels)
         rows_uri = objects.put_file(
             artifact_key("datasets", manifest.generation, "rows.parquet", file_digest(path)), path
@@ -117,6 +125,21 @@ def _countable(rows: Sequence[DatasetRow], labels: LabelTable) -> Iterator[tuple
             yield "label", labels.name(row["label"])
             if row["fold"] == Fold.TRAIN:
                 yield "trained on", labels.name(row["label"])
+
+
+def _require_within(
+    budget: FailureBudget, quarantined: Mapping[str, int], records: int, examples: FailureExamples
+) -> None:
+    failures = {reason: count for reason, count in quarantined.items() if reason not in _OF_LABELS}
+    excess = budget.excess(failures, records)
+    if excess is not None:
+        lines = [
+            *wrapped(f"nothing is trained: {excess}"),
+            *failure_lines(failures, examples),
+            "Fix the cause, then start the training again. To train on the other records anyway,",
+            "raise MNIST_OPS_FAILURE_BUDGET.",
+        ]
+        raise Permanent("\n".join(lines))
 
 
 def _require_enough(tally: Mapping[tuple[str, str], int], minimums: Minimums, labels: LabelTable) -> None:

@@ -66,6 +66,7 @@ def build_small_dataset(steps: product.Pipeline, manifest: str, images: Sequence
         records=ports.records,
         objects=ports.objects,
         datasets=ports.datasets,
+        budget=ports.settings.budget,
         minimums=NO_MINIMUMS,
     )
 

@@ -252,6 +252,38 @@ def test_too_few_labels_are_refused_before_any_training_with_the_numbers(pipelin
     assert pipeline.datasets.newest_dataset() is None
 
 
+def test_a_training_whose_images_fail_over_the_budget_is_refused_with_examples(pipeline: Pipeline) -> None:
+    """It would train on what is left, and perhaps release it; nothing is stored."""
+    for number in range(300):
+        label(pipeline, number, number)
+    for number in range(300, 400):
+        pipeline.add(number, label="seven")
+    manifest = pipeline.snapshot("train/1", labelled=True)
+    shards = pipeline.fetch(manifest)
+    with pytest.raises(Permanent) as raised:
+        pipeline.steps().build_dataset(manifest, shards)
+    lines = str(raised.value).splitlines()
+    assert lines[:3] == [
+        "nothing is trained: 100 of 400 records failed (100 not_found), more than the budget of 20%",
+        "100 failed: 100 not_found",
+        "not_found:",
+    ]
+    assert len([line for line in lines if url_of("3")[:-5] in line]) == 3
+    assert lines[-1] == "raise MNIST_OPS_FAILURE_BUDGET."
+    assert pipeline.datasets.newest_dataset() is None
+    assert pipeline.steps(failure_budget=0.3).build_dataset(manifest, shards)
+
+
+def test_faults_of_labels_do_not_count_for_the_budget_of_a_training(pipeline: Pipeline) -> None:
+    """They are quarantined one by one, and reported."""
+    for number in range(300):
+        label(pipeline, number, number)
+    for number in range(300, 400):
+        label(pipeline, number, number, as_label="ten")
+    manifest = pipeline.snapshot("train/1", labelled=True)
+    assert pipeline.steps().build_dataset(manifest, pipeline.fetch(manifest))
+
+
 def test_the_gates_significance_decides_how_large_the_test_fold_must_be(pipeline: Pipeline) -> None:
     """With p under 0.000001, 21 digits that the challenger alone gets right are needed."""
     for number in range(250):
