@@ -10,7 +10,8 @@ import pytest
 
 from mnist_ops import wiring
 from mnist_ops.cli import main
-from mnist_ops.cli._support.trials import best_training
+from mnist_ops.cli._support.trials import best_training, train_trials
+from mnist_ops.domain.errors import Permanent
 from mnist_ops.steps.artifacts.trainings import read_training
 from mnist_ops.steps.choose import read_choice
 from mnist_ops.vision.config.schema import TrainingConfig
@@ -218,7 +219,23 @@ def test_a_trial_that_fails_is_left_out(run: Run, trained: Trained, caplog: pyte
     assert code == 1
     assert len(json.loads(out)["trials"]) == 1
     assert "trial 1 failed: the training loss became" in caplog.text
-    assert all(len(message) < 100 for message in caplog.messages if "training loss" in message)
+
+
+def test_the_error_of_a_trial_is_logged_in_short_lines(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A URI stays whole, so that people can copy it."""
+    uri = f"s3://bucket/{'key' * 40}.json"
+
+    def fail(*_: object) -> str:
+        raise Permanent(f"{uri}: " + "its digest is another one; " * 5)
+
+    monkeypatch.setattr("mnist_ops.cli._support.trials.train_with_progress", fail)
+    with pytest.raises(Permanent):
+        train_trials(pipeline.steps(), "s3://b/x.json", [TrainingConfig(), TrainingConfig(epochs=1)])
+    lines = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert lines[:2] == ["trial 1 failed:", f"  {uri}:"]
+    assert all(len(line) < 100 for line in lines if uri not in line)
 
 
 @pytest.mark.usefixtures("pipeline")
