@@ -92,9 +92,11 @@ def note_with(former: str | None, lines: Sequence[str]) -> str:
         lines: of our paragraph, the most important first: what is over Airflow's limit is cut.
     """
     persons = _without_paragraph(former or "")
-    start = f"{persons}\n\n{TITLE}" if persons else TITLE
+    first, *items = _list_items(lines)
+    # On the first line, which is all that the UI shows before a note is opened.
+    start = f"{TITLE}: {first.removeprefix('- ')}"
+    start = f"{persons}\n\n{start}" if persons else start
     kept, left = [start], MAX_CHARACTERS - len(start)
-    items = _list_items(lines)
     for number, item in enumerate(items):
         reserved = 0 if number == len(items) - 1 else len(_CUT) + 1
         if len(item) + 1 + reserved > left:
@@ -107,7 +109,7 @@ def note_with(former: str | None, lines: Sequence[str]) -> str:
 
 
 def _list_items(lines: Sequence[str]) -> list[str]:
-    """Lines as a list in Markdown, which the UI renders: it would join plain lines to one.
+    """Lines, at least one, as a list in Markdown, which the UI renders: it would join plain lines to one.
 
     A command, also one that goes on over several lines, is marked as code. An indented line goes on with the
     one before it; the two spaces at the end of that keep the line's end.
@@ -128,7 +130,7 @@ def _without_paragraph(note: str) -> str:
     """What is left of a note without our title and the lines under it, up to an empty one."""
     kept, ours = [], False
     for line in note.splitlines():
-        ours = line == TITLE or (ours and bool(line.strip()))
+        ours = line.startswith(f"{TITLE}: ") or (ours and bool(line.strip()))
         if not ours:
             kept.append(line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()

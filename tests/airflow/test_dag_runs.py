@@ -121,7 +121,7 @@ def test_the_note_of_a_training_says_what_became_of_its_model(trained) -> None:
     """The promotion first, then what the gate said of the release, then what it was trained on."""
     version, why = (trained.xcoms["release", "return_value"][name] for name in ("bundle", "why"))
     assert trained.note == (
-        f"MNIST Ops\n- lenet5 {version['version']} is the champion\n"
+        f"MNIST Ops: lenet5 {version['version']} is the champion\n"
         f"- released lenet5 {version['version']}; the gate allows its promotion: {why}\n"
         "- 400 records in 1 part\n- all human-labelled records"
     )
@@ -244,8 +244,7 @@ def test_the_run_leaves_its_counts(classified) -> None:
 def test_the_note_of_a_run_says_what_it_did(classified) -> None:
     """Outcomes, window, champion, labels and failures."""
     lines = classified.run.note.splitlines()
-    assert lines[0] == "MNIST Ops"
-    assert lines[1] == f"- {WAITING + FAILING} records: {WAITING} predicted, {FAILING} quarantined"
+    assert lines[0] == f"MNIST Ops: {WAITING + FAILING} records: {WAITING} predicted, {FAILING} quarantined"
     assert any(line.startswith("- created until ") and "reclassify never" in line for line in lines)
     assert "- champion lenet5 1" in lines
     assert any(line.startswith(f"- {FAILING} failed: ") for line in lines)
@@ -322,7 +321,7 @@ def test_a_run_without_records_updates_no_asset(again) -> None:
 
 def test_the_note_of_a_run_without_records_says_so(again) -> None:
     """With the window in which none was found."""
-    assert again.run.note.startswith("MNIST Ops\n- 0 records: none was waiting\n- created until ")
+    assert again.run.note.startswith("MNIST Ops: 0 records: none was waiting\n- created until ")
 
 
 # What the form asks for
@@ -393,7 +392,7 @@ def test_a_dry_run_says_how_many_records_would_be_taken(previewed) -> None:
     """In the log of its snapshot, as its XCom, and in the note of the run."""
     assert "3 records would be taken" in previewed.run.log
     assert previewed.run.xcoms["snapshot", "count"] == 3
-    assert previewed.run.note.startswith("MNIST Ops\n- 3 records would be taken; nothing was written\n")
+    assert previewed.run.note.startswith("MNIST Ops: 3 records would be taken; nothing was written\n")
 
 
 def test_a_dry_run_that_could_not_count_is_red(with_champion, run_dag) -> None:

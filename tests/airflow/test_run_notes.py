@@ -105,7 +105,7 @@ def note_by_the_scheduler(dag: SerializedDAG, run_id: str) -> str | None:
 def test_the_scheduler_writes_the_note_of_a_green_run(end) -> None:
     """The ledger first, then what only the snapshot said."""
     note = end((SUCCESS, {NOTE: "3 records in 1 parts\nwindow"}), (SUCCESS, {NOTE: "3 predicted\nwindow"}))
-    assert note == "MNIST Ops\n- 3 predicted\n- window\n- 3 records in 1 parts"
+    assert note == "MNIST Ops: 3 predicted\n- window\n- 3 records in 1 parts"
 
 
 def test_the_scheduler_writes_the_note_of_a_red_run(end) -> None:
@@ -113,7 +113,7 @@ def test_the_scheduler_writes_the_note_of_a_red_run(end) -> None:
     error = {ERROR: "no lenet5 was released yet: run train_lenet first"}
     note = end((FAILED, error), (FAILED, {ERROR: "the snapshot left no manifest"}))
     assert note == (
-        "MNIST Ops\n- snapshot failed: no lenet5 was released yet: run train_lenet first\n"
+        "MNIST Ops: snapshot failed: no lenet5 was released yet: run train_lenet first\n"
         "- reconcile failed: the snapshot left no manifest"
     )
 
@@ -121,7 +121,7 @@ def test_the_scheduler_writes_the_note_of_a_red_run(end) -> None:
 def test_a_snapshot_that_only_counted_says_its_number(end) -> None:
     """It skips itself, and everything after it."""
     assert end((SKIPPED, {NOTE: "3 records would be taken"}), (SKIPPED, {})) == (
-        "MNIST Ops\n- 3 records would be taken"
+        "MNIST Ops: 3 records would be taken"
     )
 
 
@@ -137,7 +137,7 @@ def test_a_run_that_is_done_again_gets_a_new_note_below_a_persons(end, dag) -> N
         run = session.scalar(select(DagRun).filter_by(dag_id=dag.dag_id))
         run.note = f"Vera looks at it.\n\n{first}"
     again = end((SUCCESS, {NOTE: "3 records"}), (SUCCESS, {NOTE: "3 predicted"}))
-    assert again == "Vera looks at it.\n\nMNIST Ops\n- 3 predicted\n- 3 records"
+    assert again == "Vera looks at it.\n\nMNIST Ops: 3 predicted\n- 3 records"
 
 
 def test_a_run_in_which_our_operators_said_nothing_has_no_note(end) -> None:

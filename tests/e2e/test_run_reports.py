@@ -129,11 +129,10 @@ def test_a_run_over_its_budget_is_red_with_nothing_to_hold(failed):
 def test_the_note_of_a_red_run_begins_with_the_reason(failed):
     """Failures by number and reason, then what can be done."""
     run = failed["failing"]
-    first, *others = note(run)[1:]
+    first, *others = note(run)
     failures = MISSING + BLOCKED
-    assert note(run)[0] == "MNIST Ops"
     reasons = f"{MISSING} not_found, {BLOCKED} blocked_address"
-    assert first.startswith(f"- {failures} of {failures} records failed ({reasons})")
+    assert first.startswith(f"MNIST Ops: {failures} of {failures} records failed ({reasons})")
     assert any(line.startswith("- `mnist-ops records list --run ") for line in others)
 
 
@@ -241,5 +240,5 @@ def test_a_persons_note_is_kept_when_the_run_is_done_again(deployment, failed):
     deployment.airflow.call("PATCH", path, {"note": f"Asked for by Vera.\n\n{run.facts['note']}"})
     deployment.clear(run.id)
     again = deployment.finished(run.id)
-    assert note(again)[:4] == ["Asked for by Vera.", "", "MNIST Ops", "- 0 records: none was waiting"]
-    assert note(again).count("MNIST Ops") == 1
+    assert note(again)[:3] == ["Asked for by Vera.", "", "MNIST Ops: 0 records: none was waiting"]
+    assert "\n".join(note(again)).count("MNIST Ops") == 1

@@ -46,6 +46,7 @@ def permanent_errors_fail() -> Iterator[None]:
     from pydantic import ValidationError
 
     from mnist_ops.domain.errors import Permanent
+    from mnist_ops.domain.run_summary import RunFailed
     from mnist_ops.validation import problems_of
 
     with _error_pushed():
@@ -53,6 +54,9 @@ def permanent_errors_fail() -> Iterator[None]:
             yield
         except ValidationError as error:
             raise AirflowFailException("; ".join(map(str, problems_of(error)))) from error
+        except RunFailed as error:
+            # Not chained: its lines would be in the log twice, with a traceback that tells nothing more.
+            raise AirflowFailException(str(error)) from None
         except Permanent as error:
             raise AirflowFailException(str(error)) from error
 

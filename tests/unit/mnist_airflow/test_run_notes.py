@@ -71,29 +71,29 @@ def test_a_task_whose_end_is_not_known_yet_says_its_words_last() -> None:
 # The note
 
 
-def test_a_note_is_a_list_below_our_title() -> None:
-    """The UI shows Markdown, which joins plain lines to one."""
-    assert note_with(None, ["1 record", "champion lenet5 7"]) == "MNIST Ops\n- 1 record\n- champion lenet5 7"
+def test_a_note_begins_with_the_first_line_and_lists_the_others() -> None:
+    """The UI shows one line before a note is opened, then Markdown, which joins plain lines to one."""
+    assert note_with(None, ["1 record", "champion lenet5 7"]) == "MNIST Ops: 1 record\n- champion lenet5 7"
 
 
 def test_an_indented_line_goes_on_with_the_one_before_it() -> None:
     """Two spaces at the end of a line keep its end."""
     assert note_with("", ["not_found:", "  1 http://images.test/1.png: 404"]) == (
-        "MNIST Ops\n- not_found:  \n  1 http://images.test/1.png: 404"
+        "MNIST Ops: not_found:  \n  1 http://images.test/1.png: 404"
     )
 
 
 def test_a_command_is_code_on_one_line() -> None:
     """Also where it goes on over several lines, so that it can be copied."""
     lines = ["To publish:", "mnist-ops runs release-hold dag/run \\", '  --generation 0 --why "…"']
-    assert note_with(None, lines).splitlines()[2:] == [
+    assert note_with(None, lines).splitlines()[1:] == [
         '- `mnist-ops runs release-hold dag/run --generation 0 --why "…"`'
     ]
 
 
 def test_a_persons_text_is_kept_above_ours() -> None:
     """Ours is last, under its own title."""
-    assert note_with("Asked for by Vera.", ["1 record"]) == "Asked for by Vera.\n\nMNIST Ops\n- 1 record"
+    assert note_with("Asked for by Vera.", ["1 record"]) == "Asked for by Vera.\n\nMNIST Ops: 1 record"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,7 @@ def test_a_rerun_replaces_our_paragraph_and_nothing_else(former: str, persons: s
     """Whatever a person wrote above it or, after an empty line, below it."""
     first = note_with(former, ["60 of 60 records failed", "not_found:", "  1"])
     again = note_with(f"{first}\n\nbelow", ["60 records: 60 predicted"])
-    expected = "\n\n".join(
-        text for text in (persons, "below", f"{TITLE}\n- 60 records: 60 predicted") if text
-    )
+    expected = "\n\n".join(text for text in (persons, "below", f"{TITLE}: 60 records: 60 predicted") if text)
     assert again.replace("\n\n\n", "\n\n") == expected
 
 
@@ -120,15 +118,16 @@ def test_a_note_is_cut_to_airflows_limit_at_the_end_of_a_line() -> None:
     lines = [f"line {number} of a long summary" for number in range(100)]
     note = note_with("Vera's.", lines)
     assert MAX_CHARACTERS - 40 < len(note) <= MAX_CHARACTERS
-    assert note.startswith("Vera's.\n\nMNIST Ops\n- line 0 of a long summary\n")
+    assert note.startswith("Vera's.\n\nMNIST Ops: line 0 of a long summary\n")
     assert note.endswith("\n- … the rest is in the tasks' logs")
 
 
 def test_a_note_that_just_fits_is_not_cut() -> None:
     """To the last character."""
-    lines = ["x" * (MAX_CHARACTERS - len("MNIST Ops\n- "))]
-    assert note_with(None, lines) == f"MNIST Ops\n- {lines[0]}"
-    assert "the rest is" in note_with(None, [f"{lines[0]}x"])
+    start = "MNIST Ops: 1 record\n- "
+    rest = "x" * (MAX_CHARACTERS - len(start))
+    assert note_with(None, ["1 record", rest]) == f"{start}{rest}"
+    assert "the rest is" in note_with(None, ["1 record", f"{rest}x"])
 
 
 def test_where_a_persons_text_leaves_no_room_it_stays_as_it_is() -> None:
