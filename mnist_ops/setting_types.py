@@ -1,9 +1,9 @@
-"""The types of settings that are texts. Each refuses a wrong one in words, with an example."""
+"""The types of settings that are texts or shares. Each refuses a wrong one in words, with an example."""
 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 # A wrong text is quoted only if it can hardly be a URI or a key that was given to the wrong variable.
@@ -30,6 +30,15 @@ def _text(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _share(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return check(value)
+    except ValidationError:
+        expected = "expected a number from 0 to 1, such as 0.2"
+        raise PydanticCustomError("share", "{problem}", {"problem": expected}) from None
+
+
+Share = Annotated[float, Field(ge=0, le=1), WrapValidator(_share)]
 FieldPath = Annotated[
     str,
     _text(

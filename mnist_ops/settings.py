@@ -27,6 +27,7 @@ from mnist_ops.setting_types import (
     FieldPath,
     InstanceId,
     KeyPrefix,
+    Share,
     Slug,
 )
 
@@ -114,14 +115,14 @@ class Settings(BaseSettings):
     fetch_max_bytes: Annotated[int, Field(ge=1, le=4 << 20)] = 4 << 20
     fetch_concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
     classify_schedule: Annotated[str, Field(min_length=1)] = "@daily"
-    review_below: Annotated[float, Field(ge=0, le=1)] = 0.9
-    failure_budget: Annotated[float, Field(ge=0, le=1)] = 0.20
+    review_below: Share = 0.9
+    failure_budget: Share = 0.20
     failure_budget_from: Annotated[int, Field(ge=0)] = 50
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int | None, Field(ge=1)] = None
-    minimum_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.9
+    minimum_accuracy: Share = 0.9
     gate_significance: Annotated[float, Field(gt=0, le=1)] = 0.05
-    gate_maximum_ece: Annotated[float, Field(ge=0, le=1)] = 0.02
+    gate_maximum_ece: Share = 0.02
     require_approval: bool = False
     training_instance_id: InstanceId | None = None
     training_dir: Path = Path(".local/training")

@@ -12,6 +12,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 _STARTS = {"Value error, ": "", "Input should ": "must ", "String should ": "must "}
 
+_PARSER = ", unable to parse "  # what follows says how pydantic reads the text
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -39,7 +41,7 @@ def plain_message(message: str) -> str:
     """A message of pydantic's, as a sentence about the field that is named before it."""
     for start, plain in _STARTS.items():
         if message.startswith(start):
-            return plain + message.removeprefix(start)
+            return plain + message.removeprefix(start).partition(_PARSER)[0]
     return message
 
 

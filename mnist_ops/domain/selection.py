@@ -66,8 +66,12 @@ class Selection:
             raise UsageError(f"reclassify: {self.reclassify} takes no reasons; only failed does")
 
 
-def parse_reclassify(text: str) -> tuple[Reclassify, frozenset[Reason]]:
+def parse_reclassify(text: str, source: str = "reclassify") -> tuple[Reclassify, frozenset[Reason]]:
     """Parse a policy: `never`, `failed`, `failed:REASON,REASON…`, `stale`, `changed` or `all`.
+
+    Args:
+        text: the policy.
+        source: the parameter or option, for the error.
 
     Returns:
         The policy, and the reasons of the failures that `failed` takes; none for any reason.
@@ -76,22 +80,23 @@ def parse_reclassify(text: str) -> tuple[Reclassify, frozenset[Reason]]:
         UsageError: an unknown policy or reason, with the nearest known one; or reasons without `failed`.
     """
     name, colon, rest = str(text).partition(":")
-    policy = Reclassify(_known(name, Reclassify))
+    policy = Reclassify(_known(name, Reclassify, source, f"give one of {', '.join(Reclassify)}"))
     if not colon:
         return policy, frozenset()
     if policy is not Reclassify.FAILED:
-        raise UsageError(f"reclassify: {policy} takes no reasons; only failed does")
-    return policy, frozenset(Reason(_known(reason, Reason)) for reason in rest.split(","))
+        raise UsageError(f"{source}: {policy} takes no reasons; only failed does")
+    listed = "`mnist-ops records list --help` lists the reasons"
+    return policy, frozenset(Reason(_known(reason, Reason, source, listed)) for reason in rest.split(","))
 
 
-def _known(text: str, names: Iterable[str]) -> str:
-    """The text without spaces around it. Raises UsageError, with the nearest name, if it is none of them."""
+def _known(text: str, names: Iterable[str], source: str, listed: str) -> str:
+    """The text without spaces around it. If it is no name, a UsageError has the nearest, or `listed`."""
     name, known = text.strip(), [str(each) for each in names]
     if name in known:
         return name
     nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"give one of {', '.join(known)}"
-    raise UsageError(f"reclassify: {name!r} is unknown; {hint}")
+    hint = f"did you mean {nearest[0]}?" if nearest else listed
+    raise UsageError(f"{source}: {name!r} is unknown; {hint}")
 
 
 def takes(selection: Selection, head: RecordHead) -> bool:

@@ -20,7 +20,7 @@ def test_a_problem_has_the_path_of_its_field() -> None:
         Pair.model_validate({"sizes": (0, "secret")})
     assert [str(problem) for problem in problems_of(caught.value)] == [
         "sizes.0: must be greater than or equal to 1",
-        "sizes.1: must be a valid integer, unable to parse string as an integer",
+        "sizes.1: must be a valid integer",
     ]
 
 

@@ -2,11 +2,24 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+# What people type, in any group or in the one before it, and what they mean.
+_MEANT = MappingProxyType(
+    {
+        "stack start": "stack up",
+        "stack stop": "stack down",
+        "start": "stack up",
+        "stop": "stack down",
+        "ledger": "runs list",
+        "ledgers": "runs list",
+        "version": "--version",
+    }
+)
 _MOST = 4  # commands that one message suggests
 
 
@@ -34,21 +47,24 @@ def command_group(words: str) -> typer.Typer:
 def nearest_commands(name: str, group: str, root: TyperGroup) -> list[str]:
     """The commands, with their groups, that somebody may mean by a name which a group does not have.
 
-    Those of the same name in any group; else those that are spelled alike, in this group and then in any;
-    else those whose help has the word.
+    What is known to be meant; else those of the same name in any group; else those that are spelled alike,
+    in this group and then in any.
 
     Args:
         name: what was typed.
         group: the group's own path, such as "runs"; empty for the root.
         root: the whole command line.
     """
-    commands = dict(_commands(root))
+    if name == "help":
+        return [f"{group} --help".strip()]
+    if meant := _MEANT.get(f"{group} {name}") or _MEANT.get(name):
+        return [meant]
+    commands = list(_commands(root))
     own = [path for path in commands if path.rpartition(" ")[0] == group]
     for chosen in (
         [path for path in commands if _last(path) == name],
         _alike(name, own),
-        _alike(name, [*commands]),
-        [path for path, words in commands.items() if name.lower() in words.lower()],
+        _alike(name, commands),
     ):
         if chosen:
             return chosen[:_MOST]
@@ -69,11 +85,11 @@ def _path(ctx: Any) -> str:  # noqa: ANN401 - Typer keeps the type private
     return "" if ctx.parent is None else f"{_path(ctx.parent)} {ctx.info_name}".strip()
 
 
-def _commands(group: TyperGroup, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The path of every command and group, such as `runs list`, with its help."""
+def _commands(group: TyperGroup, prefix: str = "") -> Iterator[str]:
+    """The path of every command and group, such as `runs list`."""
     for name, command in group.commands.items():
         if command.hidden:
             continue
-        yield f"{prefix}{name}", command.help or ""
+        yield f"{prefix}{name}"
         if isinstance(command, TyperGroup):
             yield from _commands(command, f"{prefix}{name} ")

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from mnist_ops.cli._support.exit_codes import ExitCode
 from mnist_ops.domain.errors import MnistOpsError, Transient, UsageError
 from mnist_ops.settings import PREFIX
-from mnist_ops.validation import problems_of
+from mnist_ops.validation import Problem, problems_of
 
 _log = logging.getLogger(__name__)
 
 _MAX_LENGTH = 300  # characters of a message that was not written for people
+_MAX_LIST = 100  # characters of a list of choices
+_LOG_OPTIONS = ("-v", "-q", "--verbose", "--quiet")
 _NO_CHOICE = " is not one of "  # Typer's words for a value that is none of an option's choices
 
 
@@ -57,13 +59,21 @@ def _code_of(error: MnistOpsError) -> ExitCode:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    """The problems in words; one of a setting begins with its variable."""
+    """The problems in words; one of a setting begins with its variable, one of an option with the option."""
+    if error.title == "TrainingConfig":
+        return [_config_problem(problem) for problem in problems_of(error)]
     if error.title != "Settings":
         return list(map(str, problems_of(error)))
     return [
         f"{PREFIX}{problem.field.partition('.')[0].upper()}: {problem.message}"
         for problem in problems_of(error)
     ]
+
+
+def _config_problem(problem: Problem) -> str:
+    if problem.field not in ("config", "set"):
+        return str(problem)
+    return problem.message if problem.message.startswith("--") else f"--{problem}"
 
 
 def _usage_lines(error: typer.TyperException) -> list[str]:
@@ -73,6 +83,10 @@ def _usage_lines(error: typer.TyperException) -> list[str]:
         return []
     context = getattr(error, "ctx", None)
     hint = f"; see `{context.command_path} --help`" if context else ""
+    option = getattr(error, "option_name", None)
+    if context and option in _LOG_OPTIONS:
+        program, _, command = context.command_path.partition(" ")
+        hint = f"; it comes before the command: `{program} {option} {command} …`"
     return [f"error: {message}{hint}"]
 
 
@@ -87,10 +101,17 @@ def _usage_message(error: typer.TyperException) -> str:
 
 
 def _choices(given: str, message: str) -> str:
-    """The nearest of the choices that a message lists, or all of them."""
+    """The nearest of the choices that a message lists, or all of them if they are few."""
     choices = re.findall(r"'([^']*)'", message.partition(_NO_CHOICE)[2])
     nearest = get_close_matches(given, choices, 1)
-    return f"did you mean {nearest[0]}?" if nearest else f"not one of {', '.join(choices)}"
+    if nearest:
+        return f"did you mean {nearest[0]}?"
+    listed = ", ".join(choices)
+    return (
+        f"not one of {listed}"
+        if len(listed) <= _MAX_LIST
+        else "unknown, and like none of those that are known"
+    )
 
 
 def _parameter(error: typer.BadParameter) -> str:

@@ -80,11 +80,18 @@ def selection(since: str | None, until: str | None, again: str, limit: int | Non
         UsageError: a time or a policy cannot be read, or the window is empty.
     """
     moment = utc_now()
-    reclassify, reasons = parse_reclassify(again)
+    reclassify, reasons = parse_reclassify(again, "--reclassify")
+    first = None if since is None else moment_of_words(since, "--since", moment)
+    end = moment if until is None else moment_of_words(until, "--until", moment)
+    if first is not None and first >= end:
+        limit_of_window = f"now, {end.isoformat()}" if until is None else f"--until: {end.isoformat()}"
+        raise UsageError(
+            f"--since: {first.isoformat()} is not before {limit_of_window}; give an earlier --since"
+        )
     return Selection(
         at=moment,
-        since=None if since is None else moment_of_words(since, "--since", moment),
-        until=moment if until is None else moment_of_words(until, "--until", moment),
+        since=first,
+        until=end,
         reclassify=reclassify,
         limit=limit,
         reasons=reasons,

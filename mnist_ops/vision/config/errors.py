@@ -57,7 +57,8 @@ def described(error: ValidationError, origins: Mapping[str, str]) -> list[Proble
 def unknown_field(name: str, known: Sequence[str] = FIELDS) -> str:
     """The message for a field that does not exist, or not in this place."""
     nearest = difflib.get_close_matches(name, [field for field in known if field != name], 1, _SIMILARITY)
-    return "there is no such field" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    hint = f"did you mean {nearest[0]}?" if nearest else "`mnist-ops config schema` lists the fields"
+    return f"there is no such field; {hint}"
 
 
 def suffix(origin: str | None) -> str:

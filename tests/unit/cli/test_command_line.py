@@ -396,6 +396,13 @@ def test_a_shell_can_complete_commands() -> None:
         ("tensorboard", "`experiments tensorboard`"),
         ("models lst", "`models list`"),
         ("runs ledgers", "`runs list`"),
+        ("runs ledger", "`runs list`"),
+        ("stack start", "`stack up`"),
+        ("stack stop", "`stack down`"),
+        ("start", "`stack up`"),
+        ("version", "`--version`"),
+        ("help", "`--help`"),
+        ("models help", "`models --help`"),
     ],
 )
 def test_an_unknown_command_names_the_nearest_one(run: Run, typed: str, nearest: str) -> None:

@@ -200,7 +200,7 @@ def test_a_long_value_is_truncated(write: Write) -> None:
             "sweep.epoch=[3]",
             "sweep.epoch: there is no such field; did you mean epochs? (--set sweep.epoch=[3])",
         ),
-        ("=3", ": there is no such field (--set =3)"),
+        ("=3", ": there is no such field; `mnist-ops config schema` lists the fields (--set =3)"),
     ],
 )
 def test_a_change_of_an_unknown_field_is_refused_with_the_nearest_name(change: str, sentence: str) -> None:
