@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, get_current_context
-from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.log import redact
 
 from mnist_airflow.run_notes import ERROR, NOTE
@@ -73,18 +73,28 @@ def _error_pushed() -> Iterator[None]:
 
 
 def _push_error(line: str) -> None:
+    with push_failures_logged():
+        try:
+            task = get_current_context()["ti"]
+        except RuntimeError:
+            _log.debug("no task of Airflow is running, so nobody is told")
+        else:
+            # Masked before it is cut: of a secret that is cut in two, the first half would stay.
+            task.xcom_push(ERROR, str(redact(line))[:_ERROR_CHARACTERS])
+
+
+@contextmanager
+def push_failures_logged() -> Iterator[None]:
+    """Log that something could not be pushed and go on, where the task fails with an error of its own."""
     try:
-        get_current_context()["ti"].xcom_push(ERROR, redact(line[:_ERROR_CHARACTERS]))
-    except RuntimeError:
-        _log.debug("no task of Airflow is running, so nobody is told")
-    except (AirflowRuntimeError, OSError):
-        # Airflow did not take it, which must not hide the error itself.
-        _log.exception("the note of the run will not say why the task failed")
+        yield
+    except Exception:  # noqa: BLE001 (the error of the task matters more)
+        _log.exception("the note of the run will not say all of why the task failed")
 
 
 def push_note(context: "Context", lines: Sequence[str]) -> None:
-    """Say something of the run in its note, which is written when the run ends."""
-    context["ti"].xcom_push(NOTE, "\n".join(lines))
+    """Say something of the run in its note, which is written when the run ends. Secrets are masked."""
+    context["ti"].xcom_push(NOTE, str(redact("\n".join(lines))))
 
 
 def refuse_unknown_params(context: "Context") -> None:
