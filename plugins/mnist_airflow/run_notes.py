@@ -25,6 +25,8 @@ NOTE, ERROR = "note", "error"
 MAX_CHARACTERS = 1_000
 _MAX_ERRORS = 3
 _NEVER = datetime.min.replace(tzinfo=UTC)
+# Signs of Markdown and HTML, and of what the UI makes a link by itself: an address of the web or of an email.
+_MARKUP = re.compile(r"[`*\[\]<>~|\\&!#@]|://|www\.", re.IGNORECASE)
 _CUT = "- … the rest is in the tasks' logs"
 
 # Whose XComs are read; a test compares them with the operators that there are.
@@ -111,19 +113,31 @@ def note_with(former: str | None, lines: Sequence[str]) -> str:
 def _list_items(lines: Sequence[str]) -> list[str]:
     """Lines, at least one, as a list in Markdown, which the UI renders: it would join plain lines to one.
 
-    A command, also one that goes on over several lines, is marked as code. An indented line goes on with the
-    one before it; the two spaces at the end of that keep the line's end.
+    A command, also one that goes on over several lines, is marked as code, and so is a line that could hold
+    an image, a link or HTML: addresses and error messages come from outside. An indented line goes on with
+    the one before it; the two spaces at the end of that keep the line's end.
     """
     items: list[str] = []
     for line in "\n".join(lines).replace(" \\\n  ", " ").splitlines():
         text = line.strip()
-        shown = f"`{text}`" if text.startswith("mnist-ops ") else text
+        shown = _code(text) if text.startswith("mnist-ops ") or _has_markup(text) else text
         if items and line.startswith(" "):
             items[-1] += "  "
             items.append(f"  {shown}")
         else:
             items.append(f"- {shown}")
     return items
+
+
+def _has_markup(text: str) -> bool:
+    """Whether a line holds markup other than complete code spans, such as our own."""
+    return "``" in text or _MARKUP.search(re.sub("`[^`]+`", "", text)) is not None
+
+
+def _code(text: str) -> str:
+    """A code span, in which nothing is markup; it is fenced by more backticks than the text has in a row."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
 
 
 def _without_paragraph(note: str) -> str:

@@ -79,8 +79,31 @@ def test_a_note_begins_with_the_first_line_and_lists_the_others() -> None:
 def test_an_indented_line_goes_on_with_the_one_before_it() -> None:
     """Two spaces at the end of a line keep its end."""
     assert note_with("", ["not_found:", "  1 http://images.test/1.png: 404"]) == (
-        "MNIST Ops: not_found:  \n  1 http://images.test/1.png: 404"
+        "MNIST Ops: not_found:  \n  `1 http://images.test/1.png: 404`"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            "1 https://x/![a](https://tracker/p.png): 404",
+            "`1 https://x/![a](https://tracker/p.png): 404`",
+        ),
+        ("1 www.tracker.test", "`1 www.tracker.test`"),
+        ("<img src=//tracker/p.png>", "`<img src=//tracker/p.png>`"),
+        ("a `![b](c)` d", "a `![b](c)` d"),
+        ("a ` b", "`` a ` b ``"),
+        ("``a` ![b](c) `", "``` ``a` ![b](c) ` ```"),
+        (r"\`![b](c)`", r"`` \`![b](c)` ``"),
+        ("without `reclassify`", "without `reclassify`"),
+        ("mnist-ops runs show `a", "`` mnist-ops runs show `a ``"),
+        ("60 of 60 records failed: not_found (limit 5%)", "60 of 60 records failed: not_found (limit 5%)"),
+    ],
+)
+def test_what_comes_from_outside_is_no_markup(line: str, shown: str) -> None:
+    """An image would be requested by the browser of whoever looks at the run."""
+    assert note_with("", [line]) == f"MNIST Ops: {shown}"
 
 
 def test_a_command_is_code_on_one_line() -> None:
