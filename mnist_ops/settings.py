@@ -67,10 +67,10 @@ class Settings(BaseSettings):
         failure_budget: the largest share of failed records with which a run is published, 0 to 1.
         failure_budget_from: runs of fewer records have no failure budget.
         device: auto, cpu or cuda.
-        threads: how many threads decode and classify; None for one for each core.
+        threads: how many threads decode and classify; by default one for each core.
         minimum_accuracy: the first champion needs this accuracy on its test fold, 0 to 1.
         gate_significance: McNemar's exact p of a challenger must be under this, 0 to 1.
-        gate_maximum_ece: by how much a champion's calibration error on the test fold may exceed what chance
+        gate_maximum_ece: by how much a challenger's calibration error on the test fold may exceed what chance
             explains, 0 to 1.
         require_approval: whether every promotion waits for a person's approval in Airflow; without it the
             form of a run decides.
@@ -80,7 +80,8 @@ class Settings(BaseSettings):
         trackers: where trainings are recorded: any of console, tensorboard, sqlite and mlflow, separated
             by commas.
         mlflow_tracking_uri: the MLflow server of the tracker mlflow, without user and password.
-        price_currency: the currency of all prices, an ISO 4217 code; the defaults are list prices, see docs.
+        price_currency: the currency of all prices, an ISO 4217 code; the defaults are list prices, of the
+            regions and machines in docs/retention-and-cost.md.
         price_s3_writes: for 1,000 PUT, COPY, POST and LIST requests to S3.
         price_s3_reads: for 1,000 other requests to S3; deleting is free.
         price_s3_sent: for each GiB sent to S3.
