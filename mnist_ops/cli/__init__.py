@@ -93,7 +93,16 @@ def main() -> None:
         for line in ending.lines:
             typer.echo(line, err=True)
         code = ending.code
+        _drop_unwritten_output()
     sys.exit(code)
+
+
+def _drop_unwritten_output() -> None:
+    """Lose what could not be written: else Python reports it again at its end, with another exit code."""
+    try:
+        typer.echo(nl=False)  # which flushes, unless there is no standard output
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn_of_unknown_variables() -> None:

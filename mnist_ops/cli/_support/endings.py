@@ -2,9 +2,11 @@
 
 import logging
 import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 import typer
 from pydantic import ValidationError
@@ -18,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_LENGTH = 300  # characters of a message that was not written for people
 _MAX_LIST = 100  # characters of a list of choices
+_PRINTERS = ("typer", "rich")
 _LOG_OPTIONS = ("-v", "-q", "--verbose", "--quiet")
 _NO_CHOICE = " is not one of "  # Typer's words for a value that is none of an option's choices
 
@@ -45,11 +48,19 @@ def ending_of(error: Exception) -> Ending:
         return Ending(_usage_lines(error), error.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         return Ending([f"error: {error.filename}: {error.strerror}"], ExitCode.PERMANENT)
+    if isinstance(error, OSError) and _is_of_printing(error):
+        return Ending([f"error: cannot write the output: {error.strerror}"], ExitCode.PERMANENT)
     _log.debug("this error was not expected", exc_info=error)
     what = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_LENGTH]
     return Ending(
         [f"internal error: {what}; run again with -v for the traceback, and report it"], ExitCode.PERMANENT
     )
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether a library that prints raised it."""
+    raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-1:]]
+    return any(library in Path(file).parts for file in raised_in for library in _PRINTERS)
 
 
 def _code_of(error: MnistOpsError) -> ExitCode:

@@ -1,6 +1,10 @@
 """Every error ends as lines for people and an exit code; a bug keeps its traceback for -v."""
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +31,45 @@ def test_an_error_of_the_file_system_names_the_file() -> None:
     """Such as a result that cannot be written, or a full disk."""
     error = PermissionError(13, "Permission denied", "/etc/result")
     assert ending_of(error) == Ending(["error: /etc/result: Permission denied"], 3)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", [["config", "show"], ["config", "--help"]])
+def test_an_output_that_cannot_be_written_is_one_line(command: list[str], unbuffered: str) -> None:
+    """A full disk; `/dev/full` behaves like one."""
+    program = [sys.executable, "-m", "mnist_ops", *command]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            program,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+    assert done.returncode == 3
+
+
+def test_an_error_without_a_standard_output_is_one_line() -> None:
+    """A service may close it."""
+    command = f"{sys.executable} -m mnist_ops nope >&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_error_of_the_file_system_without_a_name_is_not_of_the_output() -> None:
+    """It may be of any file."""
+    with (
+        pytest.raises(OSError, match="No space") as raised,
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert ending_of(raised.value).lines[0].startswith("internal error: OSError: ")
 
 
 def test_an_error_that_nobody_expected_is_one_short_line() -> None:
