@@ -36,9 +36,10 @@ def list_experiments(as_json: Json = False) -> None:
         for record in records:
             print_json(experiment_tables.document(record))
     elif not records:
-        typer.echo(f"no training has been tracked yet in {file}")
+        typer.echo(f"no training has been tracked in {file} yet")
     else:
-        print_table(experiment_tables.COLUMNS, map(experiment_tables.experiment_row, records))
+        rows = map(experiment_tables.experiment_row, records)
+        print_table(experiment_tables.COLUMNS, rows, right=experiment_tables.RIGHT)
 
 
 @app.command()
@@ -69,7 +70,8 @@ def log(name: Name, as_json: Json = False) -> None:
     elif not validations:
         typer.echo("no validation yet")
     else:
-        print_table(experiment_tables.VALIDATION_COLUMNS, map(experiment_tables.validation_row, validations))
+        columns = experiment_tables.VALIDATION_COLUMNS
+        print_table(columns, map(experiment_tables.validation_row, validations), right=columns)
 
 
 @app.command()

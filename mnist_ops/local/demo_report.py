@@ -80,17 +80,21 @@ def _short(path: Path) -> str:
 
 def _outcomes(ledgers: Sequence[Mapping[str, object]]) -> Table:
     table = Table("outcome", "reason", "records", title=f"Records over {len(ledgers)} runs")
+    table.columns[-1].justify = "right"
     for outcome, count in total(ledgers, "outcomes").items():
         if count:
-            table.add_row(outcome, "", str(count))
+            table.add_row(outcome, "", f"{count:,}")
     for reason, failed in total(ledgers, "reasons").items():
-        table.add_row("", reason, str(failed))
-    table.add_row("selected", "", str(sum(int(str(ledger["selected"])) for ledger in ledgers)), style="bold")
+        table.add_row("", reason, f"{failed:,}")
+    selected = sum(int(str(ledger["selected"])) for ledger in ledgers)
+    table.add_row("selected", "", f"{selected:,}", style="bold")
     return table
 
 
 def _stages(ledgers: Sequence[Mapping[str, object]]) -> Table:
     table = Table("stage", "records", "seconds", "records/s", title="Stages, summed over their tasks")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for stage in _STAGES:
         records, seconds = 0, 0.0
         for ledger in ledgers:
@@ -98,5 +102,6 @@ def _stages(ledgers: Sequence[Mapping[str, object]]) -> Table:
             report = stages.get(stage) if isinstance(stages, Mapping) else None
             records += report["records"] if report else 0
             seconds += report["seconds"] if report else 0.0
-        table.add_row(stage, str(records), f"{seconds:.2f}", f"{records / seconds:.0f}" if seconds else "")
+        rate = f"{records / seconds:,.0f}" if seconds else ""
+        table.add_row(stage, f"{records:,}", f"{seconds:.2f}", rate)
     return table

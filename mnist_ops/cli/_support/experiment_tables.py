@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "started", "status", "device", "config", "best accuracy")
 VALIDATION_COLUMNS = ("epoch", "step", "train loss", "accuracy", "NLL", "learning rate")
+RIGHT = frozenset({"best accuracy"})
 
 _DIGEST = 12  # characters of a digest that are shown in lists
 _ABSENT = "-"
@@ -126,5 +127,5 @@ def print_choice(choice: "Choice") -> None:
         ]
         for number, trial in enumerate(choice.trials, start=1)
     ]
-    print_table(header, rows, right=("trial", "best epoch", "parameters"))
+    print_table(header, rows, right=("trial", "validation accuracy", "NLL", "best epoch", "parameters"))
     typer.echo(f"winner {choice.winner}")

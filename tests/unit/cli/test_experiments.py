@@ -112,7 +112,9 @@ def test_show_prints_config_metrics_environment_and_best_epoch(run: Run) -> None
 
 def test_the_log_has_a_line_for_each_validation(run: Run) -> None:
     """With the learning rate of the last step before it."""
-    lines = [line.split() for line in run("log", "mnist").stdout.splitlines()]
+    printed = run("log", "mnist").stdout.splitlines()
+    assert len({len(line) for line in printed}) == 1  # numbers are aligned to the right
+    lines = [line.split() for line in printed]
     assert lines[1:] == [
         ["1", "100", "0.4000", "0.9000", "0.1000", "0.01"],
         ["2", "200", "0.2000", "0.9600", "0.1000", "0.005"],
@@ -214,11 +216,8 @@ def test_before_the_first_training_the_list_is_empty_and_names_the_file(run: Run
     file = tmp_path / "experiments.sqlite"
     file.unlink()
     result = run("list")
-    assert (result.exit_code, result.output) == (0, f"no training has been tracked yet in {file}\n")
+    assert (result.exit_code, result.output) == (0, f"no training has been tracked in {file} yet\n")
     assert (run("list", "--json").exit_code, run("list", "--json").output) == (0, "")
-    error = run("show", "lenet5").exception
-    assert isinstance(error, Permanent)
-    assert str(error) == f"{file}: there is no such file; no training has been tracked yet"
 
 
 def test_a_training_without_a_validation_says_so(run: Run) -> None:
