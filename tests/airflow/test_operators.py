@@ -113,8 +113,17 @@ def test_a_snapshot_names_a_misspelt_variable_and_a_collection_that_does_not_exi
     with environment(MNIST_OPS_MONGO_COLECTION="digits"):
         log = execute(SnapshotRecordsOperator, collection="recods", preview=True).log
     assert "MNIST_OPS_MONGO_COLECTION is not a setting" in log
-    assert "did you mean MNIST_OPS_MONGO_COLLECTION?" in log
+    assert re.search(r"did you mean .*\n.*  MNIST_OPS_MONGO_COLLECTION\?", log)
     assert f"the collection {DATABASE}.recods does not exist" in log
+
+
+def test_a_warning_of_a_variable_is_no_format_and_its_lines_are_short(monkeypatch, capsys) -> None:
+    """The name of a variable may hold a percent sign."""
+    monkeypatch.setenv(f"MNIST_OPS_{'LONG_' * 15}%S", "1")
+    SnapshotRecordsOperator(task_id="snapshot")._warn_of_unknown_variables()
+    messages = re.findall(r"\[warning *\] (.*?) *\[airflow", capsys.readouterr().out)
+    assert messages[0] == f"MNIST_OPS_{'LONG_' * 15}%S is not a"
+    assert max(map(len, messages)) < 100
 
 
 # From labelled records to a model

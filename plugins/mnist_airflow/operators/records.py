@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from mnist_airflow.assets import update_assets, update_no_asset
 from mnist_airflow.operators.base import MnistOpsOperator, push_failures_logged, push_note, uris_of
+from mnist_airflow.operators.snapshot import SnapshotRecordsOperator
 from mnist_ops.domain.keys import part_in_name, split_part_reference
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from mnist_ops.domain.outcomes import Ledger
 
+
+_NO_MANIFEST = "the snapshot left no manifest: see the log of its task"
 
 # The `map_index_template` of a task for each part: `part 3 of 12, 20,000 records`, also while it runs. The
 # snapshot's task is called `snapshot`; the operators of this module know the number of their part.
@@ -157,10 +160,12 @@ class ReconcileRunOperator(MnistOpsOperator):
         from mnist_ops.domain.run_summary import RunFailed
 
         with self.pipeline() as pipeline:
+            if not self._snapshot_ended("skipped" if self.preview else "success", context):
+                raise Permanent(_NO_MANIFEST)
             if self.preview:
                 raise AirflowSkipException("preview: nothing was written, so there is no ledger")
             if not self.manifest:
-                raise Permanent("the snapshot left no manifest: see the log of its task")
+                raise Permanent(_NO_MANIFEST)
             shards = uris_of(self.outcomes, pipeline.manifest(self.manifest).generation)
             try:
                 ledger = pipeline.reconcile(self.manifest, shards)
@@ -174,6 +179,19 @@ class ReconcileRunOperator(MnistOpsOperator):
         else:
             update_no_asset(self)
         return dict(ledger.outcomes)
+
+    def _snapshot_ended(self, state: str, context: "Context") -> bool:
+        """Whether the snapshots before this task ended so, as far as there are any.
+
+        Of a snapshot that failed before it started, Airflow still has the manifest of the generation before.
+        The number of that generation tells nothing: clearing later tasks does not take another snapshot.
+        """
+        snapshots = [task.task_id for task in self.upstream_list if isinstance(task, SnapshotRecordsOperator)]
+        if not snapshots:
+            return True
+        run = context["dag_run"]
+        of_runs = context["ti"].get_task_states(run.dag_id, task_ids=snapshots, run_ids=[run.run_id])
+        return set(of_runs[run.run_id].values()) == {state}
 
 
 def _push_ledger(context: "Context", ledger: "Ledger") -> None:

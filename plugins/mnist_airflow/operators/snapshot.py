@@ -1,5 +1,6 @@
 """The snapshot: which records a run takes, and what it says of them."""
 
+import logging
 import os
 import secrets
 from datetime import UTC, datetime
@@ -76,10 +77,11 @@ class SnapshotRecordsOperator(MnistOpsOperator):
             return pipeline.parts(uri)
 
     def _warn_of_unknown_variables(self) -> None:
+        from mnist_ops.domain.outcome_lines import log_lines, wrapped
         from mnist_ops.variables import unknown_variables
 
         for warning in unknown_variables(os.environ).values():
-            self.log.warning(warning)
+            log_lines(self.log, wrapped(warning), logging.WARNING)
 
     def _count(self, context: "Context", pipeline: "Pipeline", selection: "Selection") -> NoReturn:
         from mnist_ops.domain.manifest import selection_document
