@@ -20,7 +20,7 @@ _AGE = re.compile(r"([1-9]\d{0,3})d")
 def gc(
     older_than: Annotated[
         str | None,
-        typer.Option(help="Minimum age in days, such as 30d. By default MNIST_OPS_RETENTION_DAYS."),
+        typer.Option(help="The minimum age in days, such as 30d; by default MNIST_OPS_RETENTION_DAYS."),
     ] = None,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete the garbage. Without this option it is only listed.")

@@ -19,7 +19,7 @@ from mnist_ops.pipeline import Ports
 app = command_group("Released models, and which one is the champion.")
 
 Version = Annotated[int, typer.Argument(min=1, help="The version, as `models list` shows it.")]
-Why = Annotated[str, typer.Option(help="Kept in the history with your name.")]
+Why = Annotated[str, typer.Option(help="The reason, which is kept in the history with your name.")]
 TrainingUri = Annotated[str, typer.Argument(help="The training's URI.", show_default=False)]
 Epoch = Annotated[
     int | None, typer.Option(min=1, help="Use this epoch's checkpoint instead of the kept weights.")
@@ -76,7 +76,9 @@ def promote(
     why: Why,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Even if the gate refused it, or compared it with another champion."),
+        typer.Option(
+            "--force", help="Promote it even if the gate refused it, or compared it with another champion."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

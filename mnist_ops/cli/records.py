@@ -96,7 +96,10 @@ def _print_records(records: Iterator["RunRecord"], ledger: LedgerDocument, limit
 @app.command()
 def show(
     record: Annotated[
-        str, typer.Argument(metavar="ID", help="Text, an ObjectId, a number, or canonical Extended JSON.")
+        str,
+        typer.Argument(
+            metavar="ID", help="The record's id: a text, an ObjectId, a number, or canonical Extended JSON."
+        ),
     ],
     as_json: Json = False,
 ) -> None:

@@ -111,7 +111,9 @@ def build_dataset(
 @app.command()
 def dataset_report(
     dataset: Annotated[str, typer.Argument(help="The data set's manifest.")],
-    epochs: Annotated[int, typer.Option(help="Of each classifier that checks the labels.", min=1)] = 12,
+    epochs: Annotated[
+        int, typer.Option(help="The epochs of each classifier that checks the labels.", min=1)
+    ] = 12,
 ) -> None:
     """Count a data set's classes and rank the labels that are likely wrong; prints the report."""
     require_extras("steps dataset-report", "train")
