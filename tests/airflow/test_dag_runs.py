@@ -449,7 +449,7 @@ def test_a_held_run_tells_nobody_that_records_were_labelled(held) -> None:
 def test_the_note_of_a_red_run_begins_with_the_reason(held) -> None:
     """And holds the command that releases the run."""
     lines = held.run.note.splitlines()
-    assert lines[1].startswith("- 12 of 50 records failed (")
+    assert lines[0].startswith("MNIST Ops: 12 of 50 records failed (")
     assert any(line.startswith("- `mnist-ops runs release-hold classify_records/") for line in lines)
     assert held.run.xcoms["reconcile", "counts"]["over_budget"] is True
 
