@@ -400,7 +400,7 @@ def test_a_dry_run_that_could_not_count_is_red(with_champion, run_dag) -> None:
     with with_champion.collection("misspelt_dry", *with_champion.waiting(2)) as _:
         run = run_dag("classify_records", dry_run=True, limt=1)
     assert (run.tasks["snapshot"], run.tasks["reconcile"], run.state) == ("failed", "failed", "failed")
-    assert run.note.splitlines()[1].startswith("- snapshot failed: limt: no such parameter")
+    assert run.note.startswith("MNIST Ops: snapshot failed: limt: no such parameter")
 
 
 def test_a_dry_run_writes_nothing(deployment, previewed) -> None:

@@ -166,7 +166,7 @@ def test_only_count_leaves_its_count_as_xcom_and_note(deployment, failed):
     run = failed["counted"]
     assert (run.state, run.ledgers) == ("success", ())
     assert xcom(deployment, run, "snapshot", "count") == 3
-    assert note(run)[1] == "- 3 records would be taken; nothing was written"
+    assert note(run)[0] == "MNIST Ops: 3 records would be taken; nothing was written"
 
 
 # A backfill that asks for what it cannot have
@@ -176,8 +176,8 @@ def test_a_backfill_with_since_is_red_at_its_snapshot(failed):
     """It takes no record; the note names the parameter and what to do."""
     run = failed["refused"]
     assert (run.state, run.tasks["snapshot"], run.ledgers) == ("failed", ["failed"], ())
-    assert note(run)[1].startswith("- snapshot failed: since: not for a backfill")
-    assert "choose the dates of the backfill" in note(run)[1]
+    assert "snapshot failed: since: not for a backfill" in note(run)[0]
+    assert "choose the dates of the backfill" in note(run)[0]
 
 
 def test_a_reprocessing_backfill_without_reclassify_says_what_it_takes(deployment, reprocessed):

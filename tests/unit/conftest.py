@@ -1,5 +1,6 @@
 """Unit tests have no network, and share one small model that the real steps trained."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def no_network() -> Iterator[None]:
     disable_socket(allow_unix_socket=True)
     yield
     enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment of other tests in this process, whose variables are set until the end, is not seen."""
+    for name in [name for name in os.environ if name.startswith(("MNIST_OPS_", "AIRFLOW_CONN_"))]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

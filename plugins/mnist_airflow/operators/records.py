@@ -186,7 +186,8 @@ class ReconcileRunOperator(MnistOpsOperator):
         Of a snapshot that failed before it started, Airflow still has the manifest of the generation before.
         The number of that generation tells nothing: clearing later tasks does not take another snapshot.
         """
-        snapshots = [task.task_id for task in self.upstream_list if isinstance(task, SnapshotRecordsOperator)]
+        before = self.upstream_list if self.has_dag() else []
+        snapshots = [task.task_id for task in before if isinstance(task, SnapshotRecordsOperator)]
         if not snapshots:
             return True
         run = context["dag_run"]

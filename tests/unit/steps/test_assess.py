@@ -1,5 +1,6 @@
 """Assess: a run that failed too often is held before anything of it is published."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -76,7 +77,8 @@ def test_within_the_budget_there_is_no_warning(pipeline: Pipeline, caplog: pytes
     """Some failures are nothing that somebody must look at."""
     fill(pipeline, 45, 5)
     assessed(pipeline)
-    assert not [record for record in caplog.records if record.name == "mnist_ops.steps.assess"]
+    ours = [record for record in caplog.records if record.name == "mnist_ops.steps.assess"]
+    assert not [record for record in ours if record.levelno >= logging.WARNING]
 
 
 def test_why_a_run_is_held_says_a_budget_that_is_no_whole_percent(pipeline: Pipeline) -> None:
