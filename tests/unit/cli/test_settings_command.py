@@ -66,14 +66,14 @@ def test_each_value_is_shown_with_its_source(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("running")
-def test_the_settings_are_grouped_by_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What somebody has set comes first."""
+def test_the_settings_are_grouped_by_their_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What somebody has set comes first; lines fit, but for a path that is too long, which stays whole."""
     monkeypatch.setenv("MNIST_OPS_REVIEW_BELOW", "0.5")
     text = run().stdout
     parts = ["from the environment:", "MNIST_OPS_REVIEW_BELOW", "from the running stack:"]
     parts += ["MNIST_OPS_THREADS", "defaults:", "MNIST_OPS_S3_BUCKET", "connection mongo_default:"]
     assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
-    assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(len(line) <= 80 for line in text.splitlines() if str(tmp_path) not in line)
 
 
 @pytest.mark.usefixtures("running")
