@@ -26,7 +26,7 @@ from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.domain.labels import DIGITS
 from mnist_ops.domain.records import Change, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection, whole_milliseconds
-from mnist_ops.pipeline import Pipeline
+from mnist_ops.pipeline import Pipeline, utc_now
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
@@ -100,7 +100,7 @@ def one_round(folder: Path, number: int) -> Round:
     copies = client_of(folder)
     recording = Recording(copies[settings.mongo_database][settings.mongo_collection], settings.fields)
     recording.bulks = []
-    publish(*uris, records=recording, objects=step.objects)
+    publish(*uris, records=recording, objects=step.objects, now=utc_now)
     collection = copies[raw.settings.mongo_database][settings.mongo_collection].with_options(
         write_concern=WriteConcern("majority")
     )

@@ -189,7 +189,7 @@ class Pipeline:
         from mnist_ops.steps.publish import publish
 
         ports = self.adapters
-        return publish(predictions, assessment, records=ports.records, objects=ports.objects)
+        return publish(predictions, assessment, records=ports.records, objects=ports.objects, now=self.now)
 
     def reconcile(self, manifest: str, outcomes: Sequence[str]) -> "Ledger":
         """Write the ledger of a run; fails unless every selected record is accounted for."""

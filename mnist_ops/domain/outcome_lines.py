@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
+from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.failure_examples import FailureExample, FailureExamples
 from mnist_ops.domain.manifest import Manifest, selection_document
 from mnist_ops.domain.records import BundleRef
@@ -108,6 +109,11 @@ def prediction_lines(labels: Mapping[str, int], needs_review: int) -> list[str]:
         return []
     review = f"needs review: {needs_review} of {sum(labels.values())} predictions"
     return [*wrapped(f"labels: {counted(labels)}"), review]
+
+
+def age_lines(age: AgeSummary | None) -> list[str]:
+    """How old the records were when they got their first prediction; nothing if none got one."""
+    return [] if age is None else [f"age at publication: {age}"]
 
 
 def failure_lines(reasons: Mapping[str, int], examples: FailureExamples) -> list[str]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.prices import Cost, Prices
@@ -130,6 +131,7 @@ class Ledger:
         needs_review: of these records, those whose prediction is marked for review.
         examples: of each reason up to 3 failed records.
         over_budget: whether the run is over its failure budget, also if it was released.
+        age: how old the records were when they got their first prediction; None if none got one.
     """
 
     generation: Generation
@@ -152,6 +154,7 @@ class Ledger:
     needs_review: int = 0
     examples: FailureExamples = field(default_factory=dict)
     over_budget: bool = False
+    age: AgeSummary | None = None
 
     @property
     def work(self) -> StageReport:
@@ -207,6 +210,7 @@ class Ledger:
             "examples": {reason: [*map(dict, ones)] for reason, ones in self.examples.items()},
             "labels": dict(self.labels),
             "needs_review": self.needs_review,
+            "age_s": self.age.document() if self.age else None,
             "superseded": self.superseded,
             "imbalance": self.imbalance(),
             "missing_parts": list(self.missing_parts),

@@ -4,6 +4,7 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.outcome_lines import (
     NO_RECORDS,
+    age_lines,
     champion_line,
     command_lines,
     counted,
@@ -48,6 +49,7 @@ def counts(ledger: Ledger) -> dict[str, object]:
         "model": ledger.model.name if ledger.model else None,
         "model_version": ledger.model.version if ledger.model else None,
         "over_budget": ledger.over_budget,
+        "age_s": ledger.age.document() if ledger.age else None,
     }
 
 
@@ -60,6 +62,7 @@ def result_lines(ledger: Ledger) -> list[str]:
     if ledger.model is not None:
         lines.append(champion_line(ledger.model))
     lines += prediction_lines(ledger.labels, ledger.needs_review)
+    lines += age_lines(ledger.age)
     lines += failure_lines(ledger.reasons, ledger.examples)
     if ledger.superseded:
         lines.append(f"{ledger.superseded} outcomes were replaced by later runs, or their records deleted")

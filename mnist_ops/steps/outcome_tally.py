@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mnist_ops.domain.ages import AgeHistogram
 from mnist_ops.domain.failure_examples import FailureExample, add_examples
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
@@ -31,6 +32,7 @@ class OutcomeTally:
         labels: records whose outcome is `predicted`, by label.
         needs_review: of them, those whose prediction is marked for review.
         examples: of each reason up to 3 failed records.
+        ages: the ages at publication of records that got their first prediction.
         superseded: outcomes that something later has replaced in the record.
         lost: ids of records that do not show their outcome, the first 5.
         lost_count: the number of all of them.
@@ -47,6 +49,7 @@ class OutcomeTally:
     labels: Counter[str] = field(default_factory=Counter)
     needs_review: int = 0
     examples: dict[str, list[FailureExample]] = field(default_factory=dict)
+    ages: AgeHistogram = field(default_factory=AgeHistogram)
     superseded: int = 0
     lost: list[str] = field(default_factory=list)
     lost_count: int = 0
@@ -67,6 +70,7 @@ class OutcomeTally:
         self.labels.update(header.predicted)
         self.needs_review += header.needs_review
         add_examples(self.examples, header.examples)
+        self.ages.merge(header.ages)
         for report in header.stages.values():
             self.add_stage(report)
         if header.assessment is not None:

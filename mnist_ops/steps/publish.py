@@ -2,14 +2,23 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
+from mnist_ops.domain.ages import AgeHistogram, age_s
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.keys import digest_in_name
 from mnist_ops.domain.manifest import Manifest
-from mnist_ops.domain.outcome_lines import counted, failure_lines, log_lines, prediction_lines, wrapped
+from mnist_ops.domain.outcome_lines import (
+    age_lines,
+    counted,
+    failure_lines,
+    log_lines,
+    prediction_lines,
+    wrapped,
+)
 from mnist_ops.domain.outcomes import Assessment, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore
 from mnist_ops.domain.reasons import Reason
@@ -37,7 +46,7 @@ _log = logging.getLogger(__name__)
 RECORDS_PER_BULK = 1_000
 # While a batch is written, 1 more is prepared: memory is bounded.
 _BATCHES_AHEAD = 1
-_HELD = str(Outcome.HELD)
+_HELD, _PREDICTED = str(Outcome.HELD), str(Outcome.PREDICTED)
 _Pair = tuple[RecordHead, PredictionRow]
 # The columns of a prediction shard that publish reads.
 _COLUMNS = [
@@ -53,7 +62,14 @@ _COLUMNS = [
 ]
 
 
-def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, objects: ObjectStore) -> str:
+def publish(
+    predictions_uri: str,
+    assessment_uri: str,
+    *,
+    records: RecordStore,
+    objects: ObjectStore,
+    now: Callable[[], datetime],
+) -> str:
     """Write one part's predictions and failures into its records.
 
     A record is written only if it is as it was when the snapshot was taken. So publishing a shard again, or
@@ -67,6 +83,7 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         assessment_uri: the assessment of the generation.
         records: the store to write to.
         objects: the store of shards and parts.
+        now: the wall clock (UTC), for the ages of records at publication.
 
     Returns:
         The URI of the outcome shard: one row a record, in the part's order.
@@ -86,10 +103,12 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
         require_rows_of(part, shard, predictions_uri)
         heads = (records.head(document) for document in read_part(objects, part))
         batches = _batches(zip(heads, shard.rows(_COLUMNS), strict=True))
-        counts = outcomes.counts
-        for row, outcome in _outcomes(watch.reads(batches), builder, records, watch):
+        counts, ages = outcomes.counts, AgeHistogram()
+        for row, outcome, age in _outcomes(watch.reads(batches), builder, records, watch, now):
             outcomes.add(outcome, row["url"])
             counts.add_outcome(outcome["outcome"], row)
+            if age is not None:
+                ages.add(age)
         stages = {**header.stages, "publish": watch.report(outcomes.records)}
         outcome_header = ShardHeader(
             kind=OUTCOMES.name,
@@ -105,9 +124,11 @@ def publish(predictions_uri: str, assessment_uri: str, *, records: RecordStore, 
             examples=counts.examples,
             predicted=by_label(counts.predictions, header.labels),
             needs_review=counts.needs_review,
+            ages=ages,
         )
         log_lines(_log, wrapped(f"{outcomes.records} records: {counted(counts.outcomes)}"))
         log_lines(_log, prediction_lines(outcome_header.predicted, outcome_header.needs_review))
+        log_lines(_log, age_lines(ages.summary()))
         log_lines(_log, failure_lines(outcome_header.failures, outcome_header.examples))
         return outcomes.store(objects, manifest.generation, outcome_header)
 
@@ -118,27 +139,35 @@ def _batches(pairs: Iterator[_Pair]) -> Iterator[list[_Pair]]:
 
 
 def _outcomes(
-    batches: Iterator[list[_Pair]], builder: "_ChangeBuilder", records: RecordStore, watch: Stopwatch
-) -> Iterator[tuple[PredictionRow, OutcomeRow]]:
-    """Write batch after batch, and prepare the next one meanwhile; each record's rows, in order."""
-    # For each batch that is not finished: the rows, and the ids of records whose prediction is held.
-    unfinished: deque[list[tuple[PredictionRow, str | None]]] = deque()
+    batches: Iterator[list[_Pair]],
+    builder: "_ChangeBuilder",
+    records: RecordStore,
+    watch: Stopwatch,
+    now: Callable[[], datetime],
+) -> Iterator[tuple[PredictionRow, OutcomeRow, float | None]]:
+    """Write batch after batch, and prepare the next one meanwhile; each record's rows and age, in order.
+
+    The age in seconds is that at which a record got its first prediction: when the database had confirmed
+    the batch. It is None for records that had a prediction before, or have none now.
+    """
+    # For each batch that is not finished: its pairs, each with whether its prediction is held.
+    unfinished: deque[list[tuple[_Pair, bool]]] = deque()
     with WriteBack(records) as writer:
 
-        def finished() -> Iterator[tuple[PredictionRow, OutcomeRow]]:
+        def finished() -> Iterator[tuple[PredictionRow, OutcomeRow, float | None]]:
             with watch.writing():
                 written = iter(writer.outcomes())
-            for row, held in unfinished.popleft():
-                yield row, next(written) if held is None else {"record_id": held, "outcome": _HELD}
+            published_at = now()
+            for (head, row), held in unfinished.popleft():
+                outcome: OutcomeRow = {"record_id": head.id_json, "outcome": _HELD} if held else next(written)
+                first = outcome["outcome"] == _PREDICTED and head.prediction is None
+                yield row, outcome, age_s(head.created_at, published_at) if first else None
 
         for batch in batches:
             with watch.computing():
                 changes = [builder.change(head, row) for head, row in batch]
                 unfinished.append(
-                    [
-                        (row, head.id_json if change is None else None)
-                        for (head, row), change in zip(batch, changes, strict=True)
-                    ]
+                    [(pair, change is None) for pair, change in zip(batch, changes, strict=True)]
                 )
                 writer.send([change for change in changes if change is not None])
             if len(writer) > _BATCHES_AHEAD:

@@ -104,6 +104,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the
         needs_review=tally.needs_review,
         examples=tally.examples,
         over_budget=over_budget,
+        age=tally.ages.summary(),
     )
     runs.put_ledger(ledger)
     log_lines(_log, result_lines(ledger))

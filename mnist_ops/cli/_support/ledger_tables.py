@@ -8,6 +8,7 @@ import typer
 from mnist_ops.cli._support.record_ids import readable_id
 from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
+from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.outcome_lines import counted, run_argument, window_lines
 
 COLUMNS = ("run", "finished", "records", "outcomes", "problem")
@@ -60,6 +61,9 @@ def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
     if ledger["labels"]:
         yield "labels", counted(ledger["labels"])
         yield "needs review", f"{ledger['needs_review']} of {sum(ledger['labels'].values())} predictions"
+    # Ledgers of earlier versions have no ages.
+    if age := ledger.get("age_s"):
+        yield "age at publication", str(AgeSummary(**age))
     if ledger["reasons"]:
         yield "failures", counted(ledger["reasons"])
     if ledger["superseded"]:

@@ -12,6 +12,7 @@ from typing import Generic, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mnist_ops.domain.ages import AgeHistogram
 from mnist_ops.domain.errors import Damaged, Permanent
 from mnist_ops.domain.failure_examples import FailureExamples
 from mnist_ops.domain.keys import Generation, part_in_name, shard_key, shard_prefix
@@ -50,6 +51,7 @@ class ShardHeader:
         refers_to: the URIs of earlier shards that must be kept as long as this one: the source if it is a
             shard, the shards that the source refers to, and those that hold images of its rows.
         assessment: the URI of the assessment that publish followed; in outcome shards only.
+        ages: the ages at publication of records that got their first prediction; in outcome shards only.
     """
 
     kind: str
@@ -66,11 +68,13 @@ class ShardHeader:
     examples: FailureExamples = field(default_factory=dict)
     predicted: Mapping[str, int] = field(default_factory=dict)
     needs_review: int = 0
+    ages: AgeHistogram = field(default_factory=AgeHistogram)
 
     def metadata(self) -> dict[str, str]:
         """As Parquet key-value metadata."""
         stages = {name: report.document() for name, report in self.stages.items()}
-        return {"mnist_ops": json.dumps(asdict(self) | {"stages": stages}, sort_keys=True)}
+        document = asdict(self) | {"stages": stages, "ages": self.ages.document()}
+        return {"mnist_ops": json.dumps(document, sort_keys=True)}
 
     @staticmethod
     def of(metadata: Mapping[bytes, bytes] | None, uri: str) -> "ShardHeader":
@@ -83,7 +87,9 @@ class ShardHeader:
             document = json.loads((metadata or {})[b"mnist_ops"])
             stages = {name: StageReport.of(report) for name, report in document.pop("stages").items()}
             labels, refers_to = tuple(document.pop("labels")), tuple(document.pop("refers_to"))
-            return ShardHeader(stages=stages, labels=labels, refers_to=refers_to, **document)
+            # Shards of earlier versions have no ages.
+            ages = AgeHistogram.of(document.pop("ages")) if "ages" in document else AgeHistogram()
+            return ShardHeader(stages=stages, labels=labels, refers_to=refers_to, ages=ages, **document)
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"{uri}: a Parquet file, but not a shard ({error!r})") from error
 

@@ -19,6 +19,7 @@ from mnist_ops.domain.outcomes import FailureBudget
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.records import BundleRef, FieldNames, WriteReport
 from mnist_ops.domain.selection import Reclassify, Selection
+from mnist_ops.pipeline import utc_now
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.parts import read_part
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS
@@ -101,7 +102,7 @@ class Run:
 
     def publish(self, shard_and_assessment: tuple[str, str], store: object = None) -> str:
         """Write into the records; returns the outcome shard's URI."""
-        return publish(*shard_and_assessment, records=store or self.store, objects=self.objects)
+        return publish(*shard_and_assessment, records=store or self.store, objects=self.objects, now=utc_now)
 
     def reconcile(self, manifest_uri: str, outcomes: str) -> Mapping[str, int]:
         """Write the ledger, which must add up; returns the outcomes that occurred."""

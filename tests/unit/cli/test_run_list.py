@@ -108,6 +108,7 @@ def test_a_run_is_shown_in_words() -> None:
     assert facts["outcomes"] == "9 predicted, 1 quarantined"
     assert facts["labels"] == "9 seven"
     assert facts["needs review"] == "0 of 9 predictions"
+    assert facts["age at publication"].startswith("p50 ")
     assert facts["failures"] == "1 not_found"
     assert facts["champion"] == "lenet5 1"
     assert facts["window"].startswith("created ")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.failure_examples import failure_example
 from mnist_ops.domain.keys import Generation, run_key
@@ -46,6 +47,7 @@ GREEN = replace(
     superseded=3,
     labels={"one": 987, "seven": 4_000},
     needs_review=23,
+    age=AgeSummary(4_987, 4.2, 11.0, 14.0),
     examples={
         "timeout": [failure_example('"slow"', "https://images.example/slow.png", "no answer in 30 s")],
         "not_found": [
@@ -62,6 +64,7 @@ HOLDING = replace(
     superseded=0,
     labels={},
     needs_review=0,
+    age=None,
     examples={},
     held_because=HELD,
     over_budget=True,
@@ -76,6 +79,7 @@ def test_a_green_run_says_its_outcomes_window_champion_labels_and_failures() -> 
         "champion lenet5 7",
         "labels: 4000 seven, 987 one",
         "needs review: 23 of 4987 predictions",
+        "age at publication: p50 4.2 s, p95 11 s",
         "13 failed: 11 not_found, 2 timeout",
         "not_found:",
         '  {"$numberInt": "3"} https://images.example/3.png: 404 Not Found',
@@ -206,6 +210,7 @@ def test_the_counts_of_a_run_are_json() -> None:
         "model": "lenet5",
         "model_version": 7,
         "over_budget": False,
+        "age_s": {"records": 4_987, "p50": 4.2, "p95": 11.0, "max": 14.0},
     }
 
 

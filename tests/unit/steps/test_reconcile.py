@@ -341,6 +341,31 @@ def test_a_ledger_has_examples_of_each_reason_over_all_parts(pipeline: Pipeline)
     assert document["examples"] == ledger.examples
 
 
+def test_a_ledger_has_the_ages_of_records_at_publication_over_all_parts(pipeline: Pipeline) -> None:
+    """Of the records predicted only; the clock says 13:00 when they are published."""
+    published_at = AT + timedelta(hours=1)
+    for age in (1, 2, 3, 4):
+        pipeline.add_digit(age, created_at=published_at - timedelta(hours=age))
+    pipeline.add_digit("of a clock ahead", created_at=published_at + timedelta(hours=1))
+    pipeline.add("missing", created_at=published_at - timedelta(days=9))
+    age = pipeline.run(records_per_part=2).age
+    assert age is not None
+    assert (age.records, age.max) == (5, 4 * 3_600)
+    assert age.p50 == pytest.approx(2 * 3_600, rel=0.03)
+    assert age.p95 == pytest.approx(4 * 3_600, rel=0.03)
+    (ledger,) = pipeline.runs.ledgers()
+    assert ledger["age_s"] == age.document()
+
+
+def test_records_that_had_a_prediction_before_have_no_age(pipeline: Pipeline) -> None:
+    """To classify an old record again says nothing of how long new ones wait."""
+    pipeline.add_digit(1)
+    pipeline.run("dag/first")
+    ledger = pipeline.run("dag/again", reclassify="all")
+    assert (ledger.outcomes["predicted"], ledger.age) == (1, None)
+    assert ledger.document()["age_s"] is None
+
+
 def test_a_damaged_outcome_shard_is_refused(pipeline: Pipeline) -> None:
     """Numbers are not taken from a damaged object."""
     mixed(pipeline)
