@@ -23,6 +23,7 @@ from mnist_ops.domain.ports import (
     RegisteredModel,
     RunStore,
 )
+from mnist_ops.domain.review_ports import AuditStore, ReviewStore
 from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.settings import Settings, settings_of
 
@@ -73,6 +74,14 @@ class Ports(Protocol):
     @property
     def datasets(self) -> DatasetRegistry:
         """Built data sets."""
+
+    @property
+    def reviews(self) -> ReviewStore:
+        """Which reviewer holds which record, and their answers."""
+
+    @property
+    def audits(self) -> AuditStore:
+        """Random samples of predictions that people label."""
 
     def images(self) -> AbstractContextManager[ImageFetcher]:
         """A fetcher of images."""

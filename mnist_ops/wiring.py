@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from mnist_ops.adapters.http.fetcher import HttpImages
 from mnist_ops.adapters.image_router import ImageRouter
+from mnist_ops.adapters.mongo.audits import MongoAudits
 from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, connected
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
+from mnist_ops.adapters.mongo.reviews import MongoReviews
 from mnist_ops.adapters.s3.connection import s3_client
 from mnist_ops.adapters.s3.images import S3Images
 from mnist_ops.adapters.s3.objects import S3Objects
@@ -71,6 +73,16 @@ class Adapters:
     def datasets(self) -> MongoDatasets:
         """Built data sets."""
         return MongoDatasets(self._database)
+
+    @cached_property
+    def reviews(self) -> MongoReviews:
+        """Which reviewer holds which record, and their answers."""
+        return MongoReviews(self._database)
+
+    @cached_property
+    def audits(self) -> MongoAudits:
+        """Random samples of predictions that people label."""
+        return MongoAudits(self._database)
 
     @cached_property
     def objects(self) -> S3Objects:

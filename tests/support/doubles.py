@@ -9,6 +9,7 @@ from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
+from mnist_ops.adapters.memory.reviews import InMemoryAudits, InMemoryReviews
 from mnist_ops.domain.ports import (
     DatasetRegistry,
     ImageFetcher,
@@ -17,6 +18,7 @@ from mnist_ops.domain.ports import (
     RecordStore,
     RunStore,
 )
+from mnist_ops.domain.review_ports import AuditStore, ReviewStore
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.bundles import Classifier, Load
 
@@ -41,6 +43,8 @@ class Doubles:
     runs: RunStore = field(default_factory=InMemoryRuns)
     models: ModelRegistry = field(default_factory=InMemoryModels)
     datasets: DatasetRegistry = field(default_factory=InMemoryDatasets)
+    reviews: ReviewStore = field(default_factory=InMemoryReviews)
+    audits: AuditStore = field(default_factory=InMemoryAudits)
     fetcher: ImageFetcher = field(default_factory=InMemoryImages)
     load: Load = _refuse
 

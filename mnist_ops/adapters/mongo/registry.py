@@ -4,18 +4,16 @@ Each commit or promotion is one insert under a unique `_id` or one atomic update
 its stores differ in what they offer for compare-and-swap.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
-from pymongo import WriteConcern
-from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
 
-from mnist_ops.adapters.mongo.bson_documents import CODEC, Document
+from mnist_ops.adapters.mongo.bson_documents import Document
+from mnist_ops.adapters.mongo.collections import majority_collection, upserted
 from mnist_ops.adapters.mongo.errors import translated
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.errors import Permanent, Transient, UsageError
@@ -33,29 +31,12 @@ DATASETS = "mnist_ops_datasets"
 _RESERVATION_TRIES = 20
 
 
-def _collection(database: Database[Document], name: str) -> Collection[Document]:
-    return database.get_collection(
-        name,
-        codec_options=CODEC,
-        write_concern=WriteConcern("majority"),
-        read_concern=ReadConcern("majority"),
-    )
-
-
-def _upserted(write: Callable[..., object], query: Document, document: Document) -> None:
-    """Insert or update; where two inserts collide, the one that fails is repeated as an update."""
-    try:
-        translated(write, query, document, upsert=True)
-    except DuplicateKeyError:
-        translated(write, query, document, upsert=True)
-
-
 class MongoRuns:
     """Commits and ledgers of runs. Implements `RunStore`."""
 
     def __init__(self, database: Database[Document]) -> None:
-        self._runs = _collection(database, RUNS)
-        self._ledgers = _collection(database, LEDGERS)
+        self._runs = majority_collection(database, RUNS)
+        self._ledgers = majority_collection(database, LEDGERS)
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
         commit: Document = {
@@ -98,7 +79,7 @@ class MongoRuns:
 
     def put_ledger(self, ledger: Ledger) -> None:
         key = ledger.generation.id
-        _upserted(self._ledgers.replace_one, {"_id": key}, {"_id": key, **ledger.document()})
+        upserted(self._ledgers.replace_one, {"_id": key}, {"_id": key, **ledger.document()})
 
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
         query = {"_id": {"$gte": run_prefix, "$lt": run_prefix + "\U0010ffff"}}
@@ -113,7 +94,7 @@ class MongoModels:
     """
 
     def __init__(self, database: Database[Document]) -> None:
-        self._models = _collection(database, MODELS)
+        self._models = majority_collection(database, MODELS)
 
     def champion(self, name: str) -> BundleRef | None:
         alias = translated(self._models.find_one, {"_id": f"{name}/champion"})
@@ -219,14 +200,14 @@ class MongoDatasets:
     """Built data sets. Implements `DatasetRegistry`."""
 
     def __init__(self, database: Database[Document]) -> None:
-        self._datasets = _collection(database, DATASETS)
+        self._datasets = majority_collection(database, DATASETS)
 
     def newest_dataset(self) -> str | None:
         newest = translated(self._datasets.find_one, {}, sort=[("at", -1)])
         return str(newest["_id"]) if newest else None
 
     def put_dataset(self, uri: str, at: datetime) -> None:
-        _upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
+        upserted(self._datasets.update_one, {"_id": uri}, {"$set": {"at": at}})
 
     def datasets(self) -> Sequence[str]:
         return [str(found["_id"]) for found in translated(lambda: list(self._datasets.find()))]
