@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from mnist_ops.domain.keys import Generation, part_reference
 from mnist_ops.domain.ports import (
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mnist_ops.domain.retention import GcResult, Retention
     from mnist_ops.steps.artifacts.bundles import Classifier
     from mnist_ops.steps.promote import GateResult
+    from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
     from mnist_ops.steps.run_records import RunRecord
+    from mnist_ops.steps.stored_images import StoredImage
     from mnist_ops.vision.config.schema import TrainingConfig
     from mnist_ops.vision.training.callbacks import TrainingCallback
 
@@ -221,6 +223,34 @@ class Pipeline:
         from mnist_ops.steps.run_records import run_records
 
         return run_records(generation, refers_to, objects=self.adapters.objects)
+
+    def run_page(
+        self, ledger: Mapping[str, object], wanted: "RecordFilter", start: "Position", limit: int
+    ) -> "RunPage":
+        """A page of a finished run's records with probabilities and images.
+
+        Args:
+            ledger: the run's ledger, as stored.
+            wanted: which records.
+            start: where to begin.
+            limit: the number of records, at most 100.
+        """
+        from mnist_ops.steps.run_page import run_page
+
+        return run_page(
+            Generation(str(ledger["run"]), cast("int", ledger["generation"])),
+            cast("Sequence[str]", ledger["refers_to"]),
+            wanted=wanted,
+            start=start,
+            limit=limit,
+            objects=self.adapters.objects,
+        )
+
+    def image_of_record(self, run: object, generation: object, record_id: str) -> "StoredImage | None":
+        """What a run got for a record's URL; None if it is not stored any more. See `stored_images`."""
+        from mnist_ops.steps.stored_images import image_of_record
+
+        return image_of_record(self.adapters.objects, run, generation, record_id)
 
     # Training and releasing a model
 

@@ -29,6 +29,19 @@ class Upload(Protocol):
         """Abort and leave nothing behind. Never raises. Does nothing once `finish` has succeeded."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectRange:
+    """Some bytes of an object.
+
+    Attributes:
+        data: the bytes.
+        size: of the whole object, in bytes.
+    """
+
+    data: bytes
+    size: int
+
+
 class ObjectStore(Protocol):
     """Immutable objects by key. Keys are relative. URIs are absolute and never change."""
 
@@ -57,6 +70,18 @@ class ObjectStore(Protocol):
 
     def get_bytes(self, uri: str) -> bytes:
         """Read a small object. Raises ObjectMissing."""
+
+    def get_range(self, uri: str, start: int, length: int) -> "ObjectRange":
+        """Read up to `length` bytes of an object, at least 1, from an offset within it.
+
+        Args:
+            uri: the object's URI.
+            start: the offset in bytes; a negative one counts from the end of the object.
+            length: bytes; those after the end of the object are left out.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
 
     def get_file(self, uri: str, path: Path) -> None:
         """Read an object of any size into a file. Raises ObjectMissing."""

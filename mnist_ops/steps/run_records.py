@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mnist_ops.domain.errors import Damaged
-from mnist_ops.domain.keys import Generation, shard_prefix
+from mnist_ops.domain.keys import Generation, part_in_name, shard_prefix
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS, OutcomeRow, PredictionRow
 from mnist_ops.steps.artifacts.shards import open_shard
 
-_PREDICTION_COLUMNS = ["record_id", "url", "reason", "index", "confidence", "review_reason"]
+PREDICTION_COLUMNS = ["record_id", "url", "reason", "index", "confidence", "review_reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,14 @@ def run_records(
     Raises:
         ObjectMissing, Damaged: a shard is missing, or differs from its digest.
     """
-    folder = f"/{shard_prefix(OUTCOMES.name, generation)}part-"
-    for uri in sorted(uri for uri in refers_to if folder in uri):
+    for uri in outcome_shards(generation, refers_to).values():
         yield from _of_part(uri, objects)
+
+
+def outcome_shards(generation: Generation, refers_to: Sequence[str]) -> dict[int, str]:
+    """The outcome shards of a generation by part number, in order; `refers_to` is that of its ledger."""
+    folder = f"/{shard_prefix(OUTCOMES.name, generation)}part-"
+    return {part_in_name(uri): uri for uri in sorted(uri for uri in refers_to if folder in uri)}
 
 
 def _of_part(uri: str, objects: ObjectStore) -> Iterator[RunRecord]:
@@ -63,12 +68,22 @@ def _of_part(uri: str, objects: ObjectStore) -> Iterator[RunRecord]:
         if source is None:
             raise Damaged(f"{uri}: does not name the prediction shard that it was made from")
         with open_shard(objects, source, PREDICTIONS, outcomes.header.manifest) as predictions:
-            rows = zip(outcomes.rows(), predictions.rows(_PREDICTION_COLUMNS), strict=True)
+            rows = zip(outcomes.rows(), predictions.rows(PREDICTION_COLUMNS), strict=True)
             for outcome, prediction in rows:
-                yield _record(outcome, prediction, predictions.header.labels)
+                yield run_record(outcome, prediction, predictions.header.labels)
 
 
-def _record(outcome: OutcomeRow, prediction: PredictionRow, labels: Sequence[str]) -> RunRecord:
+def run_record(outcome: OutcomeRow, prediction: PredictionRow, labels: Sequence[str]) -> RunRecord:
+    """Join a record's rows.
+
+    Args:
+        outcome: its row of the outcome shard.
+        prediction: its row of the prediction shard, with `PREDICTION_COLUMNS`.
+        labels: the names of the classes, by index.
+
+    Raises:
+        Damaged: the rows are of two records.
+    """
     if outcome["record_id"] != prediction["record_id"]:
         raise Damaged(f"record {outcome['record_id']} is paired with {prediction['record_id']}")
     record = RunRecord(

@@ -20,6 +20,7 @@ from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.local import sample_digits
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.settings import Settings
+from mnist_ops.steps.artifacts.bundles import Classifier
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.vision.inference.classifier import Predictions
 from tests.support.doubles import Doubles
@@ -58,6 +59,7 @@ class SmallRuns:
         images: what is behind the records' URLs.
         models: has one champion.
         aside: the same objects by another client, for what is no step's own request.
+        model: classifies the images.
     """
 
     objects: ObjectStore
@@ -67,6 +69,7 @@ class SmallRuns:
     images: InMemoryImages = field(default_factory=InMemoryImages)
     models: InMemoryModels = field(default_factory=InMemoryModels)
     aside: ObjectStore | None = None
+    model: Classifier = field(default_factory=Seven)
 
     def __post_init__(self) -> None:
         weights = b"seven"
@@ -94,7 +97,7 @@ class SmallRuns:
             models=self.models,
             datasets=self.datasets,
             fetcher=self.images,
-            load=lambda folder, digest: Seven(),  # noqa: ARG005 (what `classify` asks for)
+            load=lambda folder, digest: self.model,  # noqa: ARG005 (what `classify` asks for)
         )
         # Unlike the bytes and, to the millisecond, the times, this is another in every attempt.
         return Pipeline(ports, now=lambda: datetime.now(UTC))

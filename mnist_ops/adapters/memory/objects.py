@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mnist_ops.domain.errors import ObjectMissing
+from mnist_ops.domain.ports import ObjectRange
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 
 
@@ -74,6 +75,14 @@ class InMemoryObjects:
             raise ObjectMissing(f"{uri}: no such object") from None
         self.moved["received"] += len(data)
         return data
+
+    def get_range(self, uri: str, start: int, length: int) -> ObjectRange:
+        received = self.moved["received"]
+        data = self.get_bytes(uri)
+        first = max(0, len(data) + start) if start < 0 else start
+        part = data[first : first + length]
+        self.moved["received"] = received + len(part)
+        return ObjectRange(part, len(data))
 
     def get_file(self, uri: str, path: Path) -> None:
         path.write_bytes(self.get_bytes(uri))

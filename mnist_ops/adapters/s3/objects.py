@@ -13,6 +13,7 @@ from boto3.s3.transfer import TransferConfig
 from mnist_ops.adapters.s3.errors import translating
 from mnist_ops.adapters.s3.upload import PART_SIZE, S3Upload
 from mnist_ops.domain.errors import UsageError
+from mnist_ops.domain.ports import ObjectRange
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 
 if TYPE_CHECKING:
@@ -97,6 +98,17 @@ class S3Objects:
         bucket, key = split_uri(uri)
         with translating(uri):
             return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def get_range(self, uri: str, start: int, length: int) -> ObjectRange:
+        bucket, key = split_uri(uri)
+        wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{start + length - 1}"
+        with translating(uri):
+            answer = self._client.get_object(Bucket=bucket, Key=key, Range=wanted)
+            data = answer["Body"].read()
+        sent = answer.get("ContentRange")  # such as `bytes 0-99/1234`
+        if not sent:  # a server may send the whole object
+            return ObjectRange(data[start:][:length], len(data))
+        return ObjectRange(data[:length], int(sent.rpartition("/")[2]))
 
     def get_file(self, uri: str, path: Path) -> None:
         bucket, key = split_uri(uri)

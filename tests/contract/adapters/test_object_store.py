@@ -39,6 +39,22 @@ def test_bytes_come_back_as_they_were_put(objects, size):
     assert objects.get_bytes(objects.put_bytes("some/key.bin", data)) == data
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "expected"),
+    [(0, 2, b"01"), (3, 4, b"3456"), (8, 9, b"89"), (-3, 3, b"789"), (-3, 1, b"7"), (-99, 99, b"0123456789")],
+)
+def test_a_range_of_an_object_is_read_with_the_size_of_the_whole(objects, start, length, expected):
+    """From the beginning, within, and from the end; as far as the object goes."""
+    found = objects.get_range(objects.put_bytes("a", b"0123456789"), start, length)
+    assert (found.data, found.size) == (expected, 10)
+
+
+def test_a_range_of_a_missing_object_is_a_missing_object(objects):
+    """It is told from an empty one."""
+    with pytest.raises(ObjectMissing, match=r"/a: "):
+        objects.get_range(objects.uri("a"), 0, 1)
+
+
 @pytest.mark.parametrize("size", [0, 1, 16 * MEBIBYTE, 33 * MEBIBYTE + 7])
 def test_a_file_of_any_size_comes_back_as_it_was_put(objects, tmp_path, size):
     """Also one that goes up in several parts."""
@@ -346,6 +362,7 @@ CALLS = {
     "upload": lambda store, _: _upload(store, 10),
     "upload in pieces": lambda store, _: _upload(store, 17 * MEBIBYTE),
     "get_bytes": lambda store, _: store.get_bytes(store.uri("a")),
+    "get_range": lambda store, _: store.get_range(store.uri("a"), 0, 1),
     "get_file": lambda store, folder: store.get_file(store.uri("a"), folder / "back"),
     "keys": lambda store, _: list(store.keys("")),
 }

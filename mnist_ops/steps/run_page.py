@@ -1,0 +1,236 @@
+"""A page of a run's records, filtered, with probabilities and images: read from its shards in ranges."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mnist_ops.domain.errors import Damaged, UsageError
+from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.steps.artifacts.partial_shards import PartialShard, open_partial_shard
+from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS, OutcomeRow, PredictionRow
+from mnist_ops.steps.run_records import PREDICTION_COLUMNS, RunRecord, outcome_shards, run_record
+from mnist_ops.steps.stored_images import images_of_rows
+
+MAX_RECORDS = 100
+# Rows that one page looks at in search of those that its filter takes; then it says how to search on.
+_ROWS_SEARCHED = 20_000
+_ROWS_AT_ONCE = 1_000
+_POSITION = re.compile(r"(\d{1,9})-(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a run's records.
+
+    Attributes:
+        part: the number of the part.
+        row: the number of the record within it, from 0.
+    """
+
+    part: int = 0
+    row: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.part}-{self.row}"
+
+    @staticmethod
+    def of(text: str) -> "Position":
+        """Read back what `str` gave.
+
+        Raises:
+            UsageError: it is no position.
+        """
+        match = _POSITION.fullmatch(text)
+        if match is None:
+            raise UsageError(f"{text!r}: not a position in a run, expected <part>-<row>")
+        return Position(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which of a run's records are wanted; every condition that is given must hold.
+
+    Attributes:
+        outcome: a name of `Outcome`.
+        label: the predicted label, also of held predictions.
+        reason: a name of `Reason`.
+        at_least: the lowest confidence, 0 to 1.
+        below: what the confidence must be under, 0 to 1.
+        needs_review: only predictions that a person should look at.
+    """
+
+    outcome: str | None = None
+    label: str | None = None
+    reason: str | None = None
+    at_least: float | None = None
+    below: float | None = None
+    needs_review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PicturedRecord:
+    """A record of a run with what the run saw.
+
+    Attributes:
+        record: what the run did with it.
+        probabilities: of every class, by name; empty without a prediction.
+        payload: the image's bytes as fetched; None if there are none, or if they are not stored any more.
+    """
+
+    record: RunRecord
+    probabilities: Mapping[str, float]
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some records of a run, in the order of its snapshot.
+
+    Attributes:
+        records: those that the filter takes.
+        searched: the number of records that were looked at.
+        following: where to go on; None at the end of the run.
+    """
+
+    records: Sequence[PicturedRecord]
+    searched: int
+    following: Position | None
+
+
+def run_page(
+    generation: Generation,
+    refers_to: Sequence[str],
+    *,
+    wanted: RecordFilter,
+    start: Position,
+    limit: int,
+    objects: ObjectStore,
+) -> RunPage:
+    """Read a page of the records of a generation.
+
+    It looks at 20,000 records at most, so that a filter that takes few of them costs a bounded time.
+
+    Args:
+        generation: the run's.
+        refers_to: the URIs of its ledger.
+        wanted: which records.
+        start: where to begin.
+        limit: the number of records, at most 100.
+        objects: the store of shards.
+
+    Raises:
+        ObjectMissing, Damaged: a shard is missing, or is not what it should be.
+    """
+    limit = min(limit, MAX_RECORDS)
+    page, searched, place = list[PicturedRecord](), 0, start
+    shards = outcome_shards(generation, refers_to)
+    for number, uri in shards.items():
+        if number < start.part:
+            continue
+        place = Position(number, start.row if number == start.part else 0)
+        with open_partial_shard(objects, uri, OUTCOMES) as outcomes:
+            source = outcomes.header.source
+            if source is None:
+                raise Damaged(f"{uri}: does not name the prediction shard that it was made from")
+            with open_partial_shard(objects, source, PREDICTIONS) as predictions:
+                part = _Part(objects, outcomes, predictions)
+                room = _ROWS_SEARCHED - searched
+                rows, end = part.search(wanted, place.row, limit - len(page), room)
+                page += part.pictured(rows)
+                searched += end - place.row
+        if end < outcomes.records:
+            return RunPage(page, searched, Position(number, end))
+        if len(page) == limit or searched >= _ROWS_SEARCHED:
+            after = number + 1
+            return RunPage(page, searched, Position(after) if after <= max(shards) else None)
+    return RunPage(page, searched, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The shards of one part.
+
+    Attributes:
+        objects: the store of shards.
+        outcomes: its outcome shard.
+        predictions: its prediction shard.
+    """
+
+    objects: ObjectStore
+    outcomes: PartialShard[OutcomeRow]
+    predictions: PartialShard[PredictionRow]
+
+    def search(self, wanted: RecordFilter, start: int, limit: int, room: int) -> tuple[list[int], int]:
+        """The rows that a filter takes, and the row after the last one that was looked at.
+
+        Args:
+            wanted: the filter.
+            start: the first row.
+            limit: how many rows to find at most.
+            room: how many rows to look at at most.
+        """
+        end = min(self.outcomes.records, start + room)
+        found = list[int]()
+        while start < end:
+            length = min(_ROWS_AT_ONCE, end - start)
+            for row in self._taken(wanted, start, length):
+                found.append(start + row)
+                if len(found) == limit:
+                    return found, start + row + 1
+            start += length
+        return found, end
+
+    def _taken(self, wanted: RecordFilter, start: int, length: int) -> list[int]:
+        """The rows that a filter takes, counted from `start`."""
+        outcomes = self.outcomes.slice(start, length, ["outcome", "reason"])
+        predictions = self.predictions.slice(start, length, ["index", "confidence", "review_reason"])
+        confidence = predictions["confidence"]
+        conditions = [pc.is_valid(outcomes["outcome"])]
+        if wanted.outcome is not None:
+            conditions.append(pc.equal(outcomes["outcome"], wanted.outcome))
+        if wanted.reason is not None:
+            conditions.append(pc.equal(outcomes["reason"], wanted.reason))
+        if wanted.label is not None:
+            conditions.append(pc.equal(predictions["index"], self._index(wanted.label)))
+        if wanted.at_least is not None:
+            conditions.append(pc.greater_equal(confidence, pa.scalar(wanted.at_least, pa.float32())))
+        if wanted.below is not None:
+            conditions.append(pc.less(confidence, pa.scalar(wanted.below, pa.float32())))
+        if wanted.needs_review:
+            conditions.append(pc.is_valid(predictions["review_reason"]))
+        taken = conditions[0]
+        for condition in conditions[1:]:
+            taken = pc.and_(taken, pc.fill_null(condition, False))  # noqa: FBT003 (pyarrow's)
+        return list(pc.indices_nonzero(taken).to_pylist())
+
+    def _index(self, label: str) -> int:
+        """The index of a class; -1, which no row has, for a label that the bundle does not know."""
+        labels = self.predictions.header.labels
+        return labels.index(label) if label in labels else -1
+
+    def pictured(self, rows: Sequence[int]) -> list[PicturedRecord]:
+        """The records of some rows, with their images."""
+        if not rows:
+            return []
+        labels, images_uri = self.predictions.header.labels, self.predictions.header.source
+        outcomes = self.outcomes.take(rows, OUTCOMES.schema.names).to_pylist()
+        columns = [*PREDICTION_COLUMNS, "probabilities", "sha256"]
+        predictions = self.predictions.take(rows, columns).to_pylist()
+        images = images_of_rows(self.objects, images_uri, rows) if images_uri is not None else {}
+        return [
+            PicturedRecord(
+                run_record(outcome, prediction, labels),
+                _by_name(labels, prediction["probabilities"]),
+                images.get(prediction["sha256"] or ""),
+            )
+            for outcome, prediction in zip(outcomes, predictions, strict=True)
+        ]
+
+
+def _by_name(labels: Sequence[str], probabilities: Sequence[Any] | None) -> dict[str, float]:
+    return {} if probabilities is None else dict(zip(labels, probabilities, strict=True))
