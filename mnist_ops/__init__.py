@@ -24,10 +24,11 @@ The layers; imports point down only, and import-linter enforces it:
     dags/                    declarations: what runs when, with which parameters
     plugins/mnist_airflow/   operators, windows, assets, Airflow's connections to adapters
     mnist_ops.cli            the command line: every step also runs without Airflow
+    mnist_ops.serving        pages and the REST API, inside Airflow or alone
     mnist_ops.pipeline       the steps, bound to their ports once
     mnist_ops.wiring         settings and connections become adapters
     mnist_ops.settings, mnist_ops.connections                 read the environment
-    mnist_ops.steps | adapters | serving | local              depend on each other only through ports
+    mnist_ops.steps | adapters | local                        depend on each other only through ports
     mnist_ops.vision         compute: decoders, numpy, torch, ONNX Runtime
     mnist_ops.domain         plain values and rules: standard library only
 """

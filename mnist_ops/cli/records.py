@@ -10,7 +10,6 @@ import typer
 from mnist_ops.cli._support import record_tables
 from mnist_ops.cli._support.command_groups import command_group
 from mnist_ops.cli._support.options import GenerationNumber, Json, pipeline
-from mnist_ops.cli._support.record_ids import possible_ids
 from mnist_ops.cli._support.run_names import LedgerDocument, find_ledger, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
 from mnist_ops.domain.errors import UsageError
@@ -18,6 +17,7 @@ from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import RunStore
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.record_ids import possible_ids
 
 if TYPE_CHECKING:
     from mnist_ops.steps.run_records import RunRecord

@@ -5,11 +5,11 @@ from typing import Any
 
 import typer
 
-from mnist_ops.cli._support.record_ids import readable_id
 from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
 from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.outcome_lines import counted, run_argument, window_lines
+from mnist_ops.domain.record_ids import readable_id
 
 COLUMNS = ("run", "finished", "records", "outcomes", "problem")
 RIGHT = frozenset({"records"})

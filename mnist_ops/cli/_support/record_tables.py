@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mnist_ops.cli._support.record_ids import readable_id
 from mnist_ops.cli._support.run_names import readable_run
+from mnist_ops.domain.record_ids import readable_id
 from mnist_ops.domain.records import FieldNames
 
 if TYPE_CHECKING:

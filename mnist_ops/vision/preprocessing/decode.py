@@ -105,15 +105,45 @@ def decode_all(
 def _decode_one(payload: bytes) -> _Decoded:
     """Decode any allowed image; a rejection is a value, so that one bad image does not end a batch."""
     if len(payload) > MAX_BYTES:
-        return ItemRejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; the limit is {MAX_BYTES:,}")
+        return _too_large(payload)
     try:
         return harmonise(_grey_levels(payload))
     except ItemRejected as rejection:
         return rejection
 
 
+def thumbnail(payload: bytes, longest: int) -> NDArray[np.uint8]:
+    """An encoded image for people to look at: uint8 (H, W, 3), upright, in colour, transparency over white.
+
+    Args:
+        payload: as fetched.
+        longest: the longer side is reduced to at most this many pixels; a smaller image keeps its size.
+
+    Raises:
+        ItemRejected: as `decode`.
+    """
+    if len(payload) > MAX_BYTES:
+        raise _too_large(payload)
+
+    def reduced(image: Image.Image) -> NDArray[np.uint8]:
+        coloured = _coloured(image)
+        coloured.thumbnail((longest, longest))
+        return np.asarray(coloured)
+
+    return _converted(payload, reduced)
+
+
 def _grey_levels(payload: bytes) -> NDArray[np.uint8]:
     """Any allowed image as uint8 (H, W), upright, 0 black to 255 white."""
+    return _converted(payload, _pixels)
+
+
+def _too_large(payload: bytes) -> ItemRejected:
+    return ItemRejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; the limit is {MAX_BYTES:,}")
+
+
+def _converted(payload: bytes, convert: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """What a function makes of an allowed image, once it is loaded and upright."""
     name = format_of(payload)
     try:
         with _isolated_warnings(), Image.open(io.BytesIO(payload), formats=(name,)) as image:
@@ -121,7 +151,7 @@ def _grey_levels(payload: bytes) -> NDArray[np.uint8]:
             image.load()
             orientation = image.getexif().get(_ORIENTATION)
             turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-            return _pixels(image if turn is None else image.transpose(turn))
+            return convert(image if turn is None else image.transpose(turn))
     except ItemRejected:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -149,14 +179,26 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "F" or image.mode.startswith("I"):
         return _scaled(np.asarray(image))
     if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(coloured, mask=coloured.getchannel("A"))
+        image = _over_white(image)
     elif image.mode not in ("L", "1", "RGB"):
         image = image.convert("RGB")
     grey = to_grey(image) if image.mode == "RGB" else image.convert("L")
     # For a small image `np.asarray` takes three times as long.
     return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
+
+
+def _coloured(image: Image.Image) -> Image.Image:
+    """A loaded image of any mode, in RGB."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_scaled(np.asarray(image)))
+    return _over_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    coloured = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(coloured, mask=coloured.getchannel("A"))
+    return white
 
 
 def _scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -11,9 +11,9 @@ from mnist_ops import wiring
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.cli import app
-from mnist_ops.cli._support.record_ids import possible_ids, readable_id
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.record_ids import possible_ids, readable_id
 from tests.support.small_runs import EVERYTHING_AGAIN, SmallRuns
 
 OID = "65f000000000000000000001"

@@ -1,0 +1,76 @@
+"""Charts as inline SVG; the style sheet gives the colours, by class.
+
+A chart is an image with a text alternative. Its shapes use attributes only: the page allows no inline style.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from mnist_ops.serving.formats import percent
+
+_BAR_HEIGHT, _BAR_GAP = 14, 4  # units of the view box, about pixels
+_NAME_WIDTH, _BAR_WIDTH, _FIGURE_WIDTH = 56, 120, 56
+
+
+def probability_bars(probabilities: Mapping[str, float], predicted: str) -> Markup:
+    """A bar for the probability of each label, the predicted one marked by colour and bold type.
+
+    Args:
+        probabilities: by the label's name, 0 to 1, in the order of the label table.
+        predicted: the name of the label that was predicted.
+    """
+    rows = [
+        _probability_row(position, name, share, chosen=name == predicted)
+        for position, (name, share) in enumerate(probabilities.items())
+    ]
+    said = ", ".join(f"{name} {percent(share)}" for name, share in probabilities.items())
+    height = len(rows) * (_BAR_HEIGHT + _BAR_GAP)
+    return _svg("chart bars", (_NAME_WIDTH + _BAR_WIDTH + _FIGURE_WIDTH, height), said, rows)
+
+
+def share_bar(shares: Sequence[tuple[str, float]], said: str) -> Markup:
+    """One bar divided by shares.
+
+    Args:
+        shares: the class of each piece, such as "good" or "bad", and its share of the whole, 0 to 1.
+        said: the text alternative.
+    """
+    pieces, start = [], 0.0
+    for kind, share in shares:
+        piece = Markup('<rect class="{}" x="{:.2f}" y="0" width="{:.2f}" height="8"/>')
+        pieces.append(piece.format(kind, 100 * start, 100 * share))
+        start += share
+    return _svg("chart share", (100, 8), said, pieces, stretched=True)
+
+
+def _probability_row(position: int, name: str, share: float, *, chosen: bool) -> Markup:
+    top = position * (_BAR_HEIGHT + _BAR_GAP)
+    base = top + _BAR_HEIGHT - 3
+    row = Markup(
+        '<g class="{kind}"><text x="{end}" y="{base}" text-anchor="end">{name}</text>'
+        '<rect class="track" x="{left}" y="{top}" width="{whole}" height="{height}" rx="2"/>'
+        '<rect class="bar" x="{left}" y="{top}" width="{width:.1f}" height="{height}" rx="2"/>'
+        '<text x="{figure}" y="{base}">{share}</text></g>'
+    )
+    return row.format(
+        kind="chosen" if chosen else "other",
+        end=_NAME_WIDTH - 6,
+        base=base,
+        name=name,
+        left=_NAME_WIDTH,
+        top=top,
+        whole=_BAR_WIDTH,
+        height=_BAR_HEIGHT,
+        width=_BAR_WIDTH * share,
+        figure=_NAME_WIDTH + _BAR_WIDTH + 6,
+        share=percent(share),
+    )
+
+
+def _svg(
+    kind: str, size: tuple[int, int], said: str, shapes: Sequence[Markup], *, stretched: bool = False
+) -> Markup:
+    frame = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}"{}>{}</svg>')
+    ratio = Markup(' preserveAspectRatio="none"') if stretched else ""
+    return frame.format(kind, *size, said, ratio, Markup().join(shapes))

@@ -1,0 +1,5 @@
+"""The released models: metrics, promotion and rollback."""
+
+from fastapi import APIRouter
+
+router = APIRouter(include_in_schema=False)

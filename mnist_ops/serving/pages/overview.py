@@ -1,0 +1,15 @@
+"""The overview: what needs a person, and how the deployment does."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from mnist_ops.serving.access import Viewer
+from mnist_ops.serving.templating import page
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+def overview(request: Request, user: Viewer) -> HTMLResponse:
+    """The page that people come to first."""
+    return page(request, "overview.html.jinja", user=user)

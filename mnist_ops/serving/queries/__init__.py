@@ -1,0 +1,1 @@
+"""What the pages show: plain functions over the pipeline and its ports."""

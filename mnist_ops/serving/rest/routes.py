@@ -1,0 +1,5 @@
+"""The routes of the REST API."""
+
+from fastapi import APIRouter
+
+router = APIRouter()
