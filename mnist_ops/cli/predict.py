@@ -13,7 +13,6 @@ from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.domain.errors import ItemRejected, Permanent, UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.domain.review import review_reason
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -48,21 +47,19 @@ def predict(
 
 
 def _prediction(classifier: "Classifier", file: Path, settings: Settings) -> dict[str, object]:
-    from mnist_ops.vision.preprocessing.decode import decode
+    from mnist_ops.vision.inference.predict import predict_payloads
 
-    predictions = classifier.predict(decode(_payload(file, settings.fetch_max_bytes))[None])
-    probabilities = predictions.probabilities[0].tolist()
-    index = max(range(len(probabilities)), key=probabilities.__getitem__)
-    reason = review_reason(
-        probabilities[index], not_a_digit=bool(predictions.not_a_digit[0]), review_below=settings.review_below
-    )
+    payload = _payload(file, settings.fetch_max_bytes)
+    (answer,) = predict_payloads([payload], classifier, settings.review_below)
+    if isinstance(answer, ItemRejected):
+        raise answer
     return {
-        "label": classifier.labels[index],
-        "index": index,
-        "confidence": probabilities[index],
-        "needs_review": reason is not None,
-        "review_reason": reason,
-        "probabilities": dict(zip(classifier.labels, probabilities, strict=True)),
+        "label": answer.label,
+        "index": answer.index,
+        "confidence": answer.confidence,
+        "needs_review": answer.needs_review,
+        "review_reason": answer.review_reason,
+        "probabilities": dict(zip(classifier.labels, answer.probabilities, strict=True)),
     }
 
 

@@ -7,20 +7,22 @@ decoding continues meanwhile. The order of the row groups is kept.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.bundles import Classifier
 from mnist_ops.steps.prediction_table import PredictionTable
-from mnist_ops.vision.inference.classifier import Predictions
+from mnist_ops.vision.inference.predict import Classified, classify_payloads
 from mnist_ops.vision.preprocessing.decode import decode_all
 
 T = TypeVar("T")
@@ -30,33 +32,20 @@ _ALWAYS_IN_FLIGHT, _BYTES_IN_FLIGHT = 2, 64 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Classified:
-    """The result for the images of a row group.
-
-    Attributes:
-        digests: the sha256 of the images that could be decoded.
-        predictions: of these, in the same order; None if there are none.
-        rejected: why the others could not be decoded, by sha256.
-    """
-
-    digests: list[str]
-    predictions: Predictions | None
-    rejected: dict[str, ItemRejected]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _InFlight:
     """A row group whose images are being decoded and classified.
 
     Attributes:
         group: its other columns.
-        image_bytes: the size of its images.
-        result: of its images.
+        digests: the sha256 of its new images.
+        image_bytes: their size.
+        result: what became of them, in the same order.
     """
 
     group: pa.Table
+    digests: list[str]
     image_bytes: int
-    result: Future[_Classified]
+    result: Future[Classified]
 
 
 class ClassifyPipeline:
@@ -132,27 +121,26 @@ class ClassifyPipeline:
         self.image_bytes += size
         # Only the worker keeps the payloads, so that they are freed as soon as they are decoded.
         rest = group.drop_columns(["payload"])
-        return _InFlight(rest, size, self._workers.submit(self._classify, images))
+        result = self._workers.submit(self._classify, images["payload"])
+        return _InFlight(rest, images["sha256"].to_pylist(), size, result)
 
-    def _classify(self, images: pa.Table) -> _Classified:
+    def _classify(self, payloads: pa.ChunkedArray) -> Classified:
         """Decode images, and classify those that could be decoded."""
-        digests = images["sha256"].to_pylist()
+        return classify_payloads(
+            payloads.to_pylist(), lambda digits: self._classifier.result().predict(digits), self._decode
+        )
+
+    def _decode(self, payloads: Sequence[bytes]) -> tuple[NDArray[np.uint8], Mapping[int, ItemRejected]]:
         with self._decoding:
-            digits, rejected = decode_all(images["payload"].to_pylist(), self._decoders.map)
-        reasons = {digests[position]: rejection for position, rejection in rejected.items()}
-        if rejected:
-            kept = [position for position in range(len(digests)) if position not in rejected]
-            digests, digits = [digests[position] for position in kept], digits[kept]
-        predictions = self._classifier.result().predict(digits) if digests else None
-        return _Classified(digests, predictions, reasons)
+            return decode_all(payloads, self._decoders.map)
 
     def _finish(self, in_flight: _InFlight) -> pa.Table:
         with self._watch.computing():
-            result = in_flight.result.result()
-            for sha256, rejection in result.rejected.items():
-                self._table.reject(sha256, rejection)
+            result, digests = in_flight.result.result(), in_flight.digests
+            for position, rejection in result.rejected.items():
+                self._table.reject(digests[position], rejection)
             if result.predictions is not None:
-                self._table.add(result.digests, result.predictions)
+                self._table.add([digests[position] for position in result.positions], result.predictions)
         return in_flight.group
 
 

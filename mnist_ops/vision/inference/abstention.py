@@ -167,7 +167,8 @@ def _distances(
         # Not np.unique: its first call imports numpy.ma, which takes 18 ms of every task.
         for label in np.flatnonzero(np.bincount(chosen, minlength=CLASSES)):
             of_class = chosen == label
-            whitened = (features[of_class] - means[label]) @ whitening[label]
+            # A product for each row: the rounding of one product of all rows depends on how many there are.
+            whitened = np.matmul((features[of_class] - means[label])[:, None], whitening[label])[:, 0]
             distances[start : start + _SLICE][of_class] = np.sqrt(np.einsum("ij,ij->i", whitened, whitened))
     return distances
 
