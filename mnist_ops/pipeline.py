@@ -117,7 +117,10 @@ class Pipeline:
         """How many records a snapshot would take now."""
         from mnist_ops.steps.snapshot import count
 
-        return count(selection, records=self.adapters.records)
+        ports = self.adapters
+        return count(
+            selection, records=ports.records, models=ports.models, model_name=self.settings.model_name
+        )
 
     def snapshot(self, generation: Generation, selection: Selection, attempt: str | None = None) -> str:
         """Take a snapshot, or adopt the one that the generation has; returns its manifest.

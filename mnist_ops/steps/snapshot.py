@@ -10,6 +10,7 @@ from mnist_ops.domain.keys import Generation, manifest_key, part_key, sha256_hex
 from mnist_ops.domain.manifest import Manifest, Part
 from mnist_ops.domain.outcome_lines import log_lines, snapshot_lines, wrapped
 from mnist_ops.domain.ports import ModelRegistry, ObjectStore, RecordStore, RunStore
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.selection import Selection
 from mnist_ops.domain.stages import Stopwatch
 from mnist_ops.steps.artifacts.parts import WrittenPart, write_parts
@@ -67,7 +68,7 @@ def snapshot(
         return committed
     _warn_of_collection(records)
     champion = None if request.selection.labelled else models.champion(request.model_name)
-    selection = replace(request.selection, champion=champion.digest if champion else None)
+    selection = _compared_with(champion, request.selection)
     watch = Stopwatch("snapshot", objects.requests, objects.moved)
     batches: Iterator[bytes] = watch.reads(records.raw_batches(selection))
     if champion is None and not selection.labelled:
@@ -94,10 +95,15 @@ def snapshot(
     return runs.commit(request.generation, uri, selection.at)
 
 
-def count(selection: Selection, *, records: RecordStore) -> int:
+def count(selection: Selection, *, records: RecordStore, models: ModelRegistry, model_name: str) -> int:
     """How many records a snapshot would take now."""
     _warn_of_collection(records)
-    return records.count(selection)
+    return records.count(_compared_with(models.champion(model_name), selection))
+
+
+def _compared_with(champion: BundleRef | None, selection: Selection) -> Selection:
+    """The selection with the champion that `stale` compares predictions with."""
+    return replace(selection, champion=champion.digest if champion else None)
 
 
 def _warn_of_collection(records: RecordStore) -> None:

@@ -21,13 +21,12 @@ from mnist_ops.adapters.mongo.bson_documents import (
 )
 from mnist_ops.adapters.mongo.errors import translate, translated
 from mnist_ops.adapters.mongo.record_updates import update_of
-from mnist_ops.adapters.mongo.selection_query import index_keys, selection_pipeline
+from mnist_ops.adapters.mongo.selection_query import selection_indexes, selection_pipeline
 from mnist_ops.domain.errors import OutcomeUnknown
 from mnist_ops.domain.records import Change, EmptyCollection, FieldNames, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection
 
 _BATCH = 5_000
-_INDEX = "mnist_ops_selection"
 # The collections of the pipeline and of the server.
 _NOT_RECORDS = ("mnist_ops_", "system.")
 # These codes are permanent for this write of this document: BadValue, FailedToParse, TypeMismatch,
@@ -59,17 +58,19 @@ class MongoRecords:
         return translated(lambda: list(self._collection.find()))
 
     def ensure_indexes(self) -> Sequence[str]:
-        """Create the index that selections use, where it is missing; return its name."""
+        """Create the indexes that selections use, where they are missing; return their names."""
+        indexes = selection_indexes(self._fields)
         for name in self.missing_indexes():
-            translated(self._collection.create_index, index_keys(self._fields), name=name)
-        return [_INDEX]
+            translated(self._collection.create_index, indexes[name], name=name)
+        return list(indexes)
 
     def missing_indexes(self) -> Sequence[str]:
         """The names of indexes that `ensure_indexes` would create; an equal one of another name will do."""
         existing = translated(self._collection.index_information)
         # Directions are compared as they are: 1, 1.0, or a word such as "2dsphere".
         existing_keys = [[tuple(key) for key in index["key"]] for index in existing.values()]
-        return [] if index_keys(self._fields) in existing_keys else [_INDEX]
+        indexes = selection_indexes(self._fields)
+        return [name for name, keys in indexes.items() if keys not in existing_keys]
 
     def empty_collection(self) -> EmptyCollection | None:
         if translated(self._collection.find_one, {}, {"_id": 1}) is not None:

@@ -16,12 +16,16 @@ Condition = Mapping[str, object]
 _SORT_KEY = "mnist_ops_order"  # a field within the pipeline, never in a record
 
 
-def index_keys(fields: FieldNames) -> list[tuple[str, int]]:
-    """The keys of the index that serves every selection.
+def selection_indexes(fields: FieldNames) -> dict[str, list[tuple[str, int]]]:
+    """The keys of the indexes that serve selections, by the index's name.
 
-    Equality on label and prediction, then a range of creation times.
+    Equality on label and, for waiting records, on prediction; then a range of creation times.
     """
-    return [(fields.label, 1), (f"{fields.prediction}.model.digest", 1), (fields.created_at, 1)]
+    label, created_at = (fields.label, 1), (fields.created_at, 1)
+    return {
+        "mnist_ops_selection": [label, (f"{fields.prediction}.model.digest", 1), created_at],
+        "mnist_ops_window": [label, created_at],
+    }
 
 
 def selection_pipeline(selection: Selection, fields: FieldNames) -> list[Condition]:
@@ -30,14 +34,12 @@ def selection_pipeline(selection: Selection, fields: FieldNames) -> list[Conditi
         labelled = {"$or": [{fields.label: {"$ne": None}}, {fields.label: {"$type": "array"}}]}
         return [{"$match": labelled}, *_oldest(selection, fields)]
     in_window, dated = _created_in_window(selection, fields)
-    indexed: dict[str, object] = {fields.label: None}
+    indexed: dict[str, object] = {fields.label: None, **in_window}
     # A query looks into arrays; the rule takes a list of labels for a label. (An array that holds a null
     # has a first element, and asking for that one is cheapest.)
     others: list[Condition] = [{f"{fields.label}.0": {"$exists": False}}]
     if selection.reclassify is Reclassify.NEVER:
-        indexed |= {f"{fields.prediction}.model.digest": None, **in_window}
-    elif in_window:
-        others.append(in_window)
+        indexed[f"{fields.prediction}.model.digest"] = None
     others += dated
     if selection.reclassify in (Reclassify.STALE, Reclassify.CHANGED):
         others.append(_reclassified(selection, fields))

@@ -493,6 +493,15 @@ def test_an_index_serves_every_selection_of_waiting_records(secantus, reclassify
     assert "COLLSCAN" not in _plan(secantus, selection)
 
 
+@pytest.mark.parametrize("reclassify", [each for each in Reclassify if each is not Reclassify.NEVER])
+def test_a_window_is_found_by_an_index_also_where_predicted_records_are_taken(secantus, reclassify):
+    """A backfill of one day that reclassifies does not read the records of all other days."""
+    secantus.insert(*(_waiting(number) for number in range(50)))
+    secantus.store.ensure_indexes()
+    selection = Selection(AT, since=AT - timedelta(days=1), until=AT, reclassify=reclassify)
+    assert "'mnist_ops_window'" in _plan(secantus, selection)
+
+
 def test_indexes_are_missing_until_they_are_made(bench):
     """`missing_indexes` names what `ensure_indexes` makes; making them twice is safe."""
     bench.insert(_waiting(1))
@@ -507,7 +516,7 @@ def test_an_index_of_the_users_own_with_the_same_keys_is_as_good(secantus):
     """It is not missing, and `ensure_indexes` does not fail because it has another name."""
     keys = [("label", 1), ("prediction.model.digest", 1), ("created_at", 1)]
     secantus.collection.create_index(keys, name="mine")
-    assert list(secantus.store.missing_indexes()) == []
+    assert list(secantus.store.missing_indexes()) == ["mnist_ops_window"]
     secantus.store.ensure_indexes()
     assert list(secantus.store.missing_indexes()) == []
 
@@ -515,7 +524,7 @@ def test_an_index_of_the_users_own_with_the_same_keys_is_as_good(secantus):
 def test_other_indexes_of_any_kind_may_exist(secantus):
     """Also a geographic index, whose direction is no number."""
     secantus.collection.create_index([("place", "2dsphere")])
-    assert list(secantus.store.missing_indexes()) == ["mnist_ops_selection"]
+    assert list(secantus.store.missing_indexes()) == ["mnist_ops_selection", "mnist_ops_window"]
 
 
 # Ids

@@ -29,11 +29,11 @@ from mnist_ops.adapters.mongo.bson_documents import CODEC
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.records import BundleRef
-from mnist_ops.domain.selection import Selection
+from mnist_ops.domain.selection import Reclassify, Selection
 from mnist_ops.settings import Settings
 from mnist_ops.steps.artifacts.parts import read_part
-from mnist_ops.steps.snapshot import count, part_sizes
-from tests.support.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline
+from mnist_ops.steps.snapshot import part_sizes
+from tests.support.pipeline_in_memory import CREATED, MODEL, PROMOTION, Pipeline, url_of
 
 EVERY_TYPE = {
     "double": 1.5,
@@ -296,6 +296,21 @@ def test_stale_records_are_those_of_another_bundle_than_the_pinned_one(
     assert ids(pipeline, pipeline.snapshot(reclassify="stale")) == [2]
 
 
+@pytest.mark.parametrize("reclassify", Reclassify)
+def test_a_count_is_the_number_of_records_that_a_snapshot_takes(
+    pipeline: Pipeline, champion: BundleRef, reclassify: Reclassify
+) -> None:
+    """Also of predictions of another model, which need the champion to compare with."""
+    failure = {"reason": "not_found", "attempts": 5, "next_attempt_at": None, "image_url": url_of("failed")}
+    pipeline.add("waiting")
+    pipeline.add("failed", prediction_failure=failure)
+    for name, digest in (("current", champion.digest), ("old", "sha256:old"), ("older", "sha256:older")):
+        pipeline.add(name, prediction={"model": {"digest": digest}, "image": {"url": url_of(name)}})
+    counted = pipeline.steps().count(Selection(pipeline.at, reclassify=reclassify))
+    assert counted == pipeline.manifest(pipeline.snapshot(reclassify=reclassify)).records
+    assert counted == {"never": 1, "failed": 2, "stale": 3, "changed": 1, "all": 5}[reclassify]
+
+
 def test_a_limit_takes_the_oldest(pipeline: Pipeline) -> None:
     """Records without a creation time are older than all."""
     for record_id, days in ((1, 1), (2, 3), (3, 2)):
@@ -355,5 +370,5 @@ def test_counting_warns_of_a_collection_without_records(
     pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A preview of a wrong collection is as misleading as a run."""
-    assert count(Selection(pipeline.at), records=pipeline.records) == 0
+    assert pipeline.steps().count(Selection(pipeline.at)) == 0
     assert "the collection memory.records does not exist" in caplog.text
