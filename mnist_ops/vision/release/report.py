@@ -1,10 +1,10 @@
-"""The report of a released model: one HTML page that loads nothing, and its plots.
+"""The report of a released model: one HTML page that loads nothing, its plots, and their data.
 
 The page is the template `templates/report.html.jinja`; this module computes what it shows.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from mnist_ops.vision.inference.bundle import Card
 from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release import plots
+from mnist_ops.vision.release.report_data import FILE, ReportData, WorstExample, image_text
 
 INDEX = "index.html"
 TEMPLATE = "report.html.jinja"
@@ -95,14 +96,18 @@ class Plot:
 
 
 def write_report(folder: Path, model: ReportedModel) -> Path:
-    """Write `report/index.html` and its plots into a bundle's folder, and return the path of the page.
+    """Write `report/index.html`, its plots and their data into a bundle's folder; return the page's path.
 
     The bundle's digest excludes them. The page holds its pictures and loads nothing. Text from outside, such
     as a label, is escaped.
     """
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)
-    drawn = _plots(model)
+    calibrated = softmax(model.logits, model.card.temperature)
+    mistakes = plots.worst_mistakes(calibrated, model.examples.labels)
+    data = _data(model, calibrated, mistakes)
+    (report / FILE).write_bytes(data.to_json())
+    drawn = _plots(model, data, mistakes)
     for name, plot in drawn.items():
         (report / f"{name}.png").write_bytes(plot.png)
     page = report / INDEX
@@ -110,10 +115,30 @@ def write_report(folder: Path, model: ReportedModel) -> Path:
     return page
 
 
-def _plots(model: ReportedModel) -> dict[str, Plot]:
+def _data(
+    model: ReportedModel, calibrated: NDArray[np.floating], mistakes: Sequence[plots.Mistake]
+) -> ReportData:
+    truth = model.examples.labels
+    return ReportData(
+        best_step=model.trained.best_step,
+        history=model.trained.history,
+        before=reliability(softmax(model.logits, 1.0), truth),
+        after=reliability(calibrated, truth),
+        worst=tuple(
+            WorstExample(
+                label=mistake.given,
+                predicted=mistake.predicted,
+                probability=float(calibrated[mistake.index, mistake.given]),
+                image=image_text(model.examples.images[mistake.index]),
+            )
+            for mistake in mistakes
+        ),
+    )
+
+
+def _plots(model: ReportedModel, data: ReportData, mistakes: Sequence[plots.Mistake]) -> dict[str, Plot]:
     """The plots by the name of their file, without the suffix."""
-    labels, truth = model.card.labels, model.examples.labels
-    before, after = (softmax(model.logits, temperature) for temperature in (1.0, model.card.temperature))
+    labels = model.card.labels
 
     def plot(title: str, caption: str, figure: Figure) -> Plot:
         return Plot(title, caption, plots.png(figure))
@@ -132,12 +157,12 @@ def _plots(model: ReportedModel) -> dict[str, Plot]:
         "reliability": plot(
             "Reliability",
             "Accuracy against confidence on the test fold. On the dashed line, 90 % sure is 90 % right.",
-            plots.reliability_diagram(reliability(before, truth), reliability(after, truth)),
+            plots.reliability_diagram(data.before, data.after),
         ),
         "worst-examples": plot(
             "Worst examples",
             "The test digits with the highest loss: their label, and their prediction.",
-            plots.worst_examples(model.examples, plots.worst_mistakes(after, truth), labels),
+            plots.worst_examples(model.examples, mistakes, labels),
         ),
     }
 

@@ -22,7 +22,7 @@ def test_a_release_uploads_the_report_with_its_plots(released: Pipeline) -> None
     prefix = champion.uri.removeprefix(released.objects.uri("")) + "/report/"
     names = {key.removeprefix(prefix) for key in released.objects.keys(prefix)}
     plots = {"confusion.png", "learning-curves.png", "reliability.png", "worst-examples.png"}
-    assert names == {"index.html"} | plots
+    assert names == {"index.html", "report.json"} | plots
 
 
 def test_the_page_tells_the_evaluation(released: Pipeline, trained: Trained) -> None:

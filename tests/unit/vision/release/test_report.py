@@ -6,9 +6,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from mnist_ops.domain.errors import Damaged
 from mnist_ops.domain.gate import Disagreements
 from mnist_ops.vision.data.examples import Examples
 from mnist_ops.vision.evaluation.calibration import fit_temperature
@@ -18,6 +20,7 @@ from mnist_ops.vision.inference.softmax import softmax
 from mnist_ops.vision.models.torch_backend import trained_logits
 from mnist_ops.vision.models.trained_model import TrainedModel
 from mnist_ops.vision.release.report import TEMPLATE, Champion, ReportedModel, write_report
+from mnist_ops.vision.release.report_data import WorstExample, parse_report_data
 
 ROOT = Path(__file__).parents[4]
 PLOTS = ("confusion.png", "learning-curves.png", "reliability.png", "worst-examples.png")
@@ -65,15 +68,39 @@ def page(reported: ReportedModel, tmp_path_factory: pytest.TempPathFactory) -> P
     return Page(write_report(tmp_path_factory.mktemp("report"), reported))
 
 
-def test_the_report_is_a_page_and_its_plots(reported: ReportedModel, tmp_path: Path) -> None:
+def test_the_report_is_a_page_its_plots_and_their_data(reported: ReportedModel, tmp_path: Path) -> None:
     """The plots are also files, for other pages."""
     written = write_report(tmp_path, reported)
     assert written == tmp_path / "report" / "index.html"
-    assert tuple(sorted(path.name for path in written.parent.iterdir())) == (
-        *PLOTS[:1],
-        "index.html",
-        *PLOTS[1:],
-    )
+    assert {path.name for path in written.parent.iterdir()} == {*PLOTS, "index.html", "report.json"}
+
+
+def test_the_data_of_the_plots_can_be_read_back(reported: ReportedModel, tmp_path: Path) -> None:
+    """Curves, reliability, and the worst examples with their images."""
+    content = (write_report(tmp_path, reported).parent / "report.json").read_bytes()
+    data = parse_report_data(content, "report.json")
+    test = reported.card.metrics["test"]
+    assert (data.history, data.best_step) == (reported.trained.history, reported.trained.best_step)
+    assert data.after.error == pytest.approx(test.ece)
+    assert sum(data.before.counts) == test.samples
+    worst, examples = data.worst[0], reported.examples
+    (found,) = np.flatnonzero((examples.images == worst.pixels).all(axis=(1, 2)))
+    assert (worst.label, worst.predicted) == (examples.labels[found], reported.logits[found].argmax())
+    assert worst.probability == min(each.probability for each in data.worst)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"worst": 1}'])
+def test_what_is_no_data_of_a_report_is_refused(content: bytes) -> None:
+    """The error names the object."""
+    with pytest.raises(Damaged, match=r"s3://bucket/report\.json: not the data of a report"):
+        parse_report_data(content, "s3://bucket/report.json")
+
+
+def test_a_worst_example_that_is_no_image_is_refused() -> None:
+    """Its bytes are those of a file in a bucket."""
+    for image in ("no base64", "AAAA"):
+        with pytest.raises(Damaged, match="no image of 28 x 28 bytes"):
+            _ = WorstExample(1, 7, 0.1, image).pixels
 
 
 def test_the_page_holds_its_pictures_and_loads_nothing(page: Page) -> None:
