@@ -1,6 +1,7 @@
 """`mnist-ops steps …`: one step at a time, as a task in Airflow runs it."""
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -30,6 +31,7 @@ from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_facts, print_json
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.selection import Selection
+from mnist_ops.domain.stages import StageReport, reports_to
 
 app = command_group("Run one step on URIs that earlier steps printed.")
 
@@ -124,12 +126,15 @@ def dataset_report(
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913, PLR0917 (one for each option)
     dataset: Annotated[str, typer.Option(help="The data set's manifest.")],
     config_json: Annotated[str | None, typer.Option(help="Hyperparameters as a JSON object.")] = None,
     config: ConfigName = None,
     changes: Changes = None,
     result: Annotated[Path | None, typer.Option(help="Also write the training's URI into this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write what it took, as a JSON object, into this file.")
+    ] = None,
     end_with_stdin: Annotated[
         bool,
         typer.Option(
@@ -147,15 +152,22 @@ def train(
     hyperparameters = raw_config(config, changes, config_json).config()
     from mnist_ops.cli._support.training_progress import train_with_progress
 
-    if result is not None:
-        _require_writable(result)
-    uri = train_with_progress(pipeline(), dataset, hyperparameters)
+    for name, path in (("--result", result), ("--report", report)):
+        if path is not None:
+            _require_writable(name, path)
+
+    def write_report(took: StageReport) -> None:
+        if report is not None:
+            report.write_text(json.dumps(took.document()))
+
+    with reports_to(write_report):
+        uri = train_with_progress(pipeline(), dataset, hyperparameters)
     typer.echo(uri)
     if result is not None:
         result.write_text(uri)
 
 
-def _require_writable(path: Path) -> None:
+def _require_writable(option: str, path: Path) -> None:
     """Find out before the training, which takes long; a new file is not left behind.
 
     Raises:
@@ -167,7 +179,7 @@ def _require_writable(path: Path) -> None:
         if is_new:
             path.unlink()
     except OSError as error:
-        raise UsageError(f"--result {path}: {error.strerror}") from error
+        raise UsageError(f"{option} {path}: {error.strerror}") from error
 
 
 def _end_with_stdin() -> None:

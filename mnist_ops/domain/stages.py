@@ -5,12 +5,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_listener: ContextVar["Callable[[StageReport], None] | None"] = ContextVar("listener", default=None)
 
 
 class _End:
@@ -148,6 +151,16 @@ class StageReport:
         )
 
 
+@contextmanager
+def reports_to(listener: Callable[[StageReport], None]) -> Iterator[None]:
+    """Inside, pass the report of every step that ends in this thread to a listener, such as metrics."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 class Stopwatch:
     """Measures a step, with separate times for reading, computing and writing, and logs its closing lines.
 
@@ -255,6 +268,8 @@ class Stopwatch:
         )
         _log.info("%s", _closing_line(report))
         _log.info("%s", _resources_line(report))
+        if (listener := _listener.get()) is not None:
+            listener(report)
         return report
 
 

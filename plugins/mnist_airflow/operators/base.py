@@ -1,7 +1,7 @@
 """The base of all operators: connections, settings, and how errors map to Airflow's."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.log import redact
 
+from mnist_airflow.metrics import Metric, send, stage_metrics
 from mnist_airflow.run_notes import ERROR, NOTE
 from mnist_ops.domain.keys import is_of_generation
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mnist_ops.domain.keys import Generation
+    from mnist_ops.domain.stages import StageReport
     from mnist_ops.pipeline import Pipeline
     from mnist_ops.settings import Settings
 
@@ -169,11 +171,26 @@ class MnistOpsOperator(BaseOperator):
 
     @contextmanager
     def pipeline(self) -> Iterator["Pipeline"]:
-        """The steps, over this operator's connections; inside, permanent errors fail the task at once."""
+        """The steps, over this operator's connections; inside, permanent errors fail the task at once.
+
+        Every step that ends inside sends its metrics.
+        """
         from mnist_airflow.connections import pipeline_of_connections
+        from mnist_ops.domain.stages import reports_to
 
         with (
             permanent_errors_fail(),
+            reports_to(self.send_stage),
             pipeline_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id) as pipeline,
         ):
             yield pipeline
+
+    def send_stage(self, report: "StageReport") -> None:
+        """Send the metrics of a step."""
+        self.send_metrics(stage_metrics(report))
+
+    def send_metrics(self, metrics: Iterable[Metric]) -> None:
+        """Send metrics with this task's tags, through the backend that Airflow is configured with."""
+        from airflow.sdk.observability import stats
+
+        send(metrics, {"dag_id": self.dag_id, "task_id": self.task_id}, stats)

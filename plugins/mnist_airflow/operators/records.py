@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mnist_airflow.assets import update_assets, update_no_asset
+from mnist_airflow.metrics import ledger_metrics
 from mnist_airflow.operators.base import MnistOpsOperator, push_failures_logged, push_note, uris_of
 from mnist_airflow.operators.snapshot import SnapshotRecordsOperator
 from mnist_ops.domain.keys import part_in_name, split_part_reference
@@ -170,9 +171,11 @@ class ReconcileRunOperator(MnistOpsOperator):
             try:
                 ledger = pipeline.reconcile(self.manifest, shards)
             except RunFailed as failed:
+                self.send_metrics(ledger_metrics(failed.ledger))
                 with push_failures_logged():
                     _push_ledger(context, failed.ledger)
                 raise
+        self.send_metrics(ledger_metrics(ledger))
         _push_ledger(context, ledger)
         if ledger.outcomes[Outcome.PREDICTED]:
             update_assets(self, context, _news(ledger))

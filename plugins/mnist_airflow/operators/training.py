@@ -145,13 +145,16 @@ class TrainModelOperator(MnistOpsOperator):
 
     def execute(self, context: "Context") -> str:
         """Train."""
+        from mnist_ops.domain.stages import StageReport
+
         with permanent_errors_fail():
             config = _given(_object(self.config, "config"))
         context["trial"] = _trial_name(config, self.swept or ())  # type: ignore[typeddict-unknown-key]
         with tempfile.TemporaryDirectory(prefix="mnist-ops-") as folder:
-            result = Path(folder) / "training"
+            result, report = Path(folder) / "training", Path(folder) / "report"
             command = [sys.executable, "-m", "mnist_ops", "steps", "train", "--dataset", self.dataset]
-            command += ["--config-json", json.dumps(config), "--result", str(result), "--end-with-stdin"]
+            command += ["--config-json", json.dumps(config), "--result", str(result)]
+            command += ["--report", str(report), "--end-with-stdin"]
             self._process = subprocess.Popen(
                 command,
                 env=self._environment(),
@@ -171,6 +174,7 @@ class TrainModelOperator(MnistOpsOperator):
                     self.on_kill()
                     raise
             _require_success(process.returncode)
+            self.send_stage(StageReport.of(json.loads(report.read_text())))
             return result.read_text()
 
     def _environment(self) -> dict[str, str]:

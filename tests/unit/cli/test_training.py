@@ -116,11 +116,15 @@ def test_a_wrong_config_is_a_line_for_each_problem_with_its_file(
 def test_steps_train_takes_a_named_config_with_changes(
     run: Run, pipeline: Pipeline, trained: Trained, tmp_path: Path
 ) -> None:
-    """The training records its config, and its URI is written into the file."""
+    """The training records its config; its URI, and what it took, are written into the files."""
     changes = (*QUICK, "--set", "optimizer=sgd")
-    code, out, _ = run("steps", "train", "--dataset", trained.dataset, *changes, "--result", tmp_path / "uri")
+    files = ("--result", tmp_path / "uri", "--report", tmp_path / "report")
+    code, out, _ = run("steps", "train", "--dataset", trained.dataset, *changes, *files)
     assert code == 0
     assert (tmp_path / "uri").read_text() == out.strip()
+    report = json.loads((tmp_path / "report").read_text())
+    assert report["stage"] == "train"
+    assert report["compute_s"] > 0
     config = read_training(pipeline.objects, out.strip()).model.config
     assert (config.rotate, config.epochs, config.optimizer) == (0, 1, "sgd")
 
@@ -161,8 +165,9 @@ def test_steps_train_finds_a_result_file_that_it_cannot_write_before_it_trains(
         tmp_path / "none" / "uri": "No such file or directory",
         tmp_path: "Is a directory",
     }.items():
-        code, out, err = run("steps", "train", "--dataset", trained.dataset, *QUICK, "--result", path)
-        assert (code, out, err) == (2, "", f"error: --result {path}: {why}\n")
+        for option in ("--result", "--report"):
+            code, out, err = run("steps", "train", "--dataset", trained.dataset, *QUICK, option, path)
+            assert (code, out, err) == (2, "", f"error: {option} {path}: {why}\n")
     assert pipeline.objects.objects == before
 
 

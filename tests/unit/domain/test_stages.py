@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ops.domain.stages import StageReport, Stopwatch
+from mnist_ops.domain.stages import StageReport, Stopwatch, reports_to
 
 
 class Clock:
@@ -230,3 +230,13 @@ def test_the_closing_lines_of_a_long_step_are_short(caplog: pytest.LogCaptureFix
                 clock.now += 1_234.5
         watch.report(1_000_000, 10**11)
     assert max(len(record.message) for record in caplog.records) < 100
+
+
+def test_a_listener_gets_the_report_of_every_step_that_ends_inside() -> None:
+    """Not those before and after; the operators send metrics of them."""
+    heard: list[StageReport] = []
+    Stopwatch("snapshot").report(1)
+    with reports_to(heard.append):
+        reports = [Stopwatch("fetch").report(2), Stopwatch("classify").report(3)]
+    Stopwatch("publish").report(4)
+    assert heard == reports
