@@ -9,6 +9,7 @@
 | run | takes waiting records created |
 |---|---|
 | scheduled | before the end of its interval: late arrivals are never missed |
+| arriving records wake it | all so far |
 | backfill | in its interval, with `reclassify` and `limit` from its parameters |
 | manual | in the form's since/until; without them, in an interval given by the API; else all so far |
 
@@ -40,7 +41,7 @@ import os
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, task_group
+from airflow.sdk import Param, TriggerRule, dag, task_group
 
 from mnist_airflow.assets import RECORDS_LABELLED
 from mnist_airflow.operators import (
@@ -53,6 +54,7 @@ from mnist_airflow.operators import (
 )
 from mnist_airflow.operators.records import PART_NAME
 from mnist_airflow.retries import RETRIES
+from mnist_airflow.schedules import classify_schedule
 from mnist_airflow.windows import RECLASSIFY_PATTERN
 
 PARAMS = {
@@ -105,10 +107,7 @@ PARAMS = {
 @dag(
     dag_id="classify_records",
     doc_md=__doc__,
-    # Read on its own, not through Settings: a wrong setting elsewhere must fail a task, not this file.
-    schedule=CronDataIntervalTimetable(
-        os.environ.get("MNIST_OPS_CLASSIFY_SCHEDULE") or "@daily", timezone="UTC"
-    ),
+    schedule=classify_schedule(os.environ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
     # Two runs never write the same record twice, so they may run at the same time. A backfill has its own

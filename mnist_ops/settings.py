@@ -63,6 +63,8 @@ class Settings(BaseSettings):
         fetch_max_bytes: the largest image, in bytes.
         fetch_concurrency: the largest number of open connections.
         classify_schedule: when `classify_records` runs, a cron expression in UTC; read by the DAG's file.
+        watch: whether `classify_records` also runs when records arrive; read by the DAG's file.
+        watch_interval_s: the least time between two runs that arriving records wake, in seconds.
         review_below: predictions with less confidence are marked for review, 0 to 1.
         failure_budget: the largest share of failed records with which a run is published, 0 to 1.
         failure_budget_from: runs of fewer records have no failure budget.
@@ -116,6 +118,8 @@ class Settings(BaseSettings):
     fetch_max_bytes: Annotated[int, Field(ge=1, le=4 << 20)] = 4 << 20
     fetch_concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
     classify_schedule: Annotated[str, Field(min_length=1)] = "@daily"
+    watch: bool = True
+    watch_interval_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     review_below: Share = 0.9
     failure_budget: Share = 0.20
     failure_budget_from: Annotated[int, Field(ge=0)] = 50

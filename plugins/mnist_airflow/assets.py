@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
+
+from mnist_airflow.triggers.records_arrived import RecordsArrivedTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
 RECORDS_LABELLED = Asset(name="mnist_ops_records_labelled", uri="x-mnist-ops://records/labelled")
+# Its events come from the records themselves. A run that it starts queries what waits.
+RECORDS_ARRIVED = Asset(
+    name="mnist_ops_records_arrived",
+    uri="x-mnist-ops://records/arrived",
+    watchers=[
+        AssetWatcher(
+            name="mnist_ops_records", trigger=RecordsArrivedTrigger(after_runs_of="classify_records")
+        )
+    ],
+)
 MODEL_RELEASED = Asset(name="mnist_ops_model_released", uri="x-mnist-ops://models/released")
 MODEL_PROMOTED = Asset(name="mnist_ops_model_promoted", uri="x-mnist-ops://models/promoted")
 

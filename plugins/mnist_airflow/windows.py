@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from mnist_ops.domain.arrivals import selection_of_arrivals
 from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.domain.moments import iso_moment
 from mnist_ops.domain.reasons import Reason
@@ -12,7 +13,8 @@ from mnist_ops.domain.selection import Reclassify, Selection, whole_milliseconds
 Interval = tuple[datetime, datetime]
 
 # How a run can come about, in the words of Airflow's DagRunType.
-SCHEDULED = frozenset({"scheduled", "asset_triggered"})
+SCHEDULED = "scheduled"
+ASSET_TRIGGERED = "asset_triggered"
 BACKFILL = "backfill"
 # The button "Materialize" of an asset shows the form, too.
 MANUAL = frozenset({"manual", "operator_triggered", "asset_materialization"})
@@ -66,14 +68,15 @@ def selection_of_run(
 ) -> Selection:
     """Decide which records a run takes.
 
-    A scheduled or asset-triggered run takes every waiting record created before its interval's end, so that
-    late arrivals are never missed. A backfill takes its interval. A manual run takes the form's window;
-    without one, the interval that the API gave (one that Airflow inferred from the logical date does not
-    count as given); otherwise everything so far.
+    A scheduled run takes every waiting record created before its interval's end, so that late arrivals are
+    never missed. A run that arriving records have woken takes every waiting record, also one that is dated a
+    little ahead, since a website's clock may be. A backfill takes its interval. A manual run takes the form's
+    window; without one, the interval that the API gave (one that Airflow inferred from the logical date does
+    not count as given); otherwise everything so far.
 
     Args:
         facts: what Airflow says of the run.
-        request: what a person asked for; not used for scheduled runs.
+        request: what a person asked for; not used for scheduled and asset-triggered runs.
         at: the selection time.
         infer: the interval that Airflow would infer for a logical date.
 
@@ -82,7 +85,9 @@ def selection_of_run(
             for runs by hand, or an empty window.
     """
     moment = whole_milliseconds(at)
-    if facts.run_type in SCHEDULED:
+    if facts.run_type == ASSET_TRIGGERED:
+        return selection_of_arrivals(at)
+    if facts.run_type == SCHEDULED:
         return Selection(at=moment, until=facts.interval[1] if facts.interval else facts.run_after)
     if facts.run_type == BACKFILL:
         _refuse_what_is_for_runs_by_hand(request)

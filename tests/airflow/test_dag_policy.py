@@ -1,6 +1,7 @@
 """What the team asks of every DAG and operator, and the shape of the two DAGs."""
 
 import inspect
+import json
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,16 +9,25 @@ from pathlib import Path
 import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import Asset, BaseOperator, CronDataIntervalTimetable, TriggerRule
+from airflow.sdk import (
+    Asset,
+    AssetAll,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    CronDataIntervalTimetable,
+    TriggerRule,
+)
+from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 
 import mnist_airflow.operators
-from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_LABELLED
+from mnist_airflow.assets import MODEL_PROMOTED, MODEL_RELEASED, RECORDS_ARRIVED, RECORDS_LABELLED
 from mnist_airflow.operators import approval, instances, records, snapshot, training
 from mnist_airflow.operators.base import MnistOpsOperator
 from mnist_airflow.run_notes import OPERATORS as OPERATORS_OF_NOTES
+from mnist_airflow.triggers.records_arrived import RecordsArrivedTrigger
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, parse_reclassify
 from mnist_ops.settings import Settings
@@ -79,13 +89,40 @@ def test_a_dag_is_tagged(dag) -> None:
 
 def test_classify_records_has_data_intervals(dags) -> None:
     """A plain cron string gives windows of zero length in Airflow 3."""
-    assert isinstance(dags["classify_records"].timetable, CronDataIntervalTimetable)
+    assert isinstance(dags["classify_records"].timetable.timetable, CronDataIntervalTimetable)
+
+
+def test_classify_records_also_runs_when_records_arrive(dags) -> None:
+    """The clock is the net below: it finds what no event told of."""
+    timetable = dags["classify_records"].timetable
+    assert isinstance(timetable, AssetOrTimeSchedule)
+    assert timetable.asset_condition == AssetAll(RECORDS_ARRIVED)
+
+
+def test_classify_records_can_be_backfilled(dags) -> None:
+    """The events do not take its data intervals away."""
+    dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags["classify_records"]))
+    day = pendulum.datetime(2026, 1, 30, tz="UTC")
+    infos = list(dag.iter_dagrun_infos_between(day, day.add(days=1)))
+    assert [info.data_interval.start for info in infos] == [day, day.add(days=1)]
+    assert dag.timetable.periodic
+
+
+def test_the_trigger_of_arriving_records_is_made_again_from_what_the_scheduler_stores() -> None:
+    """Airflow stores its class and its arguments as JSON; the triggerer makes the trigger of them."""
+    trigger = RecordsArrivedTrigger(database="mnist", collection="records", interval_s=5.0)
+    path, arguments = trigger.serialize()
+    made = import_string(path)(**json.loads(json.dumps(arguments)))
+    assert made.serialize() == trigger.serialize()
+    assert arguments["interval_s"] == 5.0
 
 
 def test_classify_records_is_due_when_the_settings_say(dags, monkeypatch) -> None:
     """Daily by default; another schedule is read where the DAG's file is parsed, and an empty one is none."""
     default = Settings.model_fields["classify_schedule"].default
-    assert dags["classify_records"].timetable == CronDataIntervalTimetable(default, timezone="UTC")
+    by_clock = dags["classify_records"].timetable.timetable
+    assert by_clock == CronDataIntervalTimetable(default, timezone="UTC")
+    monkeypatch.setenv("MNIST_OPS_WATCH", "False")  # leaves the clock alone
     for given, expected in (("*/10 * * * *", "*/10 * * * *"), ("", default)):
         monkeypatch.setenv("MNIST_OPS_CLASSIFY_SCHEDULE", given)
         parsed = DagBag(dag_folder=str(Path(dags["classify_records"].fileloc))).dags["classify_records"]

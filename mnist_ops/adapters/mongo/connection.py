@@ -3,11 +3,11 @@
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
 import pymongo
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -18,6 +18,9 @@ from mnist_ops.domain.errors import Transient, UsageError
 
 Mongo = MongoClient[Document]
 MongoDatabase = Database[Document]
+AsyncMongo = AsyncMongoClient[Document]
+
+Client = TypeVar("Client", Mongo, AsyncMongo)
 
 # How long a call waits for a server. An election in a replica set takes about 12 s; pymongo waits for 30 s.
 _SELECTION_OPTION = "serverSelectionTimeoutMS"
@@ -41,6 +44,17 @@ def mongo_client(where: Connection) -> Mongo:
         UsageError: the client refuses the connection.
         Transient: DNS did not answer for a `mongodb+srv` address.
     """
+    address, options = _address_and_options(where)
+    return made_client(lambda: MongoClient(address, **options), where)
+
+
+def async_mongo_client(where: Connection) -> AsyncMongo:
+    """Make a client for coroutines, as `mongo_client` makes one for threads; it connects when it is used."""
+    address, options = _address_and_options(where)
+    return made_client(lambda: AsyncMongoClient(address, **options), where)
+
+
+def _address_and_options(where: Connection) -> tuple[str, dict[str, Any]]:
     options = with_selection_timeout(where.extra)
     scheme = "mongodb+srv" if str(options.pop("srv", False)).lower() == "true" else "mongodb"
     if str(options.pop("allow_insecure", False)).lower() == "true":
@@ -48,10 +62,10 @@ def mongo_client(where: Connection) -> Mongo:
     address = (where.host or "127.0.0.1") + (f":{where.port}" if where.port else "")
     if where.login and where.password:
         address = f"{quote_plus(where.login)}:{quote_plus(where.password)}@{address}"
-    return made_client(lambda: MongoClient(f"{scheme}://{address}/{where.schema or ''}", **options), where)
+    return f"{scheme}://{address}/{where.schema or ''}", options
 
 
-def made_client(make: Callable[[], Mongo], where: Connection) -> Mongo:
+def made_client(make: Callable[[], Client], where: Connection) -> Client:
     """Make a client of a connection.
 
     Raises:

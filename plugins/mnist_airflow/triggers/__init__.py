@@ -1,0 +1,1 @@
+"""Triggers: coroutines in Airflow's triggerer that wait for something to happen."""
