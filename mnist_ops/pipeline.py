@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation, part_reference
 from mnist_ops.domain.ports import (
     DatasetRegistry,
@@ -19,16 +20,17 @@ from mnist_ops.domain.ports import (
     ImageFetcher,
     ModelRegistry,
     ObjectStore,
+    RecordIndex,
     RecordStore,
     RegisteredModel,
     RunStore,
 )
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.review_ports import AuditStore, ReviewStore
 from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
-    from mnist_ops.domain.champions import Promotion
     from mnist_ops.domain.manifest import Manifest
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
@@ -60,6 +62,10 @@ class Ports(Protocol):
     @property
     def records(self) -> RecordStore:
         """The user's records."""
+
+    @property
+    def record_index(self) -> RecordIndex:
+        """What pages ask of the records."""
 
     @property
     def objects(self) -> Objects:
@@ -221,6 +227,12 @@ class Pipeline:
             prices=self.settings.prices,
         )
 
+    def release_hold(self, generation: Generation, who: str, why: str) -> None:
+        """Allow a run over its failure budget to be published, once it is assessed again."""
+        from mnist_ops.steps.assess import release_hold
+
+        release_hold(generation, who, why, self.now(), runs=self.adapters.runs)
+
     def run_records(self, generation: Generation, refers_to: Sequence[str]) -> "Iterator[RunRecord]":
         """What a finished run did with each of its records; `refers_to` is that of its ledger."""
         from mnist_ops.steps.run_records import run_records
@@ -345,11 +357,19 @@ class Pipeline:
         candidate = self.release(evaluation)
         return candidate if self.settings.require_approval else self.promote(candidate, who)
 
-    def promote_version(self, model: RegisteredModel, promotion: "Promotion", *, force: bool = False) -> bool:
+    def promote_version(self, model: RegisteredModel, promotion: Promotion, *, force: bool = False) -> bool:
         """Make a registered version the champion; False if it was already."""
         from mnist_ops.steps.promote import promote_version
 
         return promote_version(model, models=self.adapters.models, promotion=promotion, force=force)
+
+    def rollback(self, who: str, why: str) -> BundleRef:
+        """Restore the champion before the present one, and return it.
+
+        Calls at different times are different rollbacks: the second one goes one champion further back.
+        """
+        promotion = Promotion(self.now(), who, why)
+        return self.adapters.models.rollback(self.settings.model_name, promotion)
 
     # Maintenance
 

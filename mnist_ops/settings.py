@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         prediction_field: its field for the prediction.
         prediction_history_field: its field for former predictions.
         prediction_failure_field: its field for the last failure.
+        label_review_field: its field for who corrected or confirmed the label, and when.
         model_name: the name that models are released under.
         records_per_part: how many records a part holds.
         allowed_hosts: `host:port` pairs, separated by commas, that images may be fetched from although
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
     prediction_field: FieldName = "prediction"
     prediction_history_field: FieldName = "prediction_history"
     prediction_failure_field: FieldName = "prediction_failure"
+    label_review_field: FieldName = "label_review"
     model_name: Slug = "lenet5"
     records_per_part: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -182,6 +184,7 @@ class Settings(BaseSettings):
             prediction=self.prediction_field,
             prediction_history=self.prediction_history_field,
             prediction_failure=self.prediction_failure_field,
+            label_review=self.label_review_field,
         )
 
     @property

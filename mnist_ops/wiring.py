@@ -11,6 +11,7 @@ from mnist_ops.adapters.http.fetcher import HttpImages
 from mnist_ops.adapters.image_router import ImageRouter
 from mnist_ops.adapters.mongo.audits import MongoAudits
 from mnist_ops.adapters.mongo.connection import Mongo, MongoDatabase, connected
+from mnist_ops.adapters.mongo.record_index import MongoRecordIndex
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.mongo.reviews import MongoReviews
@@ -58,6 +59,11 @@ class Adapters:
     def records(self) -> MongoRecords:
         """The user's records."""
         return MongoRecords(self._database[self.settings.mongo_collection], self.settings.fields)
+
+    @cached_property
+    def record_index(self) -> MongoRecordIndex:
+        """What pages ask of the records."""
+        return MongoRecordIndex(self._database[self.settings.mongo_collection], self.settings.fields)
 
     @cached_property
     def runs(self) -> MongoRuns:

@@ -94,8 +94,7 @@ def promote(
 def rollback(why: Why, as_json: Json = False) -> None:
     """Restore the previous champion; each repetition goes one further back."""
     steps = pipeline()
-    promotion = Promotion(steps.now(), getpass.getuser(), why)
-    restored = steps.adapters.models.rollback(steps.settings.model_name, promotion)
+    restored = steps.rollback(getpass.getuser(), why)
     _print_champion(restored.name, restored.version, "is the champion again", as_json=as_json)
 
 

@@ -28,7 +28,6 @@ from mnist_ops.cli._support.run_names import find_commit, find_ledger, ledgers_o
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.cli._support.whole_runs import finish_run
-from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import is_of_cli
 from mnist_ops.domain.selection import Selection
 
@@ -148,13 +147,7 @@ def release_hold(
     """Allow a run over its failure budget to be published. Then clear its task `assess`, or resume it."""
     steps = pipeline()
     held, manifest = find_commit(steps.adapters.runs, run, generation)
-    for ledger in steps.adapters.runs.ledgers(held.id):
-        if ledger["_id"] == held.id and ledger["held_because"] is None:
-            raise UsageError(
-                f"{readable_run(held.run)}, generation {held.number}: finished, and not over its failure "
-                "budget, so there is nothing to release"
-            )
-    steps.adapters.runs.release_hold(held, getpass.getuser(), why, steps.now())
+    steps.release_hold(held, getpass.getuser(), why)
     resume = f"resume it: mnist-ops runs resume {manifest}"
     then = resume if is_of_cli(held) else "clear its task assess"
     typer.echo(f"{readable_run(held.run)}, generation {held.number}, is released: {then}")

@@ -33,6 +33,11 @@ class Generation:
         """The generation as one string: the `_id` of its commit and of its ledger."""
         return f"{self.run}/{self.number}"
 
+    @property
+    def dag(self) -> str:
+        """The first segment of the run key: the DAG, or `cli`."""
+        return self.run.partition("/")[0]
+
 
 def run_key(dag_id: str, run_id: str) -> str:
     """The run key of a DAG run: unique, and inside of its own folder whatever the run id is."""

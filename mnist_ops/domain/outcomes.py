@@ -200,6 +200,7 @@ class Ledger:
         work = self.work
         return {
             "run": self.generation.run,
+            "dag": self.generation.dag,
             "generation": self.generation.number,
             "manifest": self.manifest,
             "selection": dict(self.selection),

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from mnist_ops.domain.champions import ChampionChange, Promotion
+from mnist_ops.domain.cursors import LedgerCursor, ReviewCursor
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
+from mnist_ops.domain.record_index import BoundedCount, LabelChange
 from mnist_ops.domain.records import BundleRef, Change, EmptyCollection, RecordHead, WriteReport
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
 from mnist_ops.domain.selection import Selection
@@ -154,8 +156,84 @@ class RecordStore(Protocol):
         """
 
 
+class RecordIndex(Protocol):
+    """What pages ask of the user's records, and what reviewers write.
+
+    Every answer is bounded, and comes from an index: it costs the same in a collection of any size.
+    """
+
+    def waiting(self, at: datetime, limit: int) -> BoundedCount:
+        """How many records the next scheduled run would take: never tried, or due for another attempt.
+
+        Not counted: records that failed for good and whose URL was edited since. A run finds these.
+
+        Args:
+            at: now (UTC).
+            limit: counting stops here.
+        """
+
+    def oldest_waiting(self, at: datetime) -> datetime | None:
+        """The earliest creation time (UTC) of the waiting records that no run has tried yet.
+
+        None if there is none, or if none of them has a creation time before `at`.
+        """
+
+    def in_review(self, limit: int) -> BoundedCount:
+        """How many predictions are marked for review and have no human label."""
+
+    def permanently_failed(self, limit: int) -> BoundedCount:
+        """How many records have a failure that no run tries again; those with an edited URL are included.
+
+        Looks at the newest `limit` failures. So it counts fewer than `limit`, with `more`, if some of them
+        are to be tried again.
+        """
+
+    def least_certain(self, after: ReviewCursor | None, limit: int) -> Sequence[RecordHead]:
+        """Records whose prediction is marked for review and which have no human label.
+
+        Ascending by confidence, then by `_id`.
+
+        Args:
+            after: the position to continue from; None for the beginning.
+            limit: the largest number of records.
+        """
+
+    def ids_of_url(self, url: str, limit: int) -> Sequence[str]:
+        """The ids of records with this image URL, as canonical Extended JSON, in no particular order."""
+
+    def created_in(self, since: datetime, until: datetime, limit: int) -> BoundedCount:
+        """How many records created from `since` until before `until` have no label and no prediction.
+
+        A backfill of the window takes at most these, failed ones included, unless it reclassifies predicted
+        records. `RecordStore.count` says which of them it takes, and costs as much as there are.
+        """
+
+    def set_label(self, change: LabelChange) -> bool:
+        """Write a reviewer's label; False, and nothing written, if the record has changed or is gone.
+
+        Raises:
+            Transient: the database did not answer, and does not show the label.
+        """
+
+    def undo_label(self, id_json: str, by: str, at: datetime) -> bool:
+        """Restore the label that a review replaced, and remove the review.
+
+        False, and nothing written, unless the record still has the label and the review that `by` wrote at
+        `at`.
+        """
+
+    def clear_failure(self, head: RecordHead) -> bool:
+        """Remove a record's failure, so that the record waits again.
+
+        False, and nothing written, unless the record still has this failure and this image URL.
+        """
+
+
 class RunStore(Protocol):
     """The decisions that are made once for a generation, and its ledger."""
+
+    def ensure_indexes(self) -> Sequence[str]:
+        """Make the indexes that lists of ledgers need; returns their names. Safe to repeat."""
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
         """Set the generation's manifest unless it has one; returns the manifest that it has now."""
@@ -177,6 +255,23 @@ class RunStore(Protocol):
 
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
         """The ledgers of the runs whose key begins with `run_prefix`, oldest first."""
+
+    def ledger(self, generation: Generation) -> Mapping[str, object] | None:
+        """The ledger of one generation; None if it has none."""
+
+    def newest_ledgers(
+        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        """A page of ledgers, newest first, without their `refers_to`, which may be long.
+
+        Args:
+            limit: the largest number of ledgers.
+            before: continue after this ledger of the former page; None for the newest ones.
+            dag: only those of a DAG's runs, by the first segment of the run key; `cli` for the command line.
+        """
+
+    def generations(self, run_key: str) -> Sequence[int]:
+        """The numbers of the generations of a run that have taken their snapshot, ascending."""
 
 
 @dataclass(frozen=True, slots=True)

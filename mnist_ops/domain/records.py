@@ -18,10 +18,11 @@ class FieldNames:
     Attributes:
         image_url: the image's URL, a string.
         created_at: the creation time, a date.
-        label: the human's label; the pipeline never writes it.
+        label: the human's label; no run writes it, and a reviewer does on the pages.
         prediction: the subdocument of the newest prediction.
         prediction_history: the former predictions, newest first, at most five.
         prediction_failure: the subdocument of the last failed attempt.
+        label_review: the subdocument of the reviewer who wrote the label: who, when, and what it was.
     """
 
     image_url: str = "image_url"
@@ -30,6 +31,7 @@ class FieldNames:
     prediction: str = "prediction"
     prediction_history: str = "prediction_history"
     prediction_failure: str = "prediction_failure"
+    label_review: str = "label_review"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class RecordHead:
         label: the human's label; None if there is none.
         prediction: the prediction subdocument as stored; None if there is none.
         failure: the identity of its failure.
+        label_review: the subdocument of the reviewer who wrote the label, as stored; None if there is none.
     """
 
     id: object
@@ -114,6 +117,7 @@ class RecordHead:
     label: object = None
     prediction: Mapping[str, object] | None = None
     failure: FailureStamp = NO_FAILURE
+    label_review: Mapping[str, object] | None = None
 
     @property
     def stamp(self) -> PredictionStamp:

@@ -4,8 +4,10 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import unquote
 
-from mnist_ops.domain.errors import Damaged
+from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.failure_examples import FailureExample, add_examples
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcome_lines import failure_lines, log_lines, wrapped
@@ -101,3 +103,25 @@ def parse_assessment(data: bytes, uri: str) -> Assessment:
         return Assessment.of(json.loads(data))
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{uri}: not an assessment ({error!r})") from error
+
+
+def release_hold(generation: Generation, who: str, why: str, at: datetime, *, runs: RunStore) -> None:
+    """Allow a held generation to be published, once `assess` runs again.
+
+    Args:
+        generation: which one; it may have no ledger yet.
+        who: a person's name.
+        why: one line for people.
+        at: when (UTC).
+        runs: the store of commits and ledgers.
+
+    Raises:
+        UsageError: it has taken no snapshot, or its ledger says that it is within its budget.
+    """
+    ledger = runs.ledger(generation)
+    if ledger is not None and ledger["held_because"] is None:
+        raise UsageError(
+            f"{unquote(generation.run)}, generation {generation.number}: finished, and not over its failure "
+            "budget, so there is nothing to release"
+        )
+    runs.release_hold(generation, who, why, at)

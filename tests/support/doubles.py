@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnist_ops.adapters.memory.images import InMemoryImages
 from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.record_index import InMemoryRecordIndex
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.memory.reviews import InMemoryAudits, InMemoryReviews
@@ -15,6 +16,7 @@ from mnist_ops.domain.ports import (
     ImageFetcher,
     ModelRegistry,
     ObjectStore,
+    RecordIndex,
     RecordStore,
     RunStore,
 )
@@ -47,6 +49,12 @@ class Doubles:
     audits: AuditStore = field(default_factory=InMemoryAudits)
     fetcher: ImageFetcher = field(default_factory=InMemoryImages)
     load: Load = _refuse
+
+    @property
+    def record_index(self) -> RecordIndex:
+        """What pages ask of the records."""
+        assert isinstance(self.records, InMemoryRecords)
+        return InMemoryRecordIndex(self.records)
 
     @contextmanager
     def images(self) -> Iterator[ImageFetcher]:

@@ -66,6 +66,25 @@ class InMemoryRecords:
         """Remove one record. Raises KeyError."""
         del self._documents[id_json(record_id)]
 
+    @property
+    def fields(self) -> FieldNames:
+        """The names of the records' fields."""
+        return self._fields
+
+    def edit(self, key: str, change: Callable[[Document], bool]) -> bool:
+        """Change one record in place, atomically.
+
+        Args:
+            key: its `id_json`.
+            change: is given the record as it is stored; returns False if it leaves it alone.
+
+        Returns:
+            Whether there is such a record, and it was changed.
+        """
+        with _LOCK:
+            document = self._documents.get(key)
+            return document is not None and change(document)
+
     def ensure_indexes(self) -> Sequence[str]:
         self._exists = self._indexed = True
         return ["mnist_ops_selection"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
+from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Ledger
@@ -23,6 +24,9 @@ class InMemoryRuns:
         self._commits: dict[str, str] = {}
         self._releases: dict[str, str] = {}
         self._ledgers: dict[str, Ledger] = {}
+
+    def ensure_indexes(self) -> Sequence[str]:
+        return []
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:  # noqa: ARG002 (the port's)
         return self._commits.setdefault(generation.id, manifest_uri)
@@ -49,7 +53,31 @@ class InMemoryRuns:
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
         chosen = [ledger for key, ledger in self._ledgers.items() if key.startswith(run_prefix)]
         for ledger in sorted(chosen, key=lambda ledger: ledger.finished_at):
-            yield {"_id": ledger.generation.id, **ledger.document()}
+            yield _document(ledger)
+
+    def ledger(self, generation: Generation) -> Mapping[str, object] | None:
+        ledger = self._ledgers.get(generation.id)
+        return _document(ledger) if ledger else None
+
+    def newest_ledgers(
+        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        places = {(ledger.finished_at, ledger.generation.id): ledger for ledger in self._ledgers.values()}
+        chosen = [
+            place
+            for place, ledger in places.items()
+            if dag in (None, ledger.generation.dag)
+            and (before is None or place < (before.finished_at, before.id))
+        ]
+        newest = [_document(places[place]) for place in sorted(chosen, reverse=True)[:limit]]
+        return [{name: ledger[name] for name in ledger if name != "refers_to"} for ledger in newest]
+
+    def generations(self, run_key: str) -> Sequence[int]:
+        return sorted(generation.number for generation, _ in self.commits() if generation.run == run_key)
+
+
+def _document(ledger: Ledger) -> dict[str, object]:
+    return {"_id": ledger.generation.id, **ledger.document()}
 
 
 class InMemoryModels:

@@ -109,6 +109,7 @@ def value_at(document: Mapping[str, object], path: str) -> object:
 def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
     """Read the fields of a record that the pipeline uses; values of wrong types count as absent."""
     prediction = value_at(document, fields.prediction)
+    review = document.get(fields.label_review)
     record_id = document.get("_id")
     return RecordHead(
         id=record_id,
@@ -118,6 +119,7 @@ def head_of(document: Mapping[str, object], fields: FieldNames) -> RecordHead:
         label=value_at(document, fields.label),
         prediction=prediction if isinstance(prediction, Mapping) else None,
         failure=_failure(value_at(document, fields.prediction_failure)),
+        label_review=review if isinstance(review, Mapping) else None,
     )
 
 

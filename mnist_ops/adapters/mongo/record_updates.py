@@ -36,21 +36,25 @@ def _unchanged(change: Change, fields: FieldNames) -> Mapping[str, object]:
     head, stamp, failure = change.head, change.head.stamp, change.head.failure
     expected: dict[str, object] = {
         "_id": {"$eq": head.id},
-        fields.label: _exactly(head.label),
+        fields.label: exactly(head.label),
         f"{fields.prediction}.run": {"$eq": stamp.run},
         f"{fields.prediction}.generation": {"$eq": stamp.generation},
         f"{fields.prediction}.model.digest": {"$eq": stamp.digest},
+        **same_url(head.image_url, fields),
     }
-    if head.image_url is None:
-        expected["$expr"] = {"$eq": [usable_url(fields), None]}
-    else:
-        expected[fields.image_url] = _exactly(head.image_url)
     if isinstance(change.outcome, PredictionFailure):
         expected[f"{fields.prediction_failure}.run"] = {"$eq": failure.run}
         expected[f"{fields.prediction_failure}.last_at"] = {"$eq": failure.last_at}
     return expected
 
 
-def _exactly(value: object) -> Mapping[str, object]:
+def same_url(url: str | None, fields: FieldNames) -> Mapping[str, object]:
+    """The condition that a record has an image URL; with None, that it has no usable one."""
+    if url is None:
+        return {"$expr": {"$eq": [usable_url(fields), None]}}
+    return {fields.image_url: exactly(url)}
+
+
+def exactly(value: object) -> Mapping[str, object]:
     """Equal to a value that is no array; a plain `$eq` also looks into arrays."""
     return {"$eq": value} if isinstance(value, list) else {"$eq": value, "$not": {"$type": "array"}}

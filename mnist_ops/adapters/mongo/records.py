@@ -137,7 +137,7 @@ class MongoRecords:
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
         names = self._fields
         projection = [names.image_url, names.created_at, names.label]
-        projection += [names.prediction, names.prediction_failure]
+        projection += [names.prediction, names.prediction_failure, names.label_review]
         heads: dict[str, RecordHead] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             query = {"_id": {"$in": [id_of(text) for text in ids[start : start + _IDS_PER_QUERY]]}}

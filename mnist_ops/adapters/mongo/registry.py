@@ -16,6 +16,7 @@ from mnist_ops.adapters.mongo.bson_documents import Document
 from mnist_ops.adapters.mongo.collections import majority_collection, upserted
 from mnist_ops.adapters.mongo.errors import translated
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
+from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import Permanent, Transient, UsageError
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
@@ -29,6 +30,11 @@ MODELS = "mnist_ops_models"
 DATASETS = "mnist_ops_datasets"
 
 _RESERVATION_TRIES = 20
+# Lists of ledgers are read newest first, all of them or those of one DAG.
+_LEDGER_INDEXES: Mapping[str, Mapping[str, int]] = {
+    "mnist_ops_newest": {"finished_at": -1, "_id": -1},
+    "mnist_ops_newest_of_dag": {"dag": 1, "finished_at": -1, "_id": -1},
+}
 
 
 class MongoRuns:
@@ -37,6 +43,11 @@ class MongoRuns:
     def __init__(self, database: Database[Document]) -> None:
         self._runs = majority_collection(database, RUNS)
         self._ledgers = majority_collection(database, LEDGERS)
+
+    def ensure_indexes(self) -> Sequence[str]:
+        for name, keys in _LEDGER_INDEXES.items():
+            translated(self._ledgers.create_index, keys, name=name)
+        return list(_LEDGER_INDEXES)
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
         commit: Document = {
@@ -84,6 +95,38 @@ class MongoRuns:
     def ledgers(self, run_prefix: str = "") -> Iterator[Mapping[str, object]]:
         query = {"_id": {"$gte": run_prefix, "$lt": run_prefix + "\U0010ffff"}}
         yield from translated(lambda: list(self._ledgers.find(query).sort("finished_at", 1)))
+
+    def ledger(self, generation: Generation) -> Mapping[str, object] | None:
+        return translated(self._ledgers.find_one, {"_id": generation.id})
+
+    def newest_ledgers(
+        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        of_dag: Document = {} if dag is None else {"dag": dag}
+        newest: list[Document] = []
+        for older in _older(before):
+            found = self._ledgers.find({**of_dag, **older}, {"refers_to": 0})
+            page = found.sort([("finished_at", -1), ("_id", -1)]).limit(limit - len(newest))
+            newest += translated(list, page)
+            if len(newest) == limit:
+                break
+        return newest
+
+    def generations(self, run_key: str) -> Sequence[int]:
+        # A number follows the last slash, and "0" follows "/".
+        query = {"_id": {"$gte": f"{run_key}/", "$lt": f"{run_key}0"}}
+        found = translated(lambda: list(self._runs.find(query, {"generation": 1})))
+        return sorted(cast("int", commit["generation"]) for commit in found)
+
+
+def _older(cursor: LedgerCursor | None) -> list[Document]:
+    """The ranges of the index that are behind a position, in order; one query for each needs no `$or`."""
+    if cursor is None:
+        return [{}]
+    return [
+        {"finished_at": cursor.finished_at, "_id": {"$lt": cursor.id}},
+        {"finished_at": {"$lt": cursor.finished_at}},
+    ]
 
 
 class MongoModels:

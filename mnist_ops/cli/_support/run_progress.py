@@ -64,8 +64,6 @@ def progress_of(pipeline: Pipeline, manifest_uri: str) -> RunProgress:
 
 def _ledger_of(runs: RunStore, generation: Generation) -> Mapping[str, object] | None:
     """The ledger of a generation, if nothing is left to do: a second one would count later changes too."""
-    for ledger in runs.ledgers(generation.id):
-        finished = ledger["imbalance"] is None and ledger["held_because"] is None
-        if ledger["_id"] == generation.id and finished:
-            return ledger
-    return None
+    ledger = runs.ledger(generation)
+    done = ledger is not None and ledger["imbalance"] is None and ledger["held_because"] is None
+    return ledger if done else None
