@@ -225,6 +225,7 @@ class Pipeline:
             now=self.now,
             budget=self.settings.budget,
             prices=self.settings.prices,
+            freshness_s=self.settings.freshness_s,
         )
 
     def release_hold(self, generation: Generation, who: str, why: str) -> None:

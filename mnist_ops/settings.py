@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         classify_schedule: when `classify_records` runs, a cron expression in UTC; read by the DAG's file.
         watch: whether `classify_records` also runs when records arrive; read by the DAG's file.
         watch_interval_s: the least time between two runs that arriving records wake, in seconds.
+        freshness_s: the freshness objective: 95 % of the records should have their prediction within this
+            many seconds of their creation; None for no objective. A run that misses it warns, and in Airflow
+            a run that takes longer alerts while it still runs; read by the DAG's file too.
         review_below: predictions with less confidence are marked for review, 0 to 1.
         failure_budget: the largest share of failed records with which a run is published, 0 to 1.
         failure_budget_from: runs of fewer records have no failure budget.
@@ -122,6 +125,7 @@ class Settings(BaseSettings):
     classify_schedule: Annotated[str, Field(min_length=1)] = "@daily"
     watch: bool = True
     watch_interval_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    freshness_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     review_below: Share = 0.9
     failure_budget: Share = 0.20
     failure_budget_from: Annotated[int, Field(ge=0)] = 50

@@ -132,6 +132,8 @@ class Ledger:
         examples: of each reason up to 3 failed records.
         over_budget: whether the run is over its failure budget, also if it was released.
         age: how old the records were when they got their first prediction; None if none got one.
+        freshness_s: the freshness objective for the p95 of `age`, in seconds; None if there is none, and for
+            a run over a window of the past, such as a backfill.
     """
 
     generation: Generation
@@ -155,6 +157,7 @@ class Ledger:
     examples: FailureExamples = field(default_factory=dict)
     over_budget: bool = False
     age: AgeSummary | None = None
+    freshness_s: float | None = None
 
     @property
     def work(self) -> StageReport:
@@ -174,6 +177,12 @@ class Ledger:
         slowest = max(self.stages.values(), key=lambda report: report.seconds)
         share = round(slowest.seconds / seconds, 3)
         return {"stage": slowest.stage, "share": share, "doing": slowest.bottleneck}
+
+    def freshness(self) -> dict[str, object] | None:
+        """The objective in seconds, and whether the ages meet it; None where it does not apply."""
+        if self.age is None or self.freshness_s is None:
+            return None
+        return {"objective_s": self.freshness_s, "met": self.age.p95 <= self.freshness_s}
 
     def imbalance(self) -> str | None:
         """What does not add up, with the numbers; None if everything adds up."""
@@ -212,6 +221,7 @@ class Ledger:
             "labels": dict(self.labels),
             "needs_review": self.needs_review,
             "age_s": self.age.document() if self.age else None,
+            "freshness": self.freshness(),
             "superseded": self.superseded,
             "imbalance": self.imbalance(),
             "missing_parts": list(self.missing_parts),

@@ -1,5 +1,8 @@
 """The summary of a run for people and programs: what its log, its note and the command line say of it."""
 
+from datetime import datetime
+
+from mnist_ops.domain.ages import duration
 from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.outcome_lines import (
@@ -32,8 +35,8 @@ class RunFailed(Permanent):
 
 
 def summary_lines(ledger: Ledger) -> list[str]:
-    """What happened in a run, in lines of under 100 characters; if it is red, the reason comes first."""
-    return problem_lines(ledger) + result_lines(ledger)
+    """What happened in a run, in lines of under 100 characters; if it is red or late, that comes first."""
+    return problem_lines(ledger) + freshness_lines(ledger) + result_lines(ledger)
 
 
 def counts(ledger: Ledger) -> dict[str, object]:
@@ -78,6 +81,25 @@ def problem_lines(ledger: Ledger) -> list[str]:
     if ledger.held_because is not None:
         lines += [*wrapped(ledger.held_because), *_how_to_release(ledger)]
     return lines
+
+
+def freshness_lines(ledger: Ledger) -> list[str]:
+    """By how much a run missed its freshness objective, and where the time went; nothing if it did not."""
+    if ledger.age is None or ledger.freshness_s is None or ledger.age.p95 <= ledger.freshness_s:
+        return []
+    missed = (
+        f"late: age p95 is {duration(ledger.age.p95)}, the objective (MNIST_OPS_FRESHNESS_S) is "
+        f"{duration(ledger.freshness_s)}"
+    )
+    took_s = (ledger.finished_at - datetime.fromisoformat(str(ledger.selection["at"]))).total_seconds()
+    took, slowest = duration(took_s), ledger.bottleneck()
+    if took_s < ledger.age.p95 / 2:
+        why = f"most of it was before this run, which took {took}: let runs begin more often"
+    elif slowest is not None:
+        why = f"this run took {took}; bottleneck {slowest['stage']}: {slowest['doing']}"
+    else:
+        why = f"this run took {took}"
+    return [*wrapped(missed), *wrapped(why)]
 
 
 def _how_to_complete(ledger: Ledger) -> list[str]:

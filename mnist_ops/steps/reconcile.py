@@ -11,7 +11,7 @@ from mnist_ops.domain.outcome_lines import log_lines
 from mnist_ops.domain.outcomes import Assessment, FailureBudget, Ledger, Outcome
 from mnist_ops.domain.ports import ObjectStore, RecordStore, RunStore
 from mnist_ops.domain.prices import Prices
-from mnist_ops.domain.run_summary import RunFailed, problem_lines, result_lines
+from mnist_ops.domain.run_summary import RunFailed, freshness_lines, problem_lines, result_lines
 from mnist_ops.domain.stages import StageReport, Stopwatch
 from mnist_ops.steps.artifacts.objects import get_verified
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _RECORDS_PER_LOOKUP = 1_000
 
 
-def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the prices are apart)
+def reconcile(  # noqa: PLR0913 (the three stores, the clock and the rules are apart)
     manifest_uri: str,
     outcome_shards: Sequence[str],
     *,
@@ -34,6 +34,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the
     now: Callable[[], datetime],
     budget: FailureBudget,
     prices: Prices,
+    freshness_s: float | None = None,
 ) -> Ledger:
     """Write a generation's ledger, and fail unless it adds up and the run is within its failure budget.
 
@@ -50,6 +51,8 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the
         now: the wall clock (UTC).
         budget: how many records may fail.
         prices: the price list that the run's cost is estimated by.
+        freshness_s: the freshness objective for the p95 of the records' ages, in seconds; None for none. A
+            run over a window of the past, such as a backfill, has none.
 
     Returns:
         The ledger. It is stored even if this raises.
@@ -105,9 +108,11 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock, the budget and the
         examples=tally.examples,
         over_budget=over_budget,
         age=tally.ages.summary(),
+        freshness_s=freshness_s if manifest.selection.since is None else None,
     )
     runs.put_ledger(ledger)
     log_lines(_log, result_lines(ledger))
+    log_lines(_log, freshness_lines(ledger), logging.WARNING)
     if problem_lines(ledger):
         raise RunFailed(ledger)
     return ledger

@@ -72,6 +72,8 @@ def ledger_metrics(ledger: "Ledger") -> Iterator[Metric]:
         yield Metric("mnist_ops.run.age_p50_s", ledger.age.p50, "gauge")
         yield Metric("mnist_ops.run.age_p95_s", ledger.age.p95, "gauge")
         yield Metric("mnist_ops.run.age_max_s", ledger.age.max, "gauge")
+    if ledger.freshness_s is not None:
+        yield Metric("mnist_ops.run.freshness_objective_s", ledger.freshness_s, "gauge")
 
 
 def send(metrics: Iterable[Metric], tags: Mapping[str, str], stats: Stats) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
-from mnist_ops.domain.ages import AgeSummary
+from mnist_ops.domain.ages import AgeSummary, duration
 from mnist_ops.domain.outcome_lines import counted, run_argument, window_lines
 from mnist_ops.domain.record_ids import readable_id
 
@@ -61,9 +61,7 @@ def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
     if ledger["labels"]:
         yield "labels", counted(ledger["labels"])
         yield "needs review", f"{ledger['needs_review']} of {sum(ledger['labels'].values())} predictions"
-    # Ledgers of earlier versions have no ages.
-    if age := ledger.get("age_s"):
-        yield "age at publication", str(AgeSummary(**age))
+    yield from _age_facts(ledger)
     if ledger["reasons"]:
         yield "failures", counted(ledger["reasons"])
     if ledger["superseded"]:
@@ -76,6 +74,15 @@ def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
         share = f"{bottleneck['share']:.0%} of the time of all tasks"
         yield "bottleneck", f"{bottleneck['stage']}, {share}: {bottleneck['doing']}"
     yield "manifest", ledger["manifest"]
+
+
+def _age_facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
+    """The ages of the records at publication, and the objective; ledgers of earlier versions have neither."""
+    if age := ledger.get("age_s"):
+        yield "age at publication", str(AgeSummary(**age))
+    if freshness := ledger.get("freshness"):
+        met = "met" if freshness["met"] else "MISSED"
+        yield "freshness", f"{met}: the objective for p95 is {duration(freshness['objective_s'])}"
 
 
 def _problem(ledger: LedgerDocument) -> str:

@@ -11,6 +11,7 @@ from mnist_ops import wiring
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.cli import app
+from mnist_ops.domain.ages import AgeSummary
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcomes import Ledger
@@ -188,10 +189,10 @@ def test_a_hold_is_released_before_the_run_has_a_ledger(stores: SmallRuns) -> No
     assert error_of("release-hold", "nobody", "--why", "x").startswith("no run 'nobody'; the nearest are: ")
 
 
-def test_a_problem_comes_first(stores: SmallRuns) -> None:
-    """Of a run without an outcome; it cost nothing and has no bottleneck."""
-    ledger = Ledger(
-        generation=Generation("dag/red"),
+def red_run(key: str) -> Ledger:
+    """Return the ledger of a run without an outcome."""
+    return Ledger(
+        generation=Generation(key),
         manifest="s3://bucket/manifest.json",
         selection={},
         model=None,
@@ -206,11 +207,25 @@ def test_a_problem_comes_first(stores: SmallRuns) -> None:
         finished_at=datetime(2026, 1, 31, tzinfo=UTC),
         refers_to=[],
     )
-    stores.runs.put_ledger(ledger)
+
+
+def test_a_problem_comes_first(stores: SmallRuns) -> None:
+    """Of a run without an outcome; it cost nothing and has no bottleneck."""
+    stores.runs.put_ledger(red_run("dag/red"))
     lines = [line.split(maxsplit=1) for line in mnist_ops("show", "dag/red").output.splitlines()]
     assert lines[0] == ["PROBLEM", "no outcome of part 1"]
     assert ["cost", "about 0.000000 USD"] in lines
     assert "bottleneck" not in {line[0] for line in lines}
+
+
+def test_a_run_that_missed_its_freshness_objective_says_so(stores: SmallRuns) -> None:
+    """With the objective, in words."""
+    late = replace(
+        red_run("dag/late"), age=AgeSummary(1, 7_200.0, 7_200.0, 7_200.0), freshness_s=60.0, missing_parts=[]
+    )
+    stores.runs.put_ledger(late)
+    lines = mnist_ops("show", "dag/late").output.splitlines()
+    assert "freshness           MISSED: the objective for p95 is 60 s" in lines
 
 
 def test_without_runs_the_list_says_so(stores: SmallRuns) -> None:

@@ -16,6 +16,7 @@ from mnist_ops.domain.outcome_lines import LONGEST_LINE
 from mnist_ops.domain.outcomes import Ledger, Outcome
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.run_summary import RunFailed, counts, summary_lines
+from mnist_ops.domain.stages import StageReport
 
 RUN = "classify_records/scheduled__2026-01-31T00%3A00%3A00%2B00%3A00"
 READABLE = "classify_records/scheduled__2026-01-31T00:00:00+00:00"
@@ -69,6 +70,46 @@ HOLDING = replace(
     held_because=HELD,
     over_budget=True,
 )
+
+
+LATE = replace(
+    GREEN,
+    selection=GREEN.selection | {"at": "2026-01-31T00:00:00+00:00"},
+    finished_at=datetime(2026, 1, 31, 0, 50, tzinfo=UTC),
+    age=AgeSummary(4_987, 1_800.0, 3_600.0, 4_000.0),
+    freshness_s=900.0,
+    stages={
+        "snapshot": StageReport("snapshot", seconds=10.0, read_s=9.0),
+        "fetch": StageReport("fetch", seconds=2_400.0, read_s=2_300.0),
+    },
+)
+
+
+def test_a_late_run_says_so_first_and_names_its_bottleneck() -> None:
+    """It is green, but its records waited for longer than the objective."""
+    assert summary_lines(LATE)[:3] == [
+        "late: age p95 is 60 min, the objective (MNIST_OPS_FRESHNESS_S) is 15 min",
+        "this run took 50 min; bottleneck fetch: reading from the image servers",
+        "5000 records: 4987 predicted, 11 quarantined, 2 retry_later",
+    ]
+    assert LATE.document()["freshness"] == {"objective_s": 900.0, "met": False}
+
+
+def test_of_records_that_waited_for_the_run_to_begin_the_run_is_not_the_bottleneck() -> None:
+    """Its own steps took a small part of the time."""
+    waited = replace(LATE, age=AgeSummary(4_987, 80_000.0, 90_000.0, 90_000.0))
+    assert summary_lines(waited)[1:3] == [
+        "most of it was before this run, which took 50 min: let runs begin more often",
+        "5000 records: 4987 predicted, 11 quarantined, 2 retry_later",
+    ]
+
+
+def test_a_run_within_its_objective_is_not_late() -> None:
+    """Nor is one without an objective, or one that gave no record its first prediction."""
+    on_time = replace(LATE, freshness_s=3_600.0)
+    assert on_time.document()["freshness"] == {"objective_s": 3_600.0, "met": True}
+    for ledger in (on_time, replace(LATE, freshness_s=None), replace(LATE, age=None)):
+        assert not [line for line in summary_lines(ledger) if line.startswith("late")]
 
 
 def test_a_green_run_says_its_outcomes_window_champion_labels_and_failures() -> None:

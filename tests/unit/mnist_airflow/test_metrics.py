@@ -20,6 +20,7 @@ RUN: Ledger = replace(
     reasons={"not_found": 2, "timeout": 1},
     needs_review=3,
     age=AgeSummary(7, 4.2, 11.0, 14.0),
+    freshness_s=60.0,
     stages={"fetch": REPORT},
 )
 
@@ -87,13 +88,14 @@ def test_a_run_sends_its_outcomes_failures_ages_and_cost() -> None:
         "mnist_ops.run.age_p50_s": 4.2,
         "mnist_ops.run.age_p95_s": 11.0,
         "mnist_ops.run.age_max_s": 14.0,
+        "mnist_ops.run.freshness_objective_s": 60.0,
     }
 
 
 def test_a_run_without_ages_leaves_the_gauges_as_they_are() -> None:
     """No record got its first prediction: 0 would say that they got it at once."""
     sent = Sent()
-    send(ledger_metrics(replace(RUN, age=None)), TAGS, sent)
+    send(ledger_metrics(replace(RUN, age=None, freshness_s=None)), TAGS, sent)
     assert sent.gauges == {}
 
 

@@ -366,6 +366,23 @@ def test_records_that_had_a_prediction_before_have_no_age(pipeline: Pipeline) ->
     assert ledger.document()["age_s"] is None
 
 
+def test_a_run_that_misses_the_freshness_objective_warns(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its records were 25 hours old; a run over a window of the past is not held to the objective."""
+    pipeline.add_digit(1)
+    ready = pipeline.ready_to_publish()
+    steps = pipeline.steps(freshness_s=3_600.0)
+    ledger = steps.reconcile(ready.manifest, ready.publish())
+    assert ledger.freshness() == {"objective_s": 3_600, "met": False}
+    levels = [record.levelname for record in caplog.records if record.message.startswith("late: ")]
+    assert levels == ["WARNING"]
+    pipeline.add_digit(2)
+    backfill = pipeline.ready_to_publish("dag/backfill", since=AT - timedelta(days=9))
+    ledger = steps.reconcile(backfill.manifest, backfill.publish())
+    assert (ledger.outcomes["predicted"], ledger.freshness()) == (1, None)
+
+
 def test_a_damaged_outcome_shard_is_refused(pipeline: Pipeline) -> None:
     """Numbers are not taken from a damaged object."""
     mixed(pipeline)
