@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_ops.connections import read_stack, stack_file
@@ -96,6 +96,10 @@ class Settings(BaseSettings):
         price_gpu_hour: for an hour in which a GPU is reserved.
         retention_days: garbage of finished runs is deleted (`mnist-ops gc`) when it is older.
         retention_grace_days: garbage of runs that are not known to be finished is deleted when it is older.
+        serve_token: the secret, of 16 characters or more, with which people and programs may write where
+            `mnist-ops serve` runs without Airflow; without it nothing can be written there.
+        serve_hosts: names, separated by commas, under which `mnist-ops serve` may be asked for besides
+            localhost; requests for other names are refused.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
@@ -148,10 +152,12 @@ class Settings(BaseSettings):
     price_gpu_hour: Price = _LIST_PRICES.gpu_hour
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     retention_grace_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    serve_token: Annotated[SecretStr | None, Field(min_length=16)] = None
+    serve_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     data_dir: Path | None = None
     local_dir: Path = Path(".local")
 
-    @field_validator("allowed_hosts", "image_buckets", "trackers", mode="before")
+    @field_validator("allowed_hosts", "image_buckets", "serve_hosts", "trackers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -13,6 +13,9 @@ from mnist_ops.settings import PREFIX, Settings, given_variables, variable_of
 _OF_COMPOSE = frozenset({"MNIST_OPS_MONGO_CONN", "MNIST_OPS_AWS_CONN"})
 
 
+_NOT_OF_THE_STACK = frozenset({"local_dir", "serve_token"})
+
+
 def known_variables() -> frozenset[str]:
     """Every variable that the project reads."""
     settings = {variable_of(name) for name in Settings.model_fields}
@@ -37,7 +40,7 @@ def changed_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of the environment that differ from their defaults, by variable.
 
     Equal settings have equal texts: lists are sorted, numbers are written in one way, and paths are absolute.
-    The folder of the embedded stack itself is left out.
+    The folder of the embedded stack itself is left out, and so is a secret, which the stack does not use.
 
     Raises:
         pydantic.ValidationError: a value is wrong.
@@ -50,7 +53,7 @@ def changed_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         variable_of(name): text_of(value)
         for name, value in values.items()
-        if name != "local_dir" and value != known[name].default
+        if name not in _NOT_OF_THE_STACK and value != known[name].default
     }
 
 

@@ -1,16 +1,23 @@
 """The only plugin: registers what MNIST Ops adds to Airflow's UI and scheduler."""
 
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 
-async def _reports(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI's own)
-    """Model reports. Imported at the first request, so that a fault in it cannot stop the API server."""
-    from mnist_airflow.reports import reports_app
+async def _pages(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI's own)
+    """The pages. Imported at the first request, so that a fault in them cannot stop the API server."""
+    from mnist_airflow.pages import pages_app
 
-    await reports_app()(scope, receive, send)
+    await pages_app()(scope, receive, send)
+
+
+def _address(page: str) -> str:
+    """The path of a page on the UI's host, which may be below a path of a proxy."""
+    return f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}/mnist-ops{page}"
 
 
 class _Listener:
@@ -51,6 +58,15 @@ class MnistOpsPlugin(AirflowPlugin):
 
     name = "mnist_ops"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [
-        {"app": _reports, "url_prefix": "/mnist-ops/reports", "name": "MNIST Ops reports"}
+        {"app": _pages, "url_prefix": "/mnist-ops", "name": "MNIST Ops"}
+    ]
+    external_views: ClassVar[list[dict[str, Any]]] = [
+        {
+            "name": "MNIST Ops",
+            "href": _address("/"),
+            "destination": "nav",
+            "url_route": "mnist-ops",
+            "nav_top_level": True,
+        }
     ]
     listeners: ClassVar[list[Any]] = [_Listener()]

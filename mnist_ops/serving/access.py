@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.templating import USER_STATE
 
 
 class Role(IntEnum):
@@ -51,10 +52,10 @@ class Access(Protocol):
 
 async def user_of(request: Request) -> User | None:
     """Who asks, recognised once a request."""
-    if not hasattr(request.state, "user"):
+    if not hasattr(request.state, USER_STATE):
         access: Access = request.app.state.access
-        request.state.user = await access.user(request)
-    user: User | None = request.state.user
+        setattr(request.state, USER_STATE, await access.user(request))
+    user: User | None = getattr(request.state, USER_STATE)
     return user
 
 

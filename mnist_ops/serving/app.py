@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, FastAPI
 
 from mnist_ops import __version__
-from mnist_ops.serving import error_handlers, static_files
+from mnist_ops.serving import error_handlers, reports, static_files
 from mnist_ops.serving.access import Access, viewer
 from mnist_ops.serving.deployment import Deployment
 from mnist_ops.serving.pages import backfills, models, overview, records, review, runs, sketchpad
@@ -17,6 +17,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     records.router,
     review.router,
     models.router,
+    reports.router,
     backfills.router,
     sketchpad.router,
     routes.router,

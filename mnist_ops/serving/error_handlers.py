@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from mnist_ops.domain.errors import MnistOpsError
 from mnist_ops.serving.access import Role, require
 from mnist_ops.serving.problems import Problem, answer, problem_of
+from mnist_ops.serving.security import SAFE_METHODS
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MnistOpsError)
     def of_pipeline(request: Request, error: MnistOpsError) -> Response:
-        problem = problem_of(error)
+        problem = problem_of(error, reading=request.method in SAFE_METHODS)
         if problem.status >= 500:
             _log.warning("%s %s: %s", request.method, request.url.path, error)
         return answer(request, problem)

@@ -52,9 +52,17 @@ def answer(request: Request, problem: Problem) -> Response:
     )
 
 
-def problem_of(error: MnistOpsError) -> Problem:
-    """An error of the pipeline as a problem."""
+def problem_of(error: MnistOpsError, *, reading: bool) -> Problem:
+    """An error of the pipeline as a problem.
+
+    Args:
+        error: what a step or a port raised.
+        reading: whether the request changes nothing; what is refused is then a fault of the deployment,
+            such as a wrong password, and not a conflict with what was asked.
+    """
     for kind, (status, title) in _STATUS_OF.items():
         if isinstance(error, kind):
             return Problem(status, title, str(error))
+    if reading:
+        return Problem(503, _STATUS_OF[Transient][1], str(error))
     return Problem(409, "It is not possible", str(error))

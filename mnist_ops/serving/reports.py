@@ -1,51 +1,58 @@
-"""The report of a released model, as a page."""
+"""The report of a released model, as it is in its bundle."""
 
-import logging
-from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Response
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import RedirectResponse
 
-from mnist_ops.domain.errors import MnistOpsError, ObjectMissing
+from mnist_ops.domain.errors import ObjectMissing
+from mnist_ops.pipeline import Pipeline
+from mnist_ops.serving.access import Viewer
+from mnist_ops.serving.deployment import PipelineDep
+from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.templating import url
 
-_log = logging.getLogger(__name__)
+PAGE = "report/index.html"  # in a bundle
 
 # The page is a file from a bucket, shown on the site where people are signed in. It may use its own images
-# and styles only: no script runs, nothing is fetched, and no other page can frame it.
+# and styles only: no script runs, nothing is fetched, and no page of another site can frame it.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # The report shows images of the records.
-    "Cache-Control": "private, no-store",
 }
 
+router = APIRouter(include_in_schema=False)
 
-def report_router(read: Callable[[int], bytes | None]) -> APIRouter:
-    """`GET /{version}`: the report of that version, 404 where there is none, 503 where it cannot be read.
 
-    The app that includes the router decides who may read reports.
+@router.get("/reports")
+@router.get("/reports/")
+def reports(request: Request, user: Viewer) -> Response:  # noqa: ARG001 (asks for the role)
+    """The versions are on the page of the models."""
+    return RedirectResponse(url(request, "/models"), 303)
 
-    Args:
-        read: the report of a version, as HTML in UTF-8; None where there is no such version or it has no
-            report.
-    """
-    router = APIRouter()
 
-    @router.get("/{version}")
-    def report(version: Annotated[int, Path(ge=1, lt=2**31)]) -> Response:
-        try:
-            page = read(version)
-        except ObjectMissing:
-            page = None
-        except MnistOpsError as error:
-            _log.warning("the report of version %d cannot be read: %s", version, error)
-            raise HTTPException(503, "the report cannot be read at present") from error
-        if page is None:
-            raise HTTPException(404, f"there is no report of version {version}")
-        return Response(page, media_type="text/html; charset=utf-8", headers=HEADERS)
+@router.get("/reports/{version}")
+def report(
+    version: Annotated[int, Path(ge=1, lt=2**31)],
+    pipeline: PipelineDep,
+    user: Viewer,  # noqa: ARG001 (asks for the role)
+) -> Response:
+    """The report of a version; 404 where there is none."""
+    page = _read(pipeline, version)
+    if page is None:
+        raise Problem(404, "Not Found", f"There is no report of version {version}.")
+    return Response(page, media_type="text/html; charset=utf-8", headers=HEADERS)
 
-    return router
+
+def _read(pipeline: Pipeline, version: int) -> bytes | None:
+    ports = pipeline.adapters
+    for model in ports.models.models(pipeline.settings.model_name):
+        if model.bundle.version == version:
+            try:
+                return ports.objects.get_bytes(f"{model.bundle.uri}/{PAGE}")
+            except ObjectMissing:
+                return None
+    return None

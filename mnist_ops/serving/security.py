@@ -19,7 +19,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Security:
@@ -52,7 +52,7 @@ def is_cross_site(request: Request) -> bool:
     Browsers say where a request comes from. Other programs do not, and are trusted unless they send a
     cookie: a cookie is what a page of another site could make a browser send.
     """
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return False
     if site := request.headers.get("sec-fetch-site"):
         return site not in ("same-origin", "none")

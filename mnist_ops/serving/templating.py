@@ -10,6 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_ops.serving.formats import FILTERS
 from mnist_ops.serving.static_files import digest_of
 
+# Where `access` keeps the user of a request. Airflow keeps its own, with rights of another kind, as `user`.
+USER_STATE = "mnist_ops_user"
+
 # What the navigation shows, in order: the path of each page, and its name.
 NAVIGATION = (
     ("/", "Overview"),
@@ -54,7 +57,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: object
     names = {
         "url": lambda path, **query: url(request, path, **query),
         "static": lambda name: url(request, f"/static/{name}", v=digest_of(name)),
-        "user": getattr(request.state, "user", None),
+        "user": getattr(request.state, USER_STATE, None),
         "airflow": state.airflow,
         "navigation": NAVIGATION,
         "here": request.scope["path"].removeprefix(root) or "/",

@@ -10,7 +10,6 @@ import os
 import secrets
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -44,22 +43,13 @@ from mnist_airflow.run_notes import write_note
 from tests.support.environment import environment
 from tests.support.servers import running_servers, s3_client
 
-with warnings.catch_warnings():
-    # Airflow's API server imports it, and it warns of the client that Airflow brings along: once, here.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    warnings.simplefilter("ignore", UserWarning)
-    import starlette.testclient  # noqa: F401
-
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
 LABELLED = 400
 MONGO_USER = "mnist_ops_canary_user"
 
 # Airflow's own use of what its dependencies have deprecated; none of it is in our hands.
-_AIRFLOWS_OWN = (
-    "ignore:GitWildMatchPattern:DeprecationWarning",
-    "ignore:Using `httpx` with `starlette.testclient`",
-)
+_AIRFLOWS_OWN = ("ignore:GitWildMatchPattern:DeprecationWarning",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

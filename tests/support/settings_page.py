@@ -24,6 +24,7 @@ SECTIONS = {
     "training_instance_id": "Training",
     "price_currency": "Prices",
     "retention_days": "Garbage",
+    "serve_token": "Pages and REST API without Airflow",
     "data_dir": "Folders",
 }
 

@@ -1,0 +1,142 @@
+"""The application without Airflow: everybody on this machine may read, and a token allows everything else."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, FastAPI, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mnist_ops.pipeline import Pipeline
+from mnist_ops.serving.access import Role, User, Viewer
+from mnist_ops.serving.app import create_app
+from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.templating import page, url
+from mnist_ops.settings import variable_of
+
+COOKIE = "mnist_ops_session"
+PROGRAM = User("program with the token", Role.ADMIN)
+READER = User("anonymous", Role.VIEWER)
+_OWN_NAMES = ("localhost", "127.0.0.1")
+_VARIABLE = variable_of("serve_token")
+
+
+@dataclass(frozen=True)
+class OnePipeline:
+    """A deployment whose pipeline is made once."""
+
+    steps: Pipeline
+
+    def pipeline(self) -> Pipeline:
+        """The pipeline."""
+        return self.steps
+
+
+@dataclass(frozen=True)
+class TokenAccess:
+    """Everybody may read. Who has the token may do everything: programs send it, people sign in with it.
+
+    The cookie of somebody who signed in holds a name and a signature made with the token, not the token.
+
+    Attributes:
+        token: the secret; with None, nobody may write.
+    """
+
+    token: str | None
+
+    async def user(self, request: Request) -> User | None:
+        """Who asks; None where a program sends a wrong token."""
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return PROGRAM if self.accepts(credentials.strip()) else None
+        name, _, signature = request.cookies.get(COOKIE, "").rpartition(".")
+        if name and self.token and _equal(signature, _signature(self.token, name)):
+            return User(unquote(name), Role.ADMIN)
+        return READER
+
+    def sign_in_url(self, request: Request) -> str | None:
+        """The form; None where there is no token to sign in with."""
+        if self.token is None:
+            return None
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return url(request, "/sign-in", then=here if request.method == "GET" else None)
+
+    def advice(self, needed: Role) -> str:  # noqa: ARG002 (there is one token for all roles)
+        """How to get the token's rights."""
+        if self.token is None:
+            return (
+                f"This server has no token, so nothing can be written. Set {_VARIABLE} to a secret of 16 "
+                "characters or more, start `mnist-ops serve` again, and sign in with it."
+            )
+        return "Sign in with the token of this server, or send it as `Authorization: Bearer TOKEN`."
+
+    def accepts(self, token: str) -> bool:
+        """Whether a token is the server's."""
+        return self.token is not None and _equal(token, self.token)
+
+    def cookie_of(self, name: str) -> str:
+        """The cookie of somebody who gave the token."""
+        quoted = quote(name, safe="")
+        return f"{quoted}.{_signature(self.token or '', quoted)}"
+
+
+def alone_app(pipeline: Pipeline) -> FastAPI:
+    """The application over one pipeline, with the token and the host names of its settings.
+
+    A request for another host name is refused: a page of another site could make its own name lead here (DNS
+    rebinding), and would then count as one of ours.
+    """
+    settings = pipeline.settings
+    access = TokenAccess(settings.serve_token.get_secret_value() if settings.serve_token else None)
+    app = create_app(OnePipeline(pipeline), access, airflow=False)
+    app.include_router(_sign_in_router(access))
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_OWN_NAMES, *sorted(settings.serve_hosts)])
+    return app
+
+
+def _sign_in_router(access: TokenAccess) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/sign-in")
+    def form(request: Request, user: Viewer, then: str = "") -> HTMLResponse:
+        return page(request, "sign_in.html.jinja", user=user, then=then, has_token=access.token is not None)
+
+    @router.post("/sign-in")
+    def sign_in(
+        request: Request,
+        name: Annotated[str, Form(min_length=1, max_length=100)],
+        token: Annotated[str, Form(max_length=1000)],
+        then: Annotated[str, Form(max_length=4000)] = "",
+    ) -> Response:
+        if not access.accepts(token):
+            raise Problem(403, "The token is wrong", f"It is {_VARIABLE} where this server runs.")
+        response = RedirectResponse(then if _is_ours(then) else url(request, "/"), 303)
+        cookie = access.cookie_of(name.strip() or "unnamed")
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=secure)
+        return response
+
+    @router.post("/sign-out")
+    def sign_out(request: Request) -> Response:
+        response = RedirectResponse(url(request, "/"), 303)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
+
+    return router
+
+
+def _is_ours(then: str) -> bool:
+    """Whether an address is a path of this server; after two slashes, or a backslash, comes another's."""
+    return then.startswith("/") and then[1:2] not in ("/", "\\")
+
+
+def _signature(token: str, name: str) -> str:
+    return hmac.new(token.encode(), f"session of {name}".encode(), hashlib.sha256).hexdigest()
+
+
+def _equal(one: str, other: str) -> bool:
+    """Compare secrets in a time that does not depend on where they differ."""
+    return hmac.compare_digest(one.encode(), other.encode())
