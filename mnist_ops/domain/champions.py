@@ -48,6 +48,22 @@ class ChampionChange:
     promotion: Promotion
 
 
+class Standing(StrEnum):
+    """Whether a released model is, was, or never was in production."""
+
+    CHAMPION = "champion"
+    FORMER = "former"
+    CANDIDATE = "candidate"
+
+
+def standing_of(bundle: BundleRef, history: Sequence[ChampionChange]) -> Standing:
+    """Whether a released model is, was, or never was in production, by every change, newest first."""
+    if history and history[0].bundle == bundle:
+        return Standing.CHAMPION
+    was_champion = any(change.bundle == bundle for change in history)
+    return Standing.FORMER if was_champion else Standing.CANDIDATE
+
+
 def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> BundleRef:
     """The champion that a rollback restores: the one before the promotion of the present one.
 

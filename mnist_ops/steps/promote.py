@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnist_ops.domain.champions import Promotion, rolled_back
 from mnist_ops.domain.errors import Permanent, Transient
-from mnist_ops.domain.gate import Decision, Disagreements
+from mnist_ops.domain.gate import Disagreements
 from mnist_ops.domain.outcome_lines import log_lines, wrapped
 from mnist_ops.domain.ports import ModelRegistry, RegisteredModel
 from mnist_ops.domain.records import BundleRef
@@ -116,11 +116,11 @@ def promote_version(
         Permanent: without `force`, where `force` would be needed.
         Transient: somebody else changed the champion at the same moment.
     """
-    bundle, decision = model.bundle, model.decision
+    bundle = model.bundle
     champion = models.champion(bundle.name)
     if champion == bundle:
         return False
-    objection = None if force else _objection(decision, champion)
+    objection = None if force else objection_to(model, champion)
     if objection is not None:
         raise Permanent(f"{bundle.name} {bundle.version}: {objection}; --force promotes it anyway")
     if not models.promote(bundle, champion, promotion):
@@ -128,8 +128,9 @@ def promote_version(
     return True
 
 
-def _objection(decision: Decision | None, champion: BundleRef | None) -> str | None:
-    """Why the gate's decision does not allow replacing this champion; None if it does."""
+def objection_to(model: RegisteredModel, champion: BundleRef | None) -> str | None:
+    """Why the gate's decision does not allow the model to replace this champion; None if it does."""
+    decision = model.decision
     if decision is None:
         return "the gate never decided about it"
     if not decision.promote:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mnist_ops.cli._support.tables import print_facts, print_json
-from mnist_ops.domain.champions import ChampionChange
+from mnist_ops.domain.champions import ChampionChange, standing_of
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
 
@@ -25,7 +25,7 @@ def document(model: RegisteredModel, history: Sequence[ChampionChange]) -> dict[
     return {
         "name": bundle.name,
         "version": bundle.version,
-        "status": _status(model, history),
+        "status": standing_of(model.bundle, history),
         "metrics": dict(model.metrics),
         "released_at": model.released_at.isoformat(),
         "decision": asdict(decision) if decision else None,
@@ -33,12 +33,6 @@ def document(model: RegisteredModel, history: Sequence[ChampionChange]) -> dict[
         "digest": bundle.digest,
         "training": model.training,
     }
-
-
-def _status(model: RegisteredModel, history: Sequence[ChampionChange]) -> str:
-    if history and history[0].bundle == model.bundle:
-        return "champion"
-    return "former" if any(change.bundle == model.bundle for change in history) else "candidate"
 
 
 def change_document(change: ChampionChange) -> dict[str, object]:
@@ -56,7 +50,7 @@ def row(model: RegisteredModel, history: Sequence[ChampionChange]) -> list[str]:
     low, high = (_metric(model, f"test_accuracy_{end}", ".4f") for end in ("low", "high"))
     return [
         str(model.bundle.version),
-        _status(model, history),
+        standing_of(model.bundle, history),
         _metric(model, "test_accuracy", ".4f"),
         f"{low} to {high}",
         _metric(model, "test_ece", ".4f"),
@@ -82,7 +76,7 @@ def facts(
 ) -> Iterator[tuple[str, str]]:
     """Names and values of what `models show` prints."""
     yield "model", f"{model.bundle.name} {model.bundle.version}"
-    yield "status", _status(model, history)
+    yield "status", standing_of(model.bundle, history)
     yield "the gate", model.decision.why if model.decision else "was not asked"
     if model.decision:
         champion = model.decision.compared_with

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from mnist_ops.domain.errors import Damaged
 from mnist_ops.validation import problems_of
+from mnist_ops.vision.data.examples import CLASSES
 from mnist_ops.vision.evaluation.calibration import Reliability
 from mnist_ops.vision.models.trained_model import EpochMetrics
 
@@ -28,8 +29,8 @@ class WorstExample:
         image: uint8 (28, 28), ink 255, row by row, as base64.
     """
 
-    label: int
-    predicted: int
+    label: NonNegativeInt
+    predicted: NonNegativeInt
     probability: float
     image: str
 
@@ -63,6 +64,12 @@ class ReportData:
     before: Reliability
     after: Reliability
     worst: tuple[WorstExample, ...]
+
+    def __post_init__(self) -> None:
+        if all(metrics.step != self.best_step for metrics in self.history):
+            raise ValueError("the history has no validation at best_step")
+        if any(max(each.label, each.predicted) >= CLASSES for each in self.worst):
+            raise ValueError(f"a worst example has a class over {CLASSES - 1}")
 
     def to_json(self) -> bytes:
         """The bytes of report.json."""
