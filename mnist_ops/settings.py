@@ -100,6 +100,7 @@ class Settings(BaseSettings):
             `mnist-ops serve` runs without Airflow; without it nothing can be written there.
         serve_hosts: names, separated by commas, under which `mnist-ops serve` may be asked for besides
             localhost; requests for other names are refused.
+        champion_poll_s: how often the REST API and the sketchpad look for another champion, in seconds.
         data_dir: a folder with MNIST's four files, for benchmarks on all of it.
         local_dir: where the embedded stack keeps its data, logs and process ids.
     """
@@ -154,6 +155,7 @@ class Settings(BaseSettings):
     retention_grace_days: Annotated[int, Field(ge=1, le=3650)] = 90
     serve_token: Annotated[SecretStr | None, Field(min_length=16)] = None
     serve_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    champion_poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     data_dir: Path | None = None
     local_dir: Path = Path(".local")
 

@@ -8,9 +8,11 @@ from mnist_ops.serving.access import Access, viewer
 from mnist_ops.serving.deployment import Deployment
 from mnist_ops.serving.pages import backfills, models, overview, records, review, runs, sketchpad
 from mnist_ops.serving.rest import routes
+from mnist_ops.serving.rest.service import PredictionService
 from mnist_ops.serving.security import Security
 
 _ROUTERS: tuple[APIRouter, ...] = (
+    routes.router,  # first: routes are looked at one after the other
     static_files.router,
     overview.router,
     runs.router,
@@ -20,7 +22,6 @@ _ROUTERS: tuple[APIRouter, ...] = (
     reports.router,
     backfills.router,
     sketchpad.router,
-    routes.router,
 )
 
 
@@ -43,6 +44,7 @@ def create_app(deployment: Deployment, access: Access, *, airflow: bool) -> Fast
         openapi_url=None,
     )
     app.state.deployment = deployment
+    app.state.predictions = PredictionService(deployment)
     app.state.access = access
     app.state.airflow = airflow
     app.add_middleware(Security)

@@ -1,0 +1,108 @@
+"""`POST /predict` and `POST /batch_predict`."""
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.serving.access import Role, require
+from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.rest.answers import answer_of, details_of, problem_of_image, to_json
+from mnist_ops.serving.rest.batching import Overloaded
+from mnist_ops.serving.rest.bodies import Share, read_files, read_image
+from mnist_ops.serving.rest.champions import NoChampion
+from mnist_ops.serving.rest.multipart import UploadedFile
+from mnist_ops.serving.rest.service import Prediction, PredictionService
+
+_GONE = 499  # nobody reads it
+_BUSY = {"Retry-After": "1"}
+
+
+class PredictionRoute:
+    """An ASGI endpoint that reads images and answers with predictions.
+
+    FastAPI's own routes read a whole body before the endpoint is called, without a limit, and take longer
+    than the network does. So the role is checked here.
+    """
+
+    name = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Problem: it cannot be answered.
+        """
+        request = Request(scope, receive)
+        await require(request, Role.VIEWER)
+        service: PredictionService = request.app.state.predictions
+        try:
+            with service.metrics.request(self.name), service.budget.share() as share:
+                content = await self.answer(request, service, share)
+            response = Response(content, media_type="application/json")
+        except ClientDisconnect:
+            response = Response(status_code=_GONE)
+        except NoChampion as error:
+            raise Problem(503, "There is no model to predict with", f"{error}.", headers=_BUSY) from error
+        except Overloaded as error:
+            detail = f"{error}. Send it again in a second."
+            raise Problem(503, "The server is busy", detail, headers=_BUSY) from error
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
+        """The body of the answer, as JSON.
+
+        Raises:
+            Problem, Overloaded, NoChampion, ClientDisconnect: there is none.
+        """
+        raise NotImplementedError
+
+
+class Predict(PredictionRoute):
+    """The prediction for one image."""
+
+    name = "/predict"
+
+    async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
+        """An object."""
+        payload = await read_image(request, share, await service.max_image_bytes())
+        (prediction,) = await service.batcher.classify([payload])
+        return to_json(answer_of(prediction, payload, picture=_picture(request)))
+
+
+class BatchPredict(PredictionRoute):
+    """The predictions for up to 64 images."""
+
+    name = "/batch_predict"
+
+    async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
+        """An array with an object for each file, in order: its answer, or its problem."""
+        limit, picture = await service.max_image_bytes(), _picture(request)
+        files = await read_files(request, share, limit)
+        payloads = [file.content for file in files if file.size <= limit]
+        predictions = iter(await service.batcher.classify(payloads) if payloads else ())
+        return to_json(
+            [
+                {"file": file.name, **_entry(file, next(predictions), picture=picture)}
+                if file.size <= limit
+                else {"file": file.name, "problem": details_of(problem_of_image(_too_large(file, limit)))}
+                for file in files
+            ]
+        )
+
+
+def _entry(file: UploadedFile, prediction: Prediction, *, picture: bool) -> dict[str, object]:
+    try:
+        return answer_of(prediction, file.content, picture=picture)
+    except Problem as problem:
+        return {"problem": details_of(problem)}
+
+
+def _too_large(file: UploadedFile, limit: int) -> ItemRejected:
+    return ItemRejected(Reason.TOO_LARGE, f"{file.size:,} bytes; the limit is {limit:,}")
+
+
+def _picture(request: Request) -> bool:
+    query = request.scope["query_string"]
+    return bool(query) and request.query_params.get("picture", "").lower() in ("true", "1")
