@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from mnist_ops.domain.errors import MnistOpsError
 from mnist_ops.serving.access import Role, require
 from mnist_ops.serving.problems import Problem, answer, problem_of
-from mnist_ops.serving.security import SAFE_METHODS
+from mnist_ops.serving.security import HEADERS, SAFE_METHODS
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +40,11 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def of_fault(request: Request, error: Exception) -> Response:
-        # Starlette raises the error again, and the server logs it with its traceback.
+        # Starlette raises the error again, and the server logs it with its traceback. This answer is given
+        # outside of every middleware.
         detail = f"{type(error).__name__}: the server's log says more."
-        return answer(request, Problem(500, "This is a fault of MNIST Ops", detail))
+        headers = dict(HEADERS)
+        return answer(request, Problem(500, "This is a fault of MNIST Ops", detail, headers=headers))
 
 
 async def _problem_of_http(request: Request, error: HTTPException) -> Problem:
