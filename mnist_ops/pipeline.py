@@ -31,10 +31,12 @@ from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
+    from mnist_ops.domain.drawn_audits import DrawnAudit
     from mnist_ops.domain.manifest import Manifest
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
     from mnist_ops.steps.artifacts.bundles import Classifier
+    from mnist_ops.steps.draw_audit import AuditRequest
     from mnist_ops.steps.promote import GateResult
     from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
     from mnist_ops.steps.run_records import RunRecord
@@ -267,6 +269,15 @@ class Pipeline:
         from mnist_ops.steps.stored_images import image_of_record
 
         return image_of_record(self.adapters.objects, run, generation, record_id)
+
+    def draw_audit(self, request: "AuditRequest") -> "DrawnAudit":
+        """Draw a random sample of the predictions of runs, for people to label."""
+        from mnist_ops.steps.draw_audit import draw_audit
+
+        ports = self.adapters
+        return draw_audit(
+            request, runs=ports.runs, objects=ports.objects, audits=ports.audits, now=self.now()
+        )
 
     # Training and releasing a model
 

@@ -16,6 +16,7 @@ import typer
 
 from mnist_ops.cli import (
     airflow,
+    audits,
     config,
     experiments,
     garbage,
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(runs.app, name="runs")
 app.add_typer(records.app, name="records")
 app.add_typer(steps.app, name="steps")
+app.add_typer(audits.app, name="audits")
 app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(config.app, name="config")

@@ -133,7 +133,7 @@ def draw(
         doubts[stratum] = doubts.get(stratum, 0.0) + 1 - record.confidence
         heap = heaps.setdefault(stratum, [])
         keep = heapq.heappush if len(heap) < size else heapq.heappushpop
-        keep(heap, (-_rank(seed, record.id), record.id))
+        keep(heap, (-random_rank(seed, record.id), record.id))
     if size < len(counts):
         raise ValueError(f"{size} labels are too few for {len(counts)} strata")
     shares = allocate(counts, {name: doubts[name] / count for name, count in counts.items()}, size)
@@ -211,7 +211,8 @@ def accuracy_of(strata: Sequence[AuditedStratum], confidence: float = 0.95) -> E
     return Estimate(1 - wrong, 1 - max(high, wrong), 1 - min(low, wrong), confidence, labelled)
 
 
-def _rank(seed: int, record_id: str) -> int:
+def random_rank(seed: int, record_id: str) -> int:
+    """Where a record is in the random order of a seed: those that come first are drawn."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{record_id}".encode()).digest())
 
 

@@ -64,6 +64,25 @@ class DrawnPrediction:
 
 
 @dataclass(frozen=True, slots=True)
+class StratumResult:
+    """What people found in one stratum.
+
+    Attributes:
+        name: of the stratum.
+        records: how many predictions it has in all.
+        drawn: how many of them are in the sample.
+        answered: how many of these a person has looked at.
+        wrong: how many of those were predicted otherwise.
+    """
+
+    name: str
+    records: int
+    drawn: int
+    answered: int
+    wrong: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnAudit:
     """A random sample of the predictions of some runs, for people to label.
 
@@ -104,15 +123,27 @@ class DrawnAudit:
         """Whether every drawn prediction has an answer; until then the accuracy is not final."""
         return self.answered == len(self.sample)
 
+    def results(self) -> list[StratumResult]:
+        """What people found in each stratum so far."""
+        return [
+            StratumResult(
+                name=name,
+                records=records,
+                drawn=sum(drawn.stratum == name for drawn in self.sample),
+                answered=sum(drawn.stratum == name and drawn.answer is not None for drawn in self.sample),
+                wrong=sum(drawn.stratum == name and drawn.wrong for drawn in self.sample),
+            )
+            for name, records in self.records.items()
+        ]
+
     def estimate(self) -> Estimate | None:
         """The accuracy of all predictions, from the answers so far; None while a stratum has none.
 
         Before the audit is complete it holds only if the open ones are as easy as the answered ones.
         """
-        strata = []
-        for name, records in self.records.items():
-            answers = [drawn for drawn in self.sample if drawn.stratum == name and drawn.answer is not None]
-            if not answers:
-                return None
-            strata.append(AuditedStratum(records, len(answers), sum(drawn.wrong for drawn in answers)))
-        return audit.accuracy_of(strata)
+        results = self.results()
+        if not all(result.answered for result in results):
+            return None
+        return audit.accuracy_of(
+            [AuditedStratum(result.records, result.answered, result.wrong) for result in results]
+        )

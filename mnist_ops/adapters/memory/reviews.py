@@ -46,9 +46,11 @@ class InMemoryReviews:
                 review.until = now
 
     def skip(self, record: str, holder: str, now: datetime) -> None:
-        self.release(record, holder, now)
         with _LOCK:
-            self._reviews.setdefault(record, _Review(until=now)).skipped_by.add(holder)
+            review = self._reviews.get(record)
+            if review is not None and review.holder == holder:
+                review.until = now
+                review.skipped_by.add(holder)
 
     def skipped(self, holder: str, limit: int) -> Sequence[str]:
         skipped = [key for key, review in self._reviews.items() if holder in review.skipped_by]
