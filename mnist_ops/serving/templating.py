@@ -52,6 +52,11 @@ def page(request: Request, template: str, *, status: int = 200, **values: object
     - `user`: who asks, None on a page that says to sign in; `airflow`: whether Airflow serves the page.
     - `navigation`, `here` (the path of this page) and `sign_in_url`: for the base template.
     """
+    return HTMLResponse(fragment(request, template, **values), status)
+
+
+def fragment(request: Request, template: str, **values: object) -> str:
+    """A piece of a page, whose template sees the same names as that of a page."""
     state = request.app.state
     root = str(request.scope.get("root_path", ""))
     names = {
@@ -63,5 +68,4 @@ def page(request: Request, template: str, *, status: int = 200, **values: object
         "here": request.scope["path"].removeprefix(root) or "/",
         "sign_in_url": state.access.sign_in_url(request),
     }
-    content = _environment().get_template(template).render({**names, **values})
-    return HTMLResponse(content, status)
+    return _environment().get_template(template).render({**names, **values})

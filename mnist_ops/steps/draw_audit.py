@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 from mnist_ops.domain.audit import Audit, Predicted, draw, random_rank
 from mnist_ops.domain.cursors import LedgerCursor
@@ -204,5 +204,6 @@ def _published(
                     pairs = zip(outcomes.rows(["outcome"]), predictions.rows(_COLUMNS), strict=True)
                     for outcome, row in pairs:
                         if outcome["outcome"] == Outcome.PREDICTED:
-                            predicted: Any = row
-                            yield _Published(source.generation, labels[row["index"]], predicted), labels
+                            predicted = cast("PredictedRow", row)
+                            label = labels[predicted["index"]]
+                            yield _Published(source.generation, label, predicted), labels
