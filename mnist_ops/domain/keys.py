@@ -8,7 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from mnist_ops.domain.errors import UsageError
 
@@ -54,6 +54,12 @@ def cli_run_key(at: datetime, token: str) -> str:
 def is_of_cli(generation: Generation) -> bool:
     """Whether the command line started the run, rather than Airflow."""
     return generation.run.startswith("cli/")
+
+
+def dag_run_of(key: str) -> tuple[str, str] | None:
+    """The ids of the DAG and of the DAG run that a run key names; None for one of the command line."""
+    folder, _, run = key.partition("/")
+    return None if folder == "cli" else (unquote(folder), unquote(run))
 
 
 def _segment(text: str) -> str:

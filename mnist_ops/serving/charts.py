@@ -29,6 +29,35 @@ def probability_bars(probabilities: Mapping[str, float], predicted: str) -> Mark
     return _svg("chart bars", (_NAME_WIDTH + _BAR_WIDTH + _FIGURE_WIDTH, height), said, rows)
 
 
+def probability_columns(probabilities: Mapping[str, float], predicted: str) -> Markup:
+    """A small column for the probability of each label, as a gallery shows them; the predicted one marked.
+
+    Args:
+        probabilities: by the label's name, 0 to 1, in the order of the label table.
+        predicted: the name of the label that was predicted.
+    """
+    shapes = []
+    for position, (name, share) in enumerate(probabilities.items()):
+        column = Markup(
+            '<g class="{kind}"><title>{name} {percent}</title>'
+            '<rect class="track" x="{left}" y="0" width="8" height="28"/>'
+            '<rect class="bar" x="{left}" y="{top:.1f}" width="8" height="{height:.1f}"/></g>'
+        )
+        shapes.append(
+            column.format(
+                kind="chosen" if name == predicted else "other",
+                name=name,
+                percent=percent(share),
+                left=position * 10 + 1,
+                top=28 * (1 - share),
+                height=28 * share,
+            )
+        )
+    likely = sorted(probabilities, key=lambda name: -probabilities[name])[:3]
+    said = "Likeliest: " + ", ".join(f"{name} {percent(probabilities[name])}" for name in likely)
+    return _svg("chart columns10", (len(shapes) * 10, 28), said, shapes)
+
+
 def share_bar(shares: Sequence[tuple[str, float]], said: str) -> Markup:
     """One bar divided by shares.
 

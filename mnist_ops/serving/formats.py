@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from markupsafe import Markup
 
@@ -81,4 +82,5 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "bytes": byte_size,
     "when": when,
     "record_id": readable_id,
+    "run_name": unquote,
 }

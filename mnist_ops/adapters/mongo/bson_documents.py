@@ -1,6 +1,7 @@
 """BSON documents and the fields that the pipeline reads of them, for the stores in MongoDB and in memory."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -83,9 +84,15 @@ def given_id(text: str) -> object:
         UsageError: it is none.
     """
     try:
-        return id_of(text)
+        given = id_of(text)
     except (BSONError, ValueError, TypeError) as error:
         raise UsageError(f"{text}: not an id in canonical Extended JSON ({error})") from error
+    # No record has such an id; in a query they would match others.
+    if isinstance(given, bson.Regex | re.Pattern) or (
+        isinstance(given, Mapping) and any(name.startswith("$") for name in given)
+    ):
+        raise UsageError(f"{text}: not an id, but a condition")
+    return given
 
 
 def json_values(document: Document) -> dict[str, object]:

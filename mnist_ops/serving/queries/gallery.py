@@ -1,0 +1,153 @@
+"""The records of a run with their pictures, and the filter of a run's page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.outcomes import Outcome
+from mnist_ops.domain.reasons import Reason
+from mnist_ops.pipeline import Pipeline
+from mnist_ops.serving.pictures import as_fetched, as_network_sees_it
+from mnist_ops.serving.queries.runs import LedgerDocument
+from mnist_ops.steps.run_page import PicturedRecord, Position, RecordFilter
+from mnist_ops.steps.run_records import RunRecord
+from mnist_ops.vision.preprocessing.decode import decode
+
+RECORDS_PER_PAGE = 48
+# Bytes of images that one page decodes; the pictures of further records are on the records' own pages.
+_MOST_BYTES = 16 << 20
+
+
+def _nothing(value: object) -> object:
+    """A field of a form that was left empty was not given."""
+    return None if value == "" else value
+
+
+_Empty = BeforeValidator(_nothing)
+_Share = Annotated[Annotated[float, Field(ge=0, le=100)] | None, _Empty]
+
+
+class GalleryQuery(BaseModel):
+    """What the filter's form sends.
+
+    Attributes:
+        outcome: only records with this outcome.
+        reason: only failures for this reason.
+        label: only predictions of this label.
+        at_least: the lowest confidence in per cent.
+        below: what the confidence must be under, in per cent.
+        needs_review: only predictions that a person should look at.
+        start: the position to begin at.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    outcome: Annotated[Outcome | None, _Empty] = None
+    reason: Annotated[Reason | None, _Empty] = None
+    label: Annotated[Annotated[str, Field(max_length=200)] | None, _Empty] = None
+    at_least: _Share = None
+    below: _Share = None
+    needs_review: bool = False
+    start: Annotated[str, Field(max_length=40)] = "0-0"
+
+    def wanted(self) -> RecordFilter:
+        """The filter."""
+        return RecordFilter(
+            outcome=self.outcome,
+            label=self.label,
+            reason=self.reason,
+            at_least=None if self.at_least is None else self.at_least / 100,
+            below=None if self.below is None else self.below / 100,
+            needs_review=self.needs_review,
+        )
+
+    def given(self) -> dict[str, object]:
+        """The conditions that were given: for the addresses of further pages."""
+        conditions = set(GalleryQuery.model_fields) - {"start"}
+        values = self.model_dump(mode="json", exclude_defaults=True, include=conditions)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a person and as the network sees it.
+
+    Attributes:
+        fetched: a data URI with the image as it was fetched; None if it cannot be shown.
+        seen: a data URI with the 28 x 28 pixels that are classified; None if there are none.
+        why_not: why there is no picture; None if there is one.
+    """
+
+    fetched: str | None = None
+    seen: str | None = None
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A record in the gallery.
+
+    Attributes:
+        record: what the run did with it.
+        probabilities: of every class, by name; empty without a prediction.
+        picture: its image.
+    """
+
+    record: RunRecord
+    probabilities: dict[str, float]
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A page of a run's records.
+
+    Attributes:
+        cards: the records.
+        searched: the number of records that were looked at.
+        following: the position to continue from; None at the end of the run.
+    """
+
+    cards: Sequence[Card]
+    searched: int
+    following: str | None
+
+
+def gallery(pipeline: Pipeline, ledger: LedgerDocument, query: GalleryQuery) -> Gallery:
+    """A page of a run's records.
+
+    Raises:
+        UsageError: the position is none.
+        ObjectMissing, Damaged: a shard of the run cannot be read.
+    """
+    page = pipeline.run_page(ledger, query.wanted(), Position.of(query.start), RECORDS_PER_PAGE)
+    cards, left = [], _MOST_BYTES
+    for one in page.records:
+        left -= len(one.payload or b"")
+        picture = _picture_of(one) if left >= 0 else Picture(why_not="a large image: open the record")
+        cards.append(Card(one.record, dict(one.probabilities), picture))
+    return Gallery(cards, page.searched, None if page.following is None else str(page.following))
+
+
+def _picture_of(one: PicturedRecord) -> Picture:
+    if one.payload is not None:
+        return picture(one.payload)
+    if one.record.reason is not None and one.record.label is None:
+        return Picture(why_not="no image")
+    return Picture(why_not="the image is not stored any more")
+
+
+def picture(payload: bytes, longest: int = 112) -> Picture:
+    """The picture of a fetched image; one that cannot be decoded is shown by the reason.
+
+    Args:
+        payload: its bytes.
+        longest: the longer side of the picture as fetched, in pixels.
+    """
+    try:
+        return Picture(as_fetched(payload, longest), as_network_sees_it(decode(payload)))
+    except ItemRejected as rejection:
+        return Picture(why_not=rejection.detail)
