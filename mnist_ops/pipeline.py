@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mnist_ops.domain.manifest import Manifest
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
-    from mnist_ops.steps.artifacts.bundles import Classifier
+    from mnist_ops.steps.artifacts.bundles import BundleCache, Classifier
     from mnist_ops.steps.draw_audit import AuditRequest
     from mnist_ops.steps.promote import GateResult
     from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
@@ -185,8 +185,13 @@ class Pipeline:
                 reuse_dataset=reuse_dataset,
             )
 
-    def classify(self, images: str) -> str:
-        """Classify an image shard with the bundle that its snapshot pinned; returns the prediction shard."""
+    def classify(self, images: str, *, bundles: "BundleCache | None" = None) -> str:
+        """Classify an image shard with the bundle that its snapshot pinned; returns the prediction shard.
+
+        Args:
+            images: the image shard.
+            bundles: keeps the bundle for the next shard; by default it is loaded each time.
+        """
         from mnist_ops.steps.classify import classify
 
         return classify(
@@ -195,6 +200,7 @@ class Pipeline:
             load=self.adapters.load_classifier,
             review_below=self.settings.review_below,
             threads=self.settings.threads,
+            bundles=bundles,
         )
 
     def assess(self, manifest: str, predictions: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from mnist_ops.cli import (
     settings,
     stack,
     steps,
+    watch,
 )
 from mnist_ops.cli._support.command_groups import CommandGroup
 from mnist_ops.cli._support.endings import ending_of
@@ -51,6 +52,7 @@ app.add_typer(experiments.app, name="experiments")
 app.add_typer(config.app, name="config")
 app.add_typer(stack.app, name="stack")
 app.command("init")(init.init)
+app.command("watch")(watch.watch)
 app.command("predict")(predict.predict)
 app.command("gc")(garbage.gc)
 app.command("settings")(settings.settings)

@@ -6,7 +6,7 @@ from mnist_ops.domain.errors import Permanent
 from mnist_ops.domain.outcome_lines import failure_lines, log_lines, prediction_lines
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.domain.stages import Stopwatch
-from mnist_ops.steps.artifacts.bundles import Load, load_bundle
+from mnist_ops.steps.artifacts.bundles import BundleCache, Load
 from mnist_ops.steps.artifacts.objects import read_manifest
 from mnist_ops.steps.artifacts.row_counts import by_label
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES, PREDICTIONS
@@ -28,6 +28,7 @@ def classify(
     load: Load,
     review_below: float = 0.9,
     threads: int | None = None,
+    bundles: BundleCache | None = None,
 ) -> str:
     """Classify the images of one shard with the bundle that its snapshot pinned.
 
@@ -41,6 +42,7 @@ def classify(
         review_below: a prediction with less confidence than this, 0 to 1, is marked for review; so is the
             prediction of an image that the bundle does not take for a digit.
         threads: the number of threads that decode and classify; None for one a core.
+        bundles: has the bundle, if the caller classifies again and again.
 
     Returns:
         The URI of the prediction shard: one row a record, in the part's order.
@@ -53,7 +55,10 @@ def classify(
             raise Permanent(f"{images.header.manifest}: pins no bundle, so its records cannot be classified")
         table = PredictionTable(images.records, review_below)
         with ClassifyPipeline(
-            lambda: load_bundle(objects, champion, load), table, watch, threads or cpu_count()
+            lambda: (bundles or BundleCache()).load(objects, champion, load),
+            table,
+            watch,
+            threads or cpu_count(),
         ) as pipeline:
             borrowed = (group for _, group in borrowed_images(objects, images, images_uri))
             for _ in pipeline.classified(borrowed):

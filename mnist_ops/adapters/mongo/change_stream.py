@@ -166,6 +166,10 @@ class MongoChanges:
             ledgers = await self.database[LEDGERS].find({"_id": {"$in": ids}}, {"_id": 1}).to_list()
         return len(ledgers) < len(ids)
 
+    def tokens(self, name: str) -> "MongoTokens":
+        """Keeps the resume token of a watcher beside the records."""
+        return MongoTokens(self.database, f"{name}/{self.collection}")
+
 
 @dataclass(frozen=True)
 class MongoChangeStream:

@@ -51,6 +51,19 @@ def load_bundle(objects: ObjectStore, bundle: BundleRef, load: Load) -> Classifi
         return load(download_bundle(objects, bundle, Path(folder)), bundle.digest)
 
 
+class BundleCache:
+    """Keeps the bundle that was used last, for a process that classifies again and again."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, Classifier] | None = None
+
+    def load(self, objects: ObjectStore, bundle: BundleRef, load: Load) -> Classifier:
+        """As `load_bundle`, but nothing is read if it is the same bundle as the last time."""
+        if self._kept is None or self._kept[0] != bundle.digest:
+            self._kept = bundle.digest, load_bundle(objects, bundle, load)
+        return self._kept[1]
+
+
 def download_bundle(objects: ObjectStore, bundle: BundleRef, folder: Path) -> Path:
     """Download a bundle's files into a folder; each is verified by its card, and the card by its digest.
 
