@@ -31,18 +31,23 @@ from mnist_ops.domain.selection import Selection, whole_milliseconds
 from mnist_ops.settings import Settings, settings_of
 
 if TYPE_CHECKING:
+    from mnist_ops.domain.backfill_windows import BackfillRequest
     from mnist_ops.domain.drawn_audits import DrawnAudit
     from mnist_ops.domain.manifest import Manifest
     from mnist_ops.domain.outcomes import Ledger
     from mnist_ops.domain.retention import GcResult, Retention
     from mnist_ops.steps.artifacts.bundles import BundleCache, Classifier
     from mnist_ops.steps.draw_audit import AuditRequest
+    from mnist_ops.steps.preview_backfill import BackfillPreview
     from mnist_ops.steps.promote import GateResult
     from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
     from mnist_ops.steps.run_records import RunRecord
     from mnist_ops.steps.stored_images import StoredImage
     from mnist_ops.vision.config.schema import TrainingConfig
     from mnist_ops.vision.training.callbacks import TrainingCallback
+
+# The estimate of a backfill comes from that many of the newest ledgers.
+_LEDGERS_TO_ESTIMATE_FROM = 50
 
 
 def utc_now() -> datetime:
@@ -128,6 +133,34 @@ class Pipeline:
         ports = self.adapters
         return count(
             selection, records=ports.records, models=ports.models, model_name=self.settings.model_name
+        )
+
+    def preview_backfill(
+        self, request: "BackfillRequest", within_s: float | None = None
+    ) -> "BackfillPreview":
+        """Count what each run of a backfill of `classify_records` would take, and estimate what it costs.
+
+        Args:
+            request: the backfill.
+            within_s: how long the counting may take, in seconds; None for no limit.
+        """
+        from mnist_ops.domain.backfill_estimate import past_runs
+        from mnist_ops.steps.preview_backfill import counting_within, preview_backfill
+        from mnist_ops.steps.snapshot import compared_with
+
+        ports = self.adapters
+        champion = ports.models.champion(self.settings.model_name)
+
+        def count(selection: Selection) -> int:
+            return ports.records.count(compared_with(champion, selection))
+
+        return preview_backfill(
+            request,
+            schedule=self.settings.classify_schedule,
+            count=count if within_s is None else counting_within(count, within_s),
+            former=past_runs(ports.runs.newest_ledgers(_LEDGERS_TO_ESTIMATE_FROM)),
+            prices=self.settings.prices,
+            now=self.now(),
         )
 
     def snapshot(self, generation: Generation, selection: Selection, attempt: str | None = None) -> str:

@@ -17,6 +17,7 @@ import typer
 from mnist_ops.cli import (
     airflow,
     audits,
+    backfills,
     config,
     experiments,
     garbage,
@@ -48,6 +49,7 @@ app.add_typer(records.app, name="records")
 app.add_typer(steps.app, name="steps")
 app.add_typer(audits.app, name="audits")
 app.add_typer(models.app, name="models")
+app.add_typer(backfills.app, name="backfills")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(config.app, name="config")
 app.add_typer(stack.app, name="stack")

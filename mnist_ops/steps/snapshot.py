@@ -68,7 +68,7 @@ def snapshot(
         return committed
     _warn_of_collection(records)
     champion = None if request.selection.labelled else models.champion(request.model_name)
-    selection = _compared_with(champion, request.selection)
+    selection = compared_with(champion, request.selection)
     watch = Stopwatch("snapshot", objects.requests, objects.moved)
     batches: Iterator[bytes] = watch.reads(records.raw_batches(selection))
     if champion is None and not selection.labelled:
@@ -98,10 +98,10 @@ def snapshot(
 def count(selection: Selection, *, records: RecordStore, models: ModelRegistry, model_name: str) -> int:
     """How many records a snapshot would take now."""
     _warn_of_collection(records)
-    return records.count(_compared_with(models.champion(model_name), selection))
+    return records.count(compared_with(models.champion(model_name), selection))
 
 
-def _compared_with(champion: BundleRef | None, selection: Selection) -> Selection:
+def compared_with(champion: BundleRef | None, selection: Selection) -> Selection:
     """The selection with the champion that `stale` compares predictions with."""
     return replace(selection, champion=champion.digest if champion else None)
 
