@@ -8,7 +8,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import mnist_ops.serving
+from mnist_ops.pipeline import Pipeline as Steps
+from mnist_ops.serving.access import Role
+from mnist_ops.serving.app import create_app
 from mnist_ops.serving.static_files import digest_of
+from tests.support.doubles import Doubles
 
 TEMPLATES = sorted((Path(mnist_ops.serving.__file__).parent / "templates").glob("*.jinja"))
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -54,6 +58,21 @@ def test_no_template_needs_what_the_content_policy_forbids(template: Path) -> No
     """Neither inline scripts nor inline styles, nor a value that is not escaped."""
     text = template.read_text(encoding="utf-8")
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|\|\s*safe\b|javascript:", text)
+
+
+def plain_pages() -> list[str]:
+    """The paths of the pages, and of what else can be asked for without saying more."""
+    routes = create_app(None, None, airflow=False).routes
+    return sorted({route.path for route in routes if "GET" in route.methods and "{" not in route.path})
+
+
+@pytest.mark.parametrize("airflow", [False, True])
+@pytest.mark.parametrize("path", plain_pages())
+def test_every_page_answers_before_there_is_any_record_run_or_model(client, path: str, airflow: bool) -> None:
+    """It says what there is not, or which one was not named; it never is a fault of the program."""
+    steps = Steps(Doubles())
+    answer = client(Role.ADMIN, steps, airflow=airflow).get(path, headers=BROWSER, follow_redirects=False)
+    assert answer.status_code in {200, 303, 400, 404, 422, 503}, answer.text
 
 
 def test_every_link_is_below_the_mount_point(client) -> None:
