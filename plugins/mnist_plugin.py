@@ -67,6 +67,19 @@ class MnistOpsPlugin(AirflowPlugin):
             "destination": "nav",
             "url_route": "mnist-ops",
             "nav_top_level": True,
-        }
+        },
+        # A tab of every DAG run, and of every task of one; the UI fills in the ids.
+        {
+            "name": "MNIST Ops",
+            "href": _address("/run?dag_id={DAG_ID}&run_id={RUN_ID}"),
+            "destination": "dag_run",
+            "url_route": "mnist-ops-run",
+        },
+        {
+            "name": "MNIST Ops",
+            "href": _address("/run?dag_id={DAG_ID}&run_id={RUN_ID}"),
+            "destination": "task_instance",
+            "url_route": "mnist-ops-task",
+        },
     ]
     listeners: ClassVar[list[Any]] = [_Listener()]

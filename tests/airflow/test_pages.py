@@ -218,3 +218,24 @@ def test_the_link_is_known_to_the_ui(dags, monkeypatch) -> None:
     monkeypatch.setattr(DagSerialization, "_load_operator_extra_links", True)
     serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags[TRAINING_DAG_ID]))
     assert serialized.get_task("release").extra_links == ["Model report"]
+
+
+@pytest.mark.parametrize("task", ["assess", "publish", "reconcile"])
+def test_the_tasks_that_decide_about_a_run_link_to_its_page(dags, monkeypatch, task: str) -> None:
+    """Where people are when they ask what failed."""
+    monkeypatch.setattr(DagSerialization, "_load_operator_extra_links", True)
+    serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags[DAG_ID]))
+    assert serialized.get_task(task).extra_links == ["Run page"]
+
+
+def test_every_dag_run_and_task_has_a_tab_with_the_page_of_the_run(client) -> None:
+    """The UI fills the ids in, percent-encoded."""
+    [own] = [plugin for plugin in plugins_manager.get_plugin_info() if plugin["name"] == "mnist_ops"]
+    views = {view["destination"]: view["href"] for view in own["external_views"]}
+    page = f"{URL_PREFIX}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}"
+    assert (views["dag_run"], views["task_instance"]) == (page, page)
+    filled_in = page.replace("{DAG_ID}", DAG_ID).replace(
+        "{RUN_ID}", "manual__2026-01-31T00%3A00%3A00%2B00%3A00"
+    )
+    answer = client.get(filled_in, headers={**BROWSER, **signed_in()})
+    assert (answer.status_code, "has taken no snapshot" in answer.text) == (404, True)

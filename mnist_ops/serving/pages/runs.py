@@ -23,6 +23,8 @@ from mnist_ops.serving.templating import page, url
 
 router = APIRouter(include_in_schema=False)
 
+_STEPS = ("snapshot", "fetch", "classify", "assess", "publish", "reconcile")
+
 
 @router.get("/runs")
 def show_runs(
@@ -65,7 +67,7 @@ def show_run(
     key = query.run or run_key(query.dag_id, query.run_id)
     found = find_run(pipeline.adapters.runs, key, query.generation)
     if found is None:
-        detail = "Its snapshot failed or did not begin, or there is no such run. The list of runs has others."
+        detail = "Its snapshot failed or did not begin, or it is a run of a DAG that labels no records."
         raise Problem(404, "This run has taken no snapshot", detail)
     shown = None if found.ledger is None else gallery(pipeline, found.ledger, query)
     return page(
@@ -87,12 +89,12 @@ def show_run(
 
 
 def _stages(ledger: LedgerDocument) -> list[tuple[str, LedgerDocument, Markup]]:
-    """Each step's name and report, with a bar for its share of the time of all steps."""
+    """Each step's name and report, in their order, with a bar for its share of the time of all steps."""
     stages: Mapping[str, LedgerDocument] = ledger["stages"]
     total = sum(stage["seconds"] for stage in stages.values()) or 1
+    shares = {name: stages[name]["seconds"] / total for name in _STEPS if name in stages}
     return [
-        (name, stage, share_bar([("accent", stage["seconds"] / total)], percent(stage["seconds"] / total)))
-        for name, stage in stages.items()
+        (name, stages[name], share_bar([("accent", share)], percent(share))) for name, share in shares.items()
     ]
 
 

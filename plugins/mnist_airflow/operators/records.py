@@ -9,6 +9,7 @@ from mnist_airflow.assets import update_assets, update_no_asset
 from mnist_airflow.metrics import ledger_metrics
 from mnist_airflow.operators.base import MnistOpsOperator, push_failures_logged, push_note, uris_of
 from mnist_airflow.operators.snapshot import SnapshotRecordsOperator
+from mnist_airflow.run_link import RunLink
 from mnist_ops.domain.keys import part_in_name, split_part_reference
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class AssessRunOperator(MnistOpsOperator):
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "predictions")
+    operator_extra_links = (RunLink(),)
 
     def __init__(self, *, manifest: str, predictions: str | Sequence[str], **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -110,6 +112,7 @@ class PublishPredictionsOperator(MnistOpsOperator):
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "predictions", "assessment")
+    operator_extra_links = (RunLink(),)
 
     def __init__(self, *, predictions: str, assessment: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -140,6 +143,7 @@ class ReconcileRunOperator(MnistOpsOperator):
     """
 
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "outcomes", "preview")
+    operator_extra_links = (RunLink(),)
 
     def __init__(
         self,
