@@ -44,6 +44,7 @@ import pendulum
 from airflow.sdk import Param, TriggerRule, dag, task_group
 
 from mnist_airflow.assets import RECORDS_LABELLED
+from mnist_airflow.freshness import freshness_deadline
 from mnist_airflow.operators import (
     AssessRunOperator,
     ClassifyImagesOperator,
@@ -110,6 +111,7 @@ PARAMS = {
     schedule=classify_schedule(os.environ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
+    deadline=freshness_deadline(os.environ),
     # Two runs never write the same record twice, so they may run at the same time. A backfill has its own
     # limit.
     max_active_runs=4,
