@@ -7,13 +7,13 @@ gets there: this alert also comes when a task hangs.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 
-from mnist_airflow.metrics import Metric, send
+from mnist_airflow.metrics import Metric, late_metrics, send
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def report_late_run(objective_s: float, context: Mapping[str, Any]) -> str
         f"(MNIST_OPS_FRESHNESS_S); {waiting}"
     )
     _log.error("%s", line)
-    _send(_metrics(age_s), run["dag_id"])
+    _send(late_metrics(age_s), run["dag_id"])
     return line
 
 
@@ -78,13 +78,7 @@ def _oldest_waiting() -> tuple[float | None, str]:
     return age, "no record waits" if age is None else f"the oldest waiting record is {duration(age)} old"
 
 
-def _metrics(oldest_waiting_s: float | None) -> Iterator[Metric]:
-    yield Metric("mnist_ops.freshness.late_runs", 1)
-    if oldest_waiting_s is not None:
-        yield Metric("mnist_ops.freshness.oldest_waiting_s", oldest_waiting_s, "gauge")
-
-
-def _send(metrics: Iterator[Metric], dag_id: str) -> None:
+def _send(metrics: Iterable[Metric], dag_id: str) -> None:
     # Not the task SDK's: the triggerer sets up its own.
     from airflow.observability import stats
 

@@ -76,6 +76,13 @@ def ledger_metrics(ledger: "Ledger") -> Iterator[Metric]:
         yield Metric("mnist_ops.run.freshness_objective_s", ledger.freshness_s, "gauge")
 
 
+def late_metrics(oldest_waiting_s: float | None) -> Iterator[Metric]:
+    """That a run is late, and how old the oldest waiting record is, in seconds; None if that is not known."""
+    yield Metric("mnist_ops.freshness.late_runs", 1)
+    if oldest_waiting_s is not None:
+        yield Metric("mnist_ops.freshness.oldest_waiting_s", oldest_waiting_s, "gauge")
+
+
 def send(metrics: Iterable[Metric], tags: Mapping[str, str], stats: Stats) -> None:
     """Send metrics; does nothing where metrics are off, and never raises.
 
