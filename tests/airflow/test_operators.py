@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -270,6 +271,20 @@ def test_operators_work_in_the_database_they_were_given(deployment, released) ->
     """Registry and data sets too."""
     champion = deployment.mongo[DATABASE]["mnist_ops_models"].find_one({"_id": "lenet5/champion"})
     assert champion["digest"] == released.release.value["bundle"]["digest"]
+
+
+def test_what_one_task_wrote_the_next_one_read(deployment, released) -> None:
+    """From the records to the bundle: lineage is a chain."""
+    steps = (released.snapshot, released.fetch, released.dataset, released.training, released.evaluation)
+    lineages = [step.operator.lineage() for step in (*steps, released.release)]
+    [(namespace, name)] = lineages[0][0]
+    assert namespace.startswith("mongodb://127.0.0.1:")
+    assert name == f"{DATABASE}.labelled"
+    for (_, wrote), (read, _) in pairwise(lineages):
+        assert len(wrote) == 1
+        assert wrote[0] in read
+    bundle = released.release.value["bundle"]["uri"]
+    assert lineages[-1][1] == [(f"s3://{deployment.name}", bundle.removeprefix(f"s3://{deployment.name}/"))]
 
 
 # Trainings that fail

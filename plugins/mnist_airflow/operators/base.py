@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.log import redact
 
+from mnist_airflow.lineage import DatasetName, TaskLineage, object_names, records_name, task_lineage
 from mnist_airflow.metrics import Metric, send, stage_metrics
 from mnist_airflow.run_notes import ERROR, NOTE
 from mnist_ops.domain.keys import is_of_generation
@@ -125,6 +126,10 @@ class MnistOpsOperator(BaseOperator):
         kwargs: BaseOperator's arguments.
     """
 
+    # For the lineage: the arguments that name objects which the step reads, and what it does to the records.
+    lineage_inputs: ClassVar[tuple[str, ...]] = ()
+    lineage_records: ClassVar[Literal["read", "written"] | None] = None
+
     template_fields: tuple[str, ...] = (
         "mongo_conn_id",
         "aws_conn_id",
@@ -155,6 +160,7 @@ class MnistOpsOperator(BaseOperator):
         self.bucket = bucket
         self.prefix = prefix
         self.model_name = model_name
+        self._written: list[str] = []
 
     def settings(self) -> "Settings":
         """The settings of the environment, with what was given to this operator on top."""
@@ -184,6 +190,29 @@ class MnistOpsOperator(BaseOperator):
             pipeline_of_connections(self.settings(), self.mongo_conn_id, self.aws_conn_id) as pipeline,
         ):
             yield pipeline
+
+    def wrote(self, uri: str) -> str:
+        """Keep the URI of what the step wrote, for the lineage; returns it."""
+        self._written.append(uri)
+        return uri
+
+    def lineage(self) -> tuple[list[DatasetName], list[DatasetName]]:
+        """What the step read, and what it wrote as far as it has been executed."""
+        inputs = object_names(getattr(self, name) for name in self.lineage_inputs)
+        outputs = object_names(self._written)
+        if self.lineage_records is not None:
+            (inputs if self.lineage_records == "read" else outputs).append(self._records_name())
+        return inputs, outputs
+
+    def _records_name(self) -> DatasetName:
+        from airflow.sdk import Connection
+
+        where, settings = Connection.get(self.mongo_conn_id), self.settings()
+        return records_name(where.host, where.port, settings.mongo_database, settings.mongo_collection)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> TaskLineage:  # noqa: ANN401, ARG002
+        """The lineage in OpenLineage's classes; its provider calls this when the task has ended."""
+        return task_lineage(*self.lineage())
 
     def send_stage(self, report: "StageReport") -> None:
         """Send the metrics of a step."""

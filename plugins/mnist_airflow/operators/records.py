@@ -33,6 +33,7 @@ class FetchImagesOperator(MnistOpsOperator):
         reuse_images: take images that the newest data set has for the same URL from there.
     """
 
+    lineage_inputs = ("part",)
     template_fields = (*MnistOpsOperator.template_fields, "part")
 
     def __init__(self, *, part: str, reuse_images: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
@@ -49,7 +50,7 @@ class FetchImagesOperator(MnistOpsOperator):
         """Fetch."""
         with self.pipeline() as pipeline:
             reuse = pipeline.adapters.datasets.newest_dataset() if self.reuse_images else None
-            return pipeline.fetch(self.part, reuse_dataset=reuse)
+            return self.wrote(pipeline.fetch(self.part, reuse_dataset=reuse))
 
 
 class ClassifyImagesOperator(MnistOpsOperator):
@@ -59,6 +60,7 @@ class ClassifyImagesOperator(MnistOpsOperator):
         images: the image shard's URI.
     """
 
+    lineage_inputs = ("images",)
     template_fields = (*MnistOpsOperator.template_fields, "images")
 
     def __init__(self, *, images: str, **kwargs: Any) -> None:  # noqa: ANN401
@@ -73,7 +75,7 @@ class ClassifyImagesOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Classify."""
         with self.pipeline() as pipeline:
-            return pipeline.classify(self.images)
+            return self.wrote(pipeline.classify(self.images))
 
 
 class AssessRunOperator(MnistOpsOperator):
@@ -87,6 +89,7 @@ class AssessRunOperator(MnistOpsOperator):
         predictions: the URIs of all its prediction shards.
     """
 
+    lineage_inputs = ("manifest", "predictions")
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "predictions")
     operator_extra_links = (RunLink(),)
 
@@ -99,7 +102,7 @@ class AssessRunOperator(MnistOpsOperator):
         """Assess."""
         with self.pipeline() as pipeline:
             shards = uris_of(self.predictions, pipeline.manifest(self.manifest).generation)
-            context["ti"].xcom_push("assessment", pipeline.assess(self.manifest, shards))
+            context["ti"].xcom_push("assessment", self.wrote(pipeline.assess(self.manifest, shards)))
             return shards
 
 
@@ -111,6 +114,8 @@ class PublishPredictionsOperator(MnistOpsOperator):
         assessment: the assessment's URI; where it holds the run, only failures are written.
     """
 
+    lineage_inputs = ("predictions", "assessment")
+    lineage_records = "written"
     template_fields = (*MnistOpsOperator.template_fields, "predictions", "assessment")
     operator_extra_links = (RunLink(),)
 
@@ -127,7 +132,7 @@ class PublishPredictionsOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Publish."""
         with self.pipeline() as pipeline:
-            return pipeline.publish(self.predictions, self.assessment)
+            return self.wrote(pipeline.publish(self.predictions, self.assessment))
 
 
 class ReconcileRunOperator(MnistOpsOperator):
@@ -142,6 +147,7 @@ class ReconcileRunOperator(MnistOpsOperator):
         preview: whether the snapshot counted its records and skipped itself; then this task is skipped too.
     """
 
+    lineage_inputs = ("manifest", "outcomes")
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "outcomes", "preview")
     operator_extra_links = (RunLink(),)
 

@@ -36,6 +36,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
         labelled: take all human-labelled records instead of the waiting ones.
     """
 
+    lineage_records = "read"
     template_fields = (*MnistOpsOperator.template_fields, "since", "until", "reclassify", "limit", "preview")
 
     def __init__(
@@ -69,7 +70,7 @@ class SnapshotRecordsOperator(MnistOpsOperator):
                 self.log.warning("%s", line)
             if self.preview:
                 self._count(context, pipeline, selection)
-            uri = pipeline.snapshot(_generation(context), selection, _attempt(context))
+            uri = self.wrote(pipeline.snapshot(_generation(context), selection, _attempt(context)))
             manifest = pipeline.manifest(uri)
             context["ti"].xcom_push("manifest", uri)
             context["ti"].xcom_push("part_names", manifest.part_names())

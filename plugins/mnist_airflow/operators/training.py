@@ -45,6 +45,7 @@ class BuildDatasetOperator(MnistOpsOperator):
         images: the URIs of all its image shards.
     """
 
+    lineage_inputs = ("manifest", "images")
     template_fields = (*MnistOpsOperator.template_fields, "manifest", "images")
 
     def __init__(self, *, manifest: str, images: str | Sequence[str], **kwargs: Any) -> None:  # noqa: ANN401
@@ -56,7 +57,7 @@ class BuildDatasetOperator(MnistOpsOperator):
         """Build."""
         with self.pipeline() as pipeline:
             shards = uris_of(self.images, pipeline.manifest(self.manifest).generation)
-            return pipeline.build_dataset(self.manifest, shards)
+            return self.wrote(pipeline.build_dataset(self.manifest, shards))
 
 
 class PlanTrainingsOperator(MnistOpsOperator):
@@ -127,6 +128,7 @@ class TrainModelOperator(MnistOpsOperator):
         swept: the names of the hyperparameters that differ between the trials of a sweep.
     """
 
+    lineage_inputs = ("dataset",)
     template_fields = (*MnistOpsOperator.template_fields, "dataset", "config", "swept")
 
     def __init__(
@@ -175,7 +177,7 @@ class TrainModelOperator(MnistOpsOperator):
                     raise
             _require_success(process.returncode)
             self.send_stage(StageReport.of(json.loads(report.read_text())))
-            return result.read_text()
+            return self.wrote(result.read_text())
 
     def _environment(self) -> dict[str, str]:
         """The environment of the process: its settings, and the keys of S3, which is all it needs."""
@@ -264,6 +266,7 @@ class EvaluateModelOperator(MnistOpsOperator):
         training: the training's URI.
     """
 
+    lineage_inputs = ("training",)
     template_fields = (*MnistOpsOperator.template_fields, "training")
 
     def __init__(self, *, training: str, **kwargs: Any) -> None:  # noqa: ANN401
@@ -273,7 +276,7 @@ class EvaluateModelOperator(MnistOpsOperator):
     def execute(self, context: "Context") -> str:  # noqa: ARG002
         """Evaluate."""
         with self.pipeline() as pipeline:
-            return pipeline.evaluate(self.training)
+            return self.wrote(pipeline.evaluate(self.training))
 
 
 class ReleaseModelOperator(MnistOpsOperator):
@@ -283,6 +286,7 @@ class ReleaseModelOperator(MnistOpsOperator):
         evaluation: the evaluation's URI.
     """
 
+    lineage_inputs = ("evaluation",)
     template_fields = (*MnistOpsOperator.template_fields, "evaluation")
     operator_extra_links = (ReportLink(),)
 
@@ -294,6 +298,7 @@ class ReleaseModelOperator(MnistOpsOperator):
         """Release."""
         with self.pipeline() as pipeline:
             gate_result = pipeline.release(self.evaluation)
+        self.wrote(gate_result.bundle.uri)
         decision = "the gate allows its promotion" if gate_result.promote else "it stays a candidate"
         push_note(context, [f"released {_named(gate_result)}; {decision}: {gate_result.why}"])
         update_assets(self, context, _identity(gate_result))
