@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mnist_ops.serving.rest.metrics import Metrics
 
 from mnist_airflow.metrics import Metric, late_metrics, ledger_metrics, stage_metrics
 from mnist_ops.domain.ages import AgeSummary
@@ -15,6 +14,7 @@ from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.stages import StageReport
+from mnist_ops.serving.rest.metrics import Metrics
 from tests.unit.domain.test_outcomes import ledger
 
 ROOT = Path(__file__).parents[3]
