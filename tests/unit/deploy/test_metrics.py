@@ -70,7 +70,7 @@ def prometheus_names() -> dict[str, set[str]]:
     return known
 
 
-def test_every_metric_has_a_name_of_its_own_in_prometheus() -> None:
+def test_every_metric_has_its_own_name_in_prometheus() -> None:
     """Two that share one differ in a label; none is left to statsd_exporter's own names."""
     names = {metric.name: mapped(metric) for metric in sent()}
     assert [name for name, found in names.items() if found is None] == []
