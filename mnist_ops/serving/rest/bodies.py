@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
@@ -84,7 +84,9 @@ async def read_image(request: Request, share: Share, max_bytes: int) -> bytes:
             raise _too_large(max_bytes)
         payload = file.content
     else:
-        payload = await _whole_body(request, share, max_bytes)
+        pieces: list[bytes] = []
+        await _read(request, share, max_bytes, pieces.append)
+        payload = b"".join(pieces)
     if not payload:
         raise Problem(
             400, "There is no image", "Send its bytes as the body, or as a file of a multipart body."
@@ -107,41 +109,33 @@ async def _read_files(
     request: Request, share: Share, max_files: int, max_bytes: int, max_body: int
 ) -> list[UploadedFile]:
     files = MultipartFiles(request.headers["content-type"], max_files=max_files, max_bytes=max_bytes)
-    async for piece in _pieces(request, share, max_body):
-        files.write(piece)
+    await _read(request, share, max_body, files.write)
     return files.finish()
 
 
-async def _whole_body(request: Request, share: Share, max_bytes: int) -> bytes:
-    pieces = [piece async for piece in _pieces(request, share, max_bytes)]
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def _pieces(request: Request, share: Share, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body piece by piece, whatever length was declared."""
+async def _read(request: Request, share: Share, max_bytes: int, write: Callable[[bytes], object]) -> None:
+    """Read the body piece by piece, whatever length was declared, and write each."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise _other_type(request, "Send the body without a Content-Encoding.")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and (len(declared) > _MAX_DIGITS or int(declared) > max_bytes):
         raise _too_large(max_bytes)
     size, more = 0, True
-    deadline = asyncio.get_running_loop().time() + MAX_READING_S
-    while more:
-        try:
-            async with asyncio.timeout_at(deadline):
+    try:
+        async with asyncio.timeout(MAX_READING_S):
+            while more:
                 message = await request.receive()
-        except TimeoutError as error:
-            detail = f"The body took longer than {MAX_READING_S:.0f} seconds."
-            raise Problem(408, "The request is too slow", detail, headers=_CLOSE) from error
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        more = message.get("more_body", False)
-        if piece := message.get("body", b""):
-            size += len(piece)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            share.take(len(piece))
-            yield piece
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                more, piece = message.get("more_body", False), message.get("body", b"")
+                size += len(piece)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                share.take(len(piece))
+                write(piece)
+    except TimeoutError as error:
+        detail = f"The body took longer than {MAX_READING_S:.0f} seconds."
+        raise Problem(408, "The request is too slow", detail, headers=_CLOSE) from error
 
 
 def _type_of(request: Request) -> str:

@@ -1,9 +1,5 @@
 """What the REST API counts, in the text format of Prometheus."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
 
@@ -34,6 +30,7 @@ class Metrics:
             buckets=_LATENCIES_S,
             registry=self._registry,
         )
+        self._of_route: dict[str, tuple[Counter, Histogram]] = {}
         self._batches = Histogram(
             "mnist_ops_batch_images",
             "Images that were classified together.",
@@ -47,20 +44,20 @@ class Metrics:
             registry=self._registry,
         )
 
-    @contextmanager
-    def request(self, route: str) -> Iterator[None]:
-        """Count a request, its outcome and its duration."""
-        started = perf_counter()
-        outcome = "failed"
-        try:
-            yield
-            outcome = "answered"
-            self._seconds.labels(route).observe(perf_counter() - started)
-        except Exception as error:
-            outcome = _outcome_of(error)
-            raise
-        finally:
-            self._requests.labels(route, outcome).inc()
+    def answered(self, route: str, seconds: float) -> None:
+        """Count a request that was answered, and how long it took."""
+        # Children are kept here: looking them up takes longer than counting.
+        counter, histogram = self._of_route.get(route) or self._add_route(route)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def failed(self, route: str, error: Exception) -> None:
+        """Count a request that was not answered, by the kind of the error."""
+        self._requests.labels(route, _outcome_of(error)).inc()
+
+    def _add_route(self, route: str) -> tuple[Counter, Histogram]:
+        children = self._requests.labels(route, "answered"), self._seconds.labels(route)
+        return self._of_route.setdefault(route, children)
 
     def batch(self, images: int) -> None:
         """Count a batch."""

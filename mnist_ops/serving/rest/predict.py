@@ -1,6 +1,8 @@
 """`POST /predict` and `POST /batch_predict`."""
 
-from fastapi import Request, Response
+from time import perf_counter
+
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -15,7 +17,6 @@ from mnist_ops.serving.rest.champions import NoChampion
 from mnist_ops.serving.rest.multipart import UploadedFile
 from mnist_ops.serving.rest.service import Prediction, PredictionService
 
-_GONE = 499  # nobody reads it
 _BUSY = {"Retry-After": "1"}
 
 
@@ -34,21 +35,20 @@ class PredictionRoute:
         Raises:
             Problem: it cannot be answered.
         """
+        started = perf_counter()
         request = Request(scope, receive)
         await require(request, Role.VIEWER)
         service: PredictionService = request.app.state.predictions
         try:
-            with service.metrics.request(self.name), service.budget.share() as share:
+            with service.budget.share() as share:
                 content = await self.answer(request, service, share)
-            response = Response(content, media_type="application/json")
-        except ClientDisconnect:
-            response = Response(status_code=_GONE)
-        except NoChampion as error:
-            raise Problem(503, "There is no model to predict with", f"{error}.", headers=_BUSY) from error
-        except Overloaded as error:
-            detail = f"{error}. Send it again in a second."
-            raise Problem(503, "The server is busy", detail, headers=_BUSY) from error
-        await response(scope, receive, send)
+        except Exception as error:
+            service.metrics.failed(self.name, error)
+            raise _problem_of(error) from error
+        service.metrics.answered(self.name, perf_counter() - started)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
     async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
         """The body of the answer, as JSON.
@@ -90,6 +90,17 @@ class BatchPredict(PredictionRoute):
                 for file in files
             ]
         )
+
+
+def _problem_of(error: Exception) -> Exception:
+    if isinstance(error, ClientDisconnect):
+        return Problem(499, "The client has left", "Nobody reads this.")
+    if isinstance(error, NoChampion):
+        return Problem(503, "There is no model to predict with", f"{error}.", headers=_BUSY)
+    if isinstance(error, Overloaded):
+        detail = f"{error}. Send it again in a second."
+        return Problem(503, "The server is busy", detail, headers=_BUSY)
+    return error
 
 
 def _entry(file: UploadedFile, prediction: Prediction, *, picture: bool) -> dict[str, object]:

@@ -49,7 +49,11 @@ def error_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [*((arguments, "train") for arguments in TRAIN), *((arguments, "stack") for arguments in STACK)],
+    [
+        *((arguments, "train") for arguments in TRAIN),
+        *((arguments, "stack") for arguments in STACK),
+        (("serve",), "serving"),
+    ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
 def test_a_command_without_its_extra_names_it_in_one_line(
