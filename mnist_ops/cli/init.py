@@ -16,7 +16,7 @@ def init() -> None:
     empty = adapters.records.empty_collection()
     if empty is not None:
         typer.echo(f"warning: {empty}", err=True)
-    for name in adapters.records.ensure_indexes():
+    for name in (*adapters.records.ensure_indexes(), *adapters.runs.ensure_indexes()):
         typer.echo(f"index {name}")
     adapters.objects.ensure_bucket()
     typer.echo(f"bucket {adapters.settings.s3_bucket}")

@@ -165,7 +165,8 @@ class RecordIndex(Protocol):
     def waiting(self, at: datetime, limit: int) -> BoundedCount:
         """How many records the next scheduled run would take: never tried, or due for another attempt.
 
-        Not counted: records that failed for good and whose URL was edited since. A run finds these.
+        Not counted, although a run takes them: records that failed for good and whose URL was edited since,
+        and those whose creation time is neither a date nor missing.
 
         Args:
             at: now (UTC).
@@ -181,11 +182,14 @@ class RecordIndex(Protocol):
     def in_review(self, limit: int) -> BoundedCount:
         """How many predictions are marked for review and have no human label."""
 
-    def permanently_failed(self, limit: int) -> BoundedCount:
-        """How many records have a failure that no run tries again; those with an edited URL are included.
+    def permanently_failed(self, at: datetime, limit: int) -> BoundedCount:
+        """How many records without a prediction have a failure that no run tries again.
 
-        Looks at the newest `limit` failures. So it counts fewer than `limit`, with `more`, if some of them
-        are to be tried again.
+        Records with such a failure whose URL was edited since are included, until a run takes them.
+
+        Args:
+            at: now (UTC).
+            limit: counting stops here.
         """
 
     def least_certain(self, after: ReviewCursor | None, limit: int) -> Sequence[RecordHead]:

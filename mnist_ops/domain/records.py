@@ -242,6 +242,7 @@ class PredictionFailure:
             "first_at": self.first_at,
             "last_at": self.last_at,
             "next_attempt_at": self.next_attempt_at,
+            "permanent": self.next_attempt_at is None,
             "run": self.run,
         }
 

@@ -113,7 +113,7 @@ def _warn_of_collection(records: RecordStore) -> None:
         log_lines(_log, wrapped(str(empty)), logging.WARNING)
         return
     for index in records.missing_indexes():
-        _log.warning("index %s is missing, so this selection scans: run `mnist-ops init`", index)
+        _log.warning("index %s is missing, so selections or pages are slow: run `mnist-ops init`", index)
 
 
 def part_sizes(records_per_part: int) -> Iterator[int]:

@@ -20,14 +20,23 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from mnist_ops.adapters.memory.objects import InMemoryObjects
+from mnist_ops.adapters.memory.record_index import InMemoryRecordIndex
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryDatasets, InMemoryModels, InMemoryRuns
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, id_json
+from mnist_ops.adapters.mongo.record_index import MongoRecordIndex
 from mnist_ops.adapters.mongo.records import MongoRecords
 from mnist_ops.adapters.mongo.registry import MongoDatasets, MongoModels, MongoRuns
 from mnist_ops.adapters.s3.objects import S3Objects
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.ports import DatasetRegistry, ModelRegistry, ObjectStore, RecordStore, RunStore
+from mnist_ops.domain.ports import (
+    DatasetRegistry,
+    ModelRegistry,
+    ObjectStore,
+    RecordIndex,
+    RecordStore,
+    RunStore,
+)
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.records import BundleRef, Change, FieldNames, Prediction, PredictionFailure, RecordHead
 from mnist_ops.domain.review import ReviewReason
@@ -100,6 +109,7 @@ class MemoryBench:
 
     def __init__(self, fields: FieldNames | None = None) -> None:
         self.store: RecordStore = InMemoryRecords(fields)
+        self.index: RecordIndex = InMemoryRecordIndex(self.store)
 
     def insert(self, *documents: Mapping[str, object]) -> None:
         """Add records as a website would."""
@@ -134,6 +144,7 @@ class SecantusBench:
     def __init__(self, collection: Collection, fields: FieldNames | None = None) -> None:
         self.collection = collection.with_options(codec_options=CODEC)
         self.store: RecordStore = MongoRecords(collection, fields or FieldNames())
+        self.index: RecordIndex = MongoRecordIndex(collection, fields or FieldNames())
 
     def insert(self, *documents: Mapping[str, object]) -> None:
         """Add records as a website would."""

@@ -24,7 +24,9 @@ class InMemoryRecordIndex:
         return (head_of(document, self._fields) for document in self._records.documents())
 
     def waiting(self, at: datetime, limit: int) -> BoundedCount:
-        waiting = sum(takes(Selection(at), head) and not _edited_since(head) for head in self._heads())
+        waiting = sum(
+            takes(Selection(at, until=at), head) and not _failed_for_good(head) for head in self._heads()
+        )
         return _bounded(waiting, limit)
 
     def oldest_waiting(self, at: datetime) -> datetime | None:
@@ -46,15 +48,9 @@ class InMemoryRecordIndex:
         ]
         return [head for *_, head in sorted(heads, key=lambda place: place[:2])]
 
-    def permanently_failed(self, limit: int) -> BoundedCount:
-        failures = [
-            (head.failure.last_at, head.failure.next_attempt_at)
-            for head in self._heads()
-            if isinstance(head.failure.last_at, datetime)
-        ]
-        newest = sorted(failures, key=lambda failure: failure[0], reverse=True)
-        count = sum(next_attempt_at is None for _, next_attempt_at in newest[:limit])
-        return BoundedCount(count, more=len(newest) > limit)
+    def permanently_failed(self, at: datetime, limit: int) -> BoundedCount:
+        unpredicted = (head for head in self._heads() if _unpredicted(head) and _created_before(at, head))
+        return _bounded(sum(_failed_for_good(head) for head in unpredicted), limit)
 
     def least_certain(self, after: ReviewCursor | None, limit: int) -> Sequence[RecordHead]:
         place = (after.confidence, after.id_json) if after else (-1.0, "")
@@ -114,9 +110,12 @@ def _unpredicted(head: RecordHead) -> bool:
     return head.label is None and head.stamp.digest is None
 
 
-def _edited_since(head: RecordHead) -> bool:
-    """Whether a record waits only because something was edited after it failed for good."""
+def _failed_for_good(head: RecordHead) -> bool:
     return head.failure.attempts > 0 and head.failure.next_attempt_at is None
+
+
+def _created_before(at: datetime, head: RecordHead) -> bool:
+    return head.created_at is None or head.created_at < at
 
 
 def _place(head: RecordHead) -> tuple[float, str]:

@@ -1,8 +1,7 @@
 """What pages ask of the records in MongoDB."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import cast
+from datetime import UTC, datetime, timedelta
 
 from bson.errors import BSONError
 from pymongo import ReadPreference, WriteConcern
@@ -12,16 +11,18 @@ from pymongo.read_concern import ReadConcern
 
 from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, head_of, id_json, id_of
 from mnist_ops.adapters.mongo.errors import translate, translated
+from mnist_ops.adapters.mongo.indexes import in_review, not_predicted, permanent
 from mnist_ops.adapters.mongo.label_updates import clear_update, label_update, undo_update
-from mnist_ops.adapters.mongo.selection_query import selection_pipeline
+from mnist_ops.adapters.mongo.ranges import Ranges
 from mnist_ops.domain.cursors import ReviewCursor
 from mnist_ops.domain.record_index import BoundedCount, LabelChange, is_review_of
 from mnist_ops.domain.records import FieldNames, RecordHead
-from mnist_ops.domain.selection import Selection
 
 Condition = Mapping[str, object]
 
 _BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
+_SECONDS = Ranges(first=600.0, growth=4.0)
+_CONFIDENCES = Ranges(first=0.02, growth=1.5)
 
 
 class MongoRecordIndex:
@@ -37,55 +38,86 @@ class MongoRecordIndex:
         )
 
     def waiting(self, at: datetime, limit: int) -> BoundedCount:
-        return self._counted(selection_pipeline(Selection(at), self._fields), limit)
+        untried, due = self._newest(self._untried(), at, limit), self._due(at, limit)
+        count = untried.count + due.count
+        return BoundedCount(min(count, limit), more=untried.more or due.more or count > limit)
 
     def oldest_waiting(self, at: datetime) -> datetime | None:
-        names = self._fields
-        untried = {**self._unpredicted(), names.created_at: {"$lt": at}}
+        created_at = self._fields.created_at
+        dated = {**self._untried(), created_at: {"$gte": _BEFORE_ANY, "$lt": at}}
+        found = self._collection.find(dated).sort(created_at, 1).limit(1)
+        heads = [head_of(document, self._fields) for document in translated(list, found)]
+        return heads[0].created_at if heads else None
+
+    def permanently_failed(self, at: datetime, limit: int) -> BoundedCount:
+        return self._newest({**not_predicted(self._fields), permanent(self._fields): True}, at, limit)
+
+    def _untried(self) -> dict[str, object]:
+        return {**not_predicted(self._fields), permanent(self._fields): None}
+
+    def _newest(self, state: Condition, at: datetime, limit: int) -> BoundedCount:
+        """Count the records in a state that were created before a time, or at no time; the newest first."""
+        created_at = self._fields.created_at
+        undated = self._count({**state, created_at: {"$eq": None}}, limit + 1)
+
+        def count(start_s: float, stop_s: float) -> int:
+            window = {"$gte": _earlier(at, stop_s), "$lt": _earlier(at, start_s)}
+            return self._count({**state, created_at: window}, limit + 1)
+
+        whole = (at - _BEFORE_ANY).total_seconds()
+        dated = _SECONDS.read(count, limit + 1 - undated, whole)
+        return _bounded(undated + dated, limit)
+
+    def _due(self, at: datetime, limit: int) -> BoundedCount:
+        """Count the failed records whose next attempt is due; looks at `limit` that are to be retried."""
+        due = f"{self._fields.prediction_failure}.next_attempt_at"
         stages: list[Condition] = [
-            {"$match": untried},
-            {"$match": {names.prediction_failure: None}},
-            {"$sort": {names.created_at: 1}},
-            {"$limit": 1},
+            {"$match": {**not_predicted(self._fields), permanent(self._fields): {"$eq": False}}},
+            {"$limit": limit + 1},
+            {"$group": {"_id": {"$lte": [f"${due}", at]}, "records": {"$sum": 1}}},
         ]
-        found = translated(lambda: list(self._collection.aggregate(stages)))
-        return head_of(found[0], names).created_at if found else None
+        groups = translated(lambda: list(self._collection.aggregate(stages)))
+        counts = {bool(group["_id"]): int(str(group["records"])) for group in groups}
+        return BoundedCount(counts.get(True, 0), more=sum(counts.values()) > limit)
 
-    def _unpredicted(self) -> dict[str, object]:
-        return {self._fields.label: None, f"{self._fields.prediction}.model.digest": None}
-
-    def _counted(self, stages: Sequence[Condition], limit: int) -> BoundedCount:
-        """Count what a pipeline finds, up to a limit."""
-        counting = [*stages, {"$limit": limit + 1}, {"$count": "records"}]
-        counted = translated(lambda: list(self._collection.aggregate(counting)))
-        count = int(str(counted[0]["records"])) if counted else 0
-        return BoundedCount(min(count, limit), more=count > limit)
-
-    def _in_review(self) -> dict[str, object]:
-        return {f"{self._fields.prediction}.needs_review": True, self._fields.label: None}
+    def _count(self, query: Condition, limit: int) -> int:
+        stages: list[Condition] = [{"$match": query}, {"$limit": limit}, {"$count": "records"}]
+        counted = translated(lambda: list(self._collection.aggregate(stages)))
+        return int(str(counted[0]["records"])) if counted else 0
 
     def in_review(self, limit: int) -> BoundedCount:
-        return self._counted([{"$match": self._in_review()}], limit)
+        def count(start: float, stop: float) -> int:
+            return self._count(self._uncertain({"$gte": start, **_below(stop)}), limit + 1)
 
-    def permanently_failed(self, limit: int) -> BoundedCount:
-        failure = self._fields.prediction_failure
-        stages: list[Condition] = [
-            {"$match": {f"{failure}.last_at": {"$gt": _BEFORE_ANY}}},
-            {"$sort": {f"{failure}.last_at": -1}},
-            {"$limit": limit},
-            {"$match": {f"{failure}.next_attempt_at": None}},
-        ]
-        return self._counted(stages, limit)
+        return _bounded(_CONFIDENCES.read(count, limit + 1, 1.0), limit)
+
+    def _uncertain(self, confidence: Condition) -> dict[str, object]:
+        return {**in_review(self._fields), f"{self._fields.prediction}.confidence": confidence}
 
     def least_certain(self, after: ReviewCursor | None, limit: int) -> Sequence[RecordHead]:
         confidence = f"{self._fields.prediction}.confidence"
         heads: list[RecordHead] = []
-        for behind in _behind(confidence, after):
-            found = self._collection.find({**self._in_review(), **behind})
-            page = found.sort([(confidence, 1), ("_id", 1)]).limit(limit - len(heads))
-            heads += [head_of(document, self._fields) for document in translated(list, page)]
-            if len(heads) == limit:
-                break
+        start = after.confidence if after else 0.0
+
+        def add(range_: Condition, rest: Condition | None = None) -> int:
+            # In two stages, since the embedded server uses an index only for a filter of nothing else.
+            stages: list[Condition] = [
+                {"$match": self._uncertain(range_)},
+                {"$match": rest or {}},
+                {"$sort": {confidence: 1, "_id": 1}},
+                {"$limit": limit - len(heads)},
+            ]
+            page = translated(lambda: list(self._collection.aggregate(stages)))
+            heads.extend(head_of(document, self._fields) for document in page)
+            return len(page)
+
+        def read(lower: float, upper: float) -> int:
+            behind = "$gt" if after is not None and lower == 0 else "$gte"
+            return add({behind: start + lower, **_below(start + upper)})
+
+        if after is not None:
+            add({"$eq": start}, {"_id": {"$gt": id_of(after.id_json)}})
+        _CONFIDENCES.read(read, limit - len(heads), 1.0 - start)
         return heads
 
     def ids_of_url(self, url: str, limit: int) -> Sequence[str]:
@@ -93,8 +125,8 @@ class MongoRecordIndex:
         return [id_json(document["_id"]) for document in translated(list, found)]
 
     def created_in(self, since: datetime, until: datetime, limit: int) -> BoundedCount:
-        window = {**self._unpredicted(), self._fields.created_at: {"$gte": since, "$lt": until}}
-        return self._counted([{"$match": window}], limit)
+        window = {**not_predicted(self._fields), self._fields.created_at: {"$gte": since, "$lt": until}}
+        return _bounded(self._count(window, limit + 1), limit)
 
     # What reviewers write
 
@@ -137,9 +169,14 @@ class MongoRecordIndex:
             raise translate(error) from error
 
 
-def _behind(confidence: str, after: ReviewCursor | None) -> list[Condition]:
-    """The ranges of the index that are behind a position, in order."""
-    if after is None:
-        return [{confidence: {"$gte": 0}}]
-    same = {confidence: after.confidence, "_id": {"$gt": id_of(after.id_json)}}
-    return [cast("Condition", same), {confidence: {"$gt": after.confidence}}]
+def _bounded(count: int, limit: int) -> BoundedCount:
+    return BoundedCount(min(count, limit), more=count > limit)
+
+
+def _earlier(at: datetime, seconds: float) -> datetime:
+    return max(_BEFORE_ANY, at - timedelta(seconds=seconds))
+
+
+def _below(confidence: float) -> dict[str, object]:
+    """Under a confidence; the last range holds the greatest one."""
+    return {} if confidence > 1 - 1e-9 else {"$lt": confidence}

@@ -20,8 +20,9 @@ from mnist_ops.adapters.mongo.bson_documents import (
     json_values,
 )
 from mnist_ops.adapters.mongo.errors import translate, translated
+from mnist_ops.adapters.mongo.indexes import record_indexes
 from mnist_ops.adapters.mongo.record_updates import update_of
-from mnist_ops.adapters.mongo.selection_query import selection_indexes, selection_pipeline
+from mnist_ops.adapters.mongo.selection_query import selection_pipeline
 from mnist_ops.domain.errors import OutcomeUnknown
 from mnist_ops.domain.records import Change, EmptyCollection, FieldNames, RecordHead, WriteReport
 from mnist_ops.domain.selection import Selection
@@ -58,19 +59,23 @@ class MongoRecords:
         return translated(lambda: list(self._collection.find()))
 
     def ensure_indexes(self) -> Sequence[str]:
-        """Create the indexes that selections use, where they are missing; return their names."""
-        indexes = selection_indexes(self._fields)
+        """Create the indexes of selections and pages, where they are missing; return their names."""
+        indexes = record_indexes(self._fields)
         for name in self.missing_indexes():
-            translated(self._collection.create_index, indexes[name], name=name)
+            translated(self._collection.create_indexes, [indexes[name].model(name)])
         return list(indexes)
 
     def missing_indexes(self) -> Sequence[str]:
         """The names of indexes that `ensure_indexes` would create; an equal one of another name will do."""
         existing = translated(self._collection.index_information)
         # Directions are compared as they are: 1, 1.0, or a word such as "2dsphere".
-        existing_keys = [[tuple(key) for key in index["key"]] for index in existing.values()]
-        indexes = selection_indexes(self._fields)
-        return [name for name, keys in indexes.items() if keys not in existing_keys]
+        known = [
+            (tuple(tuple(key) for key in index["key"]), index.get("partialFilterExpression") or {})
+            for index in existing.values()
+            if not index.get("sparse")
+        ]
+        indexes = record_indexes(self._fields)
+        return [name for name, index in indexes.items() if (index.keys, index.only) not in known]
 
     def empty_collection(self) -> EmptyCollection | None:
         if translated(self._collection.find_one, {}, {"_id": 1}) is not None:

@@ -16,18 +16,6 @@ Condition = Mapping[str, object]
 _SORT_KEY = "mnist_ops_order"  # a field within the pipeline, never in a record
 
 
-def selection_indexes(fields: FieldNames) -> dict[str, list[tuple[str, int]]]:
-    """The keys of the indexes that serve selections, by the index's name.
-
-    Equality on label and, for waiting records, on prediction; then a range of creation times.
-    """
-    label, created_at = (fields.label, 1), (fields.created_at, 1)
-    return {
-        "mnist_ops_selection": [label, (f"{fields.prediction}.model.digest", 1), created_at],
-        "mnist_ops_window": [label, created_at],
-    }
-
-
 def selection_pipeline(selection: Selection, fields: FieldNames) -> list[Condition]:
     """The stages that find the records of a selection, oldest first where it has a limit."""
     if selection.labelled:

@@ -160,6 +160,7 @@ def _prepared_adapters(settings: Settings) -> Adapters:
     adapters = adapters_of_environment(settings, {})
     adapters.objects.ensure_bucket()
     adapters.records.ensure_indexes()
+    adapters.runs.ensure_indexes()
     return adapters
 
 

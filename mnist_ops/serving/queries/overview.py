@@ -10,7 +10,7 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.queries.runs import LedgerDocument, is_newest, released_by
 
-COUNTED_UP_TO = 10_000
+COUNTED_UP_TO = 1_000
 _RUNS = 100
 
 
@@ -79,7 +79,7 @@ def overview(pipeline: Pipeline) -> Overview:
         waiting=ports.record_index.waiting(now, COUNTED_UP_TO),
         oldest_waiting=ports.record_index.oldest_waiting(now),
         in_review=ports.record_index.in_review(COUNTED_UP_TO),
-        failed=ports.record_index.permanently_failed(COUNTED_UP_TO),
+        failed=ports.record_index.permanently_failed(now, COUNTED_UP_TO),
         runs=runs,
         runs_to_look_at=_runs_to_look_at(ports.runs, runs),
         champion=champion,

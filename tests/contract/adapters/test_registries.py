@@ -19,6 +19,7 @@ from mnist_ops.adapters.mongo.registry import (
     MongoRuns,
 )
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion
+from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import MnistOpsError, Permanent, Transient
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
@@ -203,6 +204,61 @@ def test_ledgers_are_listed_by_prefix_oldest_first(runs):
         "nothing": [],
         "": names[::-1],
     }
+
+
+def test_a_ledger_is_found_by_its_generation(runs):
+    """There is none before it is written."""
+    assert runs.ledger(ONE) is None
+    runs.put_ledger(_ledger(ONE))
+    assert runs.ledger(ONE) == {"_id": ONE.id, **_ledger(ONE).document()}
+    assert runs.ledger(Generation(ONE.run, 1)) is None
+
+
+@pytest.mark.parametrize("dag", [None, "classify_records", "cli"])
+def test_ledgers_are_read_newest_first_in_pages(runs, dag):
+    """Every ledger once, also where several runs finished at the same moment; a DAG's alone if asked for."""
+    made = [
+        (name, minutes) for minutes in range(3) for name in ("classify_records/a", "cli/b", "train_lenet/c")
+    ]
+    for number, (name, minutes) in enumerate(made):
+        runs.put_ledger(_ledger(Generation(name, number), minutes=minutes))
+    read: list[str] = []
+    before = None
+    while page := runs.newest_ledgers(2, before, dag):
+        read += [str(ledger["_id"]) for ledger in page]
+        assert "refers_to" not in page[0]
+        before = LedgerCursor.parse(str(LedgerCursor.of(page[-1])))
+    expected = [
+        (minutes, f"{name}/{number}")
+        for number, (name, minutes) in enumerate(made)
+        if dag in (None, name.partition("/")[0])
+    ]
+    assert read == [key for _, key in sorted(expected, reverse=True)]
+
+
+def test_the_generations_of_a_run_are_those_that_took_a_snapshot(runs):
+    """In the order of their numbers; a run whose key begins alike is another one."""
+    for number in (10, 2, 0):
+        runs.commit(Generation("classify_records/a", number), "s3://b/m", AT)
+    runs.commit(Generation("classify_records/ab", 7), "s3://b/m", AT)
+    assert runs.generations("classify_records/a") == [0, 2, 10]
+    assert runs.generations("classify_records/nothing") == []
+
+
+def test_lists_of_ledgers_are_read_by_an_index(database):
+    """Newest first, of all DAGs and of one; making the indexes twice is safe."""
+    store = MongoRuns(database)
+    store.put_ledger(_ledger(ONE))
+    assert store.ensure_indexes() == store.ensure_indexes()
+    order = {"finished_at": -1, "_id": -1}
+    for query in (
+        {},
+        {"dag": "cli"},
+        {"dag": "cli", "finished_at": {"$lt": AT}},
+        {"finished_at": {"$lt": AT}},
+    ):
+        plan = str(database[LEDGERS].find(query).sort(order).explain()["queryPlanner"]["winningPlan"])
+        assert "'mnist_ops_newest" in plan, plan
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -621,6 +677,10 @@ CALLS = {
     "hold_released_by": lambda db: MongoRuns(db).hold_released_by(ONE),
     "put_ledger": lambda db: MongoRuns(db).put_ledger(_ledger(ONE)),
     "ledgers": lambda db: list(MongoRuns(db).ledgers()),
+    "ledger": lambda db: MongoRuns(db).ledger(ONE),
+    "newest_ledgers": lambda db: MongoRuns(db).newest_ledgers(2),
+    "generations": lambda db: MongoRuns(db).generations(ONE.run),
+    "ensure_indexes": lambda db: MongoRuns(db).ensure_indexes(),
     "champion": lambda db: MongoModels(db).champion("lenet5"),
     "reserve": lambda db: MongoModels(db).reserve("lenet5", "s3://t/1"),
     "register": lambda db: MongoModels(db).register(RegisteredModel(_bundle(1), "s3://t/1", {}, AT)),

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from mnist_ops import wiring
 from mnist_ops.adapters.memory.records import InMemoryRecords
+from mnist_ops.adapters.memory.registries import InMemoryRuns
 from mnist_ops.cli import app
 from mnist_ops.settings import Settings
 
@@ -16,7 +17,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> InMemoryRecords:
     """The records that the command line is connected to."""
     records = InMemoryRecords()
     objects = SimpleNamespace(ensure_bucket=lambda: None)
-    adapters = SimpleNamespace(records=records, objects=objects, settings=Settings())
+    adapters = SimpleNamespace(records=records, runs=InMemoryRuns(), objects=objects, settings=Settings())
     monkeypatch.setattr(wiring, "adapters_of_environment", lambda *_: adapters)
     return records
 

@@ -61,6 +61,7 @@ def test_a_failure_is_written_as_the_design_shows_it() -> None:
         "first_at": AT,
         "last_at": AT,
         "next_attempt_at": None,
+        "permanent": True,
         "run": "dag/run",
     }
     assert type(failure.document()["reason"]) is str
