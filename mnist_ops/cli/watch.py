@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
@@ -85,8 +85,9 @@ async def label_arrivals(runs: "Runs", settings: "Settings", interval_s: float) 
             clock=Clock(runs.steps.now, time.monotonic, asyncio.sleep),
         )
         try:
-            async for wake in watching.wakes():
-                await _labelled(runs, wake, stop)
+            async with aclosing(watching.wakes()) as wakes:
+                async for wake in wakes:
+                    await _labelled(runs, wake, stop)
         except asyncio.CancelledError:
             if not stop.asked:
                 raise

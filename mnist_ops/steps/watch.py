@@ -1,8 +1,8 @@
 """Watch the records: say when a run is due because some have arrived, whatever happens to the connection."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,8 +22,6 @@ from mnist_ops.domain.errors import MnistOpsError
 _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
-# While nothing arrives, the place in the stream is saved this often: it must not leave the server's history.
-_SAVED_EVERY_S = 60.0
 # A server without change streams may get them.
 _STREAM_TRIED_EVERY_S = 600.0
 _RUN_ASKED_FOR_EVERY_S = 1.0
@@ -85,21 +83,21 @@ class Watch:
     _failures: int = field(default=0, init=False)
     _seen: WaitingRecords | None = field(default=None, init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
-    _saved_at: float = field(default=float("-inf"), init=False)
+    _saved: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._coalescer = Coalescer(self.pace.debounce_s, self.pace.interval_s)
 
-    async def wakes(self) -> AsyncIterator[Wake]:
+    async def wakes(self) -> AsyncGenerator[Wake, None]:
         """A wake whenever a run is due; never ends by itself.
 
         The place in the stream is saved after the caller has come back for the next wake. So a wake that the
-        caller did not live to use comes again.
+        caller did not live to use comes again. Close it (`aclosing`), and its connection is closed too.
         """
         while True:
             try:
-                async with self.connect() as records:
-                    async for wake in self._wakes_of(records):
+                async with self.connect() as records, aclosing(self._wakes_of(records)) as wakes:
+                    async for wake in wakes:
                         yield wake
             except MnistOpsError as error:
                 pause = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)
@@ -107,23 +105,27 @@ class Watch:
                 _log.warning("the watch of the records failed, next try in %.0f s: %s", pause, error)
                 await self.clock.pause(pause)
 
-    async def _wakes_of(self, records: RecordChanges) -> AsyncIterator[Wake]:
+    async def _wakes_of(self, records: RecordChanges) -> AsyncGenerator[Wake, None]:
         self._token = self._token or await self.tokens.load()
         try:
-            async with records.opened(self._token) as stream:
-                async for wake in self._streamed(records, stream):
+            async with (
+                records.opened(self._token) as stream,
+                aclosing(self._streamed(records, stream)) as wakes,
+            ):
+                async for wake in wakes:
                     yield wake
         except HistoryLost as error:
-            self._token = None
+            self._token = self._saved = None
             await self.tokens.clear()
             self._coalescer.add(Cause.HISTORY_LOST, self.clock.monotonic())
             raise HistoryLost(f"{error}; a run takes what was missed") from error
         except NoChangeStream as error:
             _log.warning("%s; the waiting records are counted every %.0f s", error, self.pace.interval_s)
-        async for wake in self._polled(records):
-            yield wake
+        async with aclosing(self._polled(records)) as wakes:
+            async for wake in wakes:
+                yield wake
 
-    async def _streamed(self, records: RecordChanges, stream: ChangeStream) -> AsyncIterator[Wake]:
+    async def _streamed(self, records: RecordChanges, stream: ChangeStream) -> AsyncGenerator[Wake, None]:
         _log.info("the records are watched, %s", "from now on" if self._token is None else "resumed")
         if self._token is None:
             await self._look_for_due(records, Cause.STARTED)
@@ -137,9 +139,9 @@ class Watch:
             if wake is not None:
                 yield wake
             if self._coalescer.idle:
-                await self._save_place(at_once=wake is not None)
+                await self._save_place()
 
-    async def _polled(self, records: RecordChanges) -> AsyncIterator[Wake]:
+    async def _polled(self, records: RecordChanges) -> AsyncGenerator[Wake, None]:
         """Wakes by queries, for a while."""
         end = self.clock.monotonic() + _STREAM_TRIED_EVERY_S
         while self.clock.monotonic() < end:
@@ -174,8 +176,7 @@ class Watch:
             return None
         return self._coalescer.wake(now)
 
-    async def _save_place(self, *, at_once: bool) -> None:
-        now = self.clock.monotonic()
-        if self._token is not None and (at_once or now - self._saved_at >= _SAVED_EVERY_S):
+    async def _save_place(self) -> None:
+        if self._token is not None and self._token != self._saved:
             await self.tokens.save(self._token)
-            self._saved_at = now
+            self._saved = self._token

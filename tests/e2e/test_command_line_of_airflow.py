@@ -37,6 +37,7 @@ def test_it_works_on_the_dags_of_the_stack(airflow):
     assert done.returncode == 0, done.stderr
     assert {dag["dag_id"] for dag in json.loads(done.stdout)} == {
         "after_labelling",
+        "on_arrival",
         "classify_records",
         "train_lenet",
     }

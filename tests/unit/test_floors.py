@@ -80,6 +80,18 @@ def test_what_a_dag_imports_is_light() -> None:
     assert not loaded & {"torch", "numpy", "pyarrow", "pymongo", "boto3", "pycurl", "onnxruntime"}
 
 
+def test_what_watches_the_records_is_light() -> None:
+    """The triggerer imports it in its only event loop, where all other triggers wait meanwhile."""
+    loaded = loaded_by(
+        "mnist_airflow.triggers.records_arrived",
+        "mnist_airflow.triggers.asset_tokens",
+        "mnist_ops.adapters.mongo.change_stream",
+        "mnist_ops.pipeline",
+        "mnist_ops.steps.watch",
+    )
+    assert not loaded & {"torch", "numpy", "pyarrow", "boto3", "pycurl", "PIL", "onnxruntime"}
+
+
 def test_the_domain_loads_nothing_else() -> None:
     """Not even through a module that it imports."""
     files = [file.relative_to(ROOT).with_suffix("") for file in modules(PACKAGE / "domain")]

@@ -171,22 +171,26 @@ class MongoChanges:
         return MongoTokens(self.database, f"{name}/{self.collection}")
 
 
-@dataclass(frozen=True)
 class MongoChangeStream:
-    """An open change stream. Implements `ChangeStream`."""
+    """An open change stream. Implements `ChangeStream`.
 
-    stream: AsyncCollectionChangeStream[Document]
-    wait_s: float
+    Its place is that of the last change, not that of the server's last answer: the embedded server's answers
+    name places that it does not resume from.
+    """
+
+    def __init__(self, stream: AsyncCollectionChangeStream[Document], wait_s: float) -> None:
+        self._stream = stream
+        self._wait_s = wait_s
+        self._place: object = stream.resume_token
 
     @property
     def token(self) -> str | None:
-        token = self.stream.resume_token
-        return None if token is None else json_util.dumps(token)
+        return None if self._place is None else json_util.dumps(self._place)
 
     async def next(self) -> bool:
         try:
-            async with asyncio.timeout(self.wait_s + _ANSWER_S):
-                change = await self.stream.try_next()
+            async with asyncio.timeout(self._wait_s + _ANSWER_S):
+                change = await self._stream.try_next()
         except TimeoutError as error:
             raise Transient("MongoDB does not answer the change stream") from error
         except OperationFailure as error:
@@ -196,11 +200,13 @@ class MongoChangeStream:
             raise HistoryLost(f"the change stream ended: {known}") from error
         except PyMongoError as error:
             raise translate(error) from error
-        if not self.stream.alive:
+        if not self._stream.alive:
             raise HistoryLost("the change stream ended: the collection was dropped or renamed")
         if change is None:
             await asyncio.sleep(_BREATH_S)
-        return change is not None
+            return False
+        self._place = change["_id"]
+        return True
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ It runs in the triggerer's only event loop, beside all other triggers. So it imp
 runs, and never blocks.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mnist_ops.domain.connections import Connection
     from mnist_ops.settings import Settings
     from mnist_ops.steps.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 # After this time the triggerer has written an event into Airflow's database; it does so every second. Only
 # then the resume token is saved: if the triggerer is killed before, the event comes again.
@@ -73,10 +76,14 @@ class RecordsArrivedTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """An event whenever a run is due; never ends by itself, and no error of MongoDB ends it."""
         import asyncio
+        from contextlib import aclosing
 
-        async for wake in self._watch(await self._settings()).wakes():
-            yield TriggerEvent(wake.document())
-            await asyncio.sleep(_WRITTEN_AFTER_S)
+        # In another thread: it takes a while, and all other triggers would wait.
+        await asyncio.to_thread(_import_client)
+        async with aclosing(self._watch(await self._settings()).wakes()) as wakes:
+            async for wake in wakes:
+                yield TriggerEvent(wake.document())
+                await asyncio.sleep(_WRITTEN_AFTER_S)
 
     def _watch(self, settings: "Settings") -> "Watch":
         import asyncio
@@ -112,7 +119,7 @@ class RecordsArrivedTrigger(BaseEventTrigger):
             try:
                 return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
             except ValidationError as error:
-                self.log.error("records are not watched: %s", "; ".join(map(str, problems_of(error))))  # noqa: TRY400 (its lines say it)
+                _log.error("records are not watched: %s", "; ".join(map(str, problems_of(error))))
             await asyncio.sleep(_WRONG_SETTING_S)
 
     @asynccontextmanager
@@ -149,3 +156,8 @@ class RecordsArrivedTrigger(BaseEventTrigger):
             extra=found.extra_dejson,
             name=self.mongo_conn_id,
         )
+
+
+def _import_client() -> None:
+    import mnist_ops.adapters.mongo.change_stream
+    import mnist_ops.pipeline  # noqa: F401 (as above: it is found in memory afterwards)

@@ -218,8 +218,8 @@ def test_a_wake_that_was_not_used_comes_again(records, time) -> None:
     assert tokens.token == "0"
 
 
-def test_the_place_is_kept_while_nothing_happens(watched) -> None:
-    """Else it would be lost from the server's history in a quiet week."""
+def test_the_place_is_kept_as_soon_as_the_records_are_watched(watched) -> None:
+    """Also what arrives before the first wake is seen after a restart."""
     tokens = Tokens()
     watched(10, tokens)
     assert tokens.token == "0"
