@@ -55,22 +55,25 @@ def in_words(amount: Amount, unit: Callable[[float], str]) -> str:
 
 
 def window_rows(windows: Sequence[tuple[Window, int]]) -> tuple[str, list[Row]]:
-    """Windows as at most `MAX_ROWS` rows: each alone, or else summed by day or by month of their starts.
+    """Windows as rows: each alone; or else, if they are over `MAX_ROWS`, summed by day, month or year.
 
     Args:
         windows: each with its number of records, oldest first.
 
     Returns:
-        What a row is: window, day or month; and for each its name, its runs and its records.
+        What a row is: window, day, month or year; and for each its name, its runs and its records.
     """
     for kind, form in (("window", "%Y-%m-%d %H:%M"), ("day", "%Y-%m-%d"), ("month", "%Y-%m")):
-        groups = [
-            (name, [records for _, records in group]) for name, group in groupby(windows, key=_start(form))
-        ]
-        if len(groups) <= MAX_ROWS or kind == "month":
-            break
-    return kind, [(name, len(counts), sum(counts)) for name, counts in groups]
+        rows = _summed(windows, form)
+        if len(rows) <= MAX_ROWS:
+            return kind, rows
+    return "year", _summed(windows, "%Y")
 
 
-def _start(form: str) -> Callable[[tuple[Window, int]], str]:
-    return lambda pair: f"{pair[0].since:{form}}"
+def _summed(windows: Sequence[tuple[Window, int]], form: str) -> list[Row]:
+    """Windows whose starts look alike in a form, as one row each."""
+    rows = []
+    for name, group in groupby(windows, key=lambda pair: f"{pair[0].since:{form}}"):
+        counts = [records for _, records in group]
+        rows.append((name, len(counts), sum(counts)))
+    return rows

@@ -8,6 +8,7 @@ from markupsafe import Markup
 _WIDTH, _HEIGHT = 440, 240  # of the view box, about pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 26, 36  # margins for figures, names and the legend
 _TICKS = 4
+_RADIUS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Series:
         name: for the legend.
         kind: the class that colours it: accent or other.
         points: (x, y), by x.
+        radii: the size of each point; empty for one size.
     """
 
     name: str
     kind: str
     points: Sequence[tuple[float, float]]
+    radii: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,9 @@ class LineChart:
         places = [self._at(x, y) for x, y in series.points]
         path = " ".join(f"{x},{y}" for x, y in places)
         line = Markup('<polyline class="line {}" points="{}"/>').format(series.kind, path)
-        return [line, *(_point(series.kind, x, y) for x, y in places)]
+        radii = series.radii or [_RADIUS] * len(places)
+        points = (_point(series.kind, *place, radius) for place, radius in zip(places, radii, strict=True))
+        return [line, *points]
 
 
 def top_of(values: Sequence[float]) -> float:
@@ -124,12 +129,12 @@ def _figures(axis: Axis) -> list[float]:
     return [value for value in dict.fromkeys(figures) if axis.low <= value <= axis.high]
 
 
-def _point(kind: str, x: float, y: float) -> Markup:
+def _point(kind: str, x: float, y: float, radius: float = _RADIUS) -> Markup:
     """A disc, or a square for the second kind, so that colour does not tell them apart alone."""
     if kind == "accent":
-        return Markup('<circle class="accent" cx="{}" cy="{}" r="3"/>').format(x, y)
-    return Markup('<rect class="{}" x="{}" y="{}" width="6" height="6"/>').format(
-        kind, round(x - 3, 1), round(y - 3, 1)
+        return Markup('<circle class="accent" cx="{}" cy="{}" r="{:.1f}"/>').format(x, y, radius)
+    return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+        kind, x - radius, y - radius, 2 * radius, 2 * radius
     )
 
 

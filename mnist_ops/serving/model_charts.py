@@ -1,5 +1,7 @@
 """The charts of a released model: its learning curves and its reliability diagram."""
 
+import math
+
 from markupsafe import Markup
 
 from mnist_ops.serving.formats import percent
@@ -16,7 +18,10 @@ def model_charts(data: ReportData) -> Charts:
     """Each chart with a sentence about it, by its heading."""
     best = next(metrics for metrics in data.history if metrics.step == data.best_step)
     kept = f"epoch {best.epoch}"
-    bins = "Accuracy by confidence on the test fold, in bins. On the straight line, 90 % sure is 90 % right."
+    bins = (
+        "Accuracy by confidence on the test fold, in bins; a large point has many digits. On the "
+        "straight line, 90 % sure is 90 % right."
+    )
     return {
         "Loss": (_losses(data, best), f"The weights of {kept} were kept: the vertical line."),
         "Validation accuracy": (
@@ -62,8 +67,8 @@ def _reliability(data: ReportData) -> Markup:
         x=Axis("confidence", 0.0, 1.0, 2),
         y=Axis("accuracy", 0.0, 1.0, 2),
         series=[
-            Series("temperature 1", "other", _bins(data.before)),
-            Series("calibrated", "accent", _bins(data.after)),
+            _bins("temperature 1", "other", data.before),
+            _bins("calibrated", "accent", data.after),
         ],
         said=f"Reliability diagram; the calibration error is {data.before.error:.4f} at temperature 1 and "
         f"{data.after.error:.4f} after calibration",
@@ -71,9 +76,13 @@ def _reliability(data: ReportData) -> Markup:
     ).svg()
 
 
-def _bins(reliability: Reliability) -> list[tuple[float, float]]:
-    pairs = zip(reliability.confidence, reliability.accuracy, strict=True)
-    return [(x, y) for x, y in pairs if x is not None and y is not None]
+def _bins(name: str, kind: str, bins: Reliability) -> Series:
+    """The bins that are not empty, as points whose size shows the number of their examples."""
+    rows = zip(bins.confidence, bins.accuracy, bins.counts, strict=True)
+    filled = [(x, y, count) for x, y, count in rows if x is not None and y is not None]
+    # The accuracy of few examples is mostly chance.
+    radii = [1.5 + 1.2 * math.log10(count) for _, _, count in filled]
+    return Series(name, kind, [(x, y) for x, y, _ in filled], radii)
 
 
 def _by_epoch(data: ReportData) -> bool:

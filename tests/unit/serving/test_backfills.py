@@ -115,7 +115,7 @@ def test_the_preview_has_the_counts_and_the_command(client) -> None:
     rows = re.findall(r'<th scope="row">(\S+) 00:00</th><td.*?>1</td><td.*?>(\d+)</td>', text)
     assert rows == [(f"2026-01-{20 + number}", str(min(size, 10))) for number, size in enumerate(SIZES)]
     assert '<p class="figure">27</p>' in text
-    command = unescape(re.search(r'<pre id="command">(.*?)</pre>', text)[1])
+    command = unescape(re.search(r'<pre id="command".*?>(.*?)</pre>', text)[1])
     assert "--from-date 2026-01-20T00:00:00Z --to-date 2026-01-25T00:00:00Z --max-active-runs 4" in command
     assert """--dag-run-conf '{"reclassify": "all", "limit": 10}'""" in command
     assert "needs 3 finished runs with records. There are 0." in text

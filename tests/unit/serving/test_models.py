@@ -65,7 +65,7 @@ def test_the_list_shows_the_champion_and_what_the_gate_said(client, two: Pipelin
     assert '<span class="badge good">champion</span>' in text
     assert f"{100 * model.metrics['test_accuracy_low']:.2f} %" in text
     assert "<strong>Refused:</strong> refused, no better than the champion: p = 1" in text
-    assert "by the tests" in text
+    assert '<td class="long">the tests</td>' in text
     assert text.index('href="/model?version=2"') < text.index(
         'scope="row" class="number"><a href="/model?version=1"'
     )
