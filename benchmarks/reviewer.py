@@ -35,6 +35,7 @@ from mnist_ops.local.ports import HOST
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.alone import alone_app
 from mnist_ops.settings import Settings
+from mnist_ops.wiring import Adapters
 from tests.support.servers import first_free_port
 
 TOKEN = "the token of this benchmark"  # noqa: S105 (of a server that only this process reaches)
@@ -69,7 +70,7 @@ def _ms(values: Sequence[float], share: float) -> str:
     return f"{sorted(values)[min(len(values) - 1, int(share * len(values)))] * 1e3:.0f} ms"
 
 
-def classify_for_review(steps: Pipeline, count: int) -> None:
+def classify_for_review(steps: Pipeline, adapters: Adapters, count: int) -> None:
     """Take sample digits through a run in which every prediction is marked for review."""
     digits, _ = sample_digits.load("test")
     images = InMemoryImages()
@@ -77,7 +78,7 @@ def classify_for_review(steps: Pipeline, count: int) -> None:
         images.images[f"https://images.example/{number}.png"] = sample_digits.png(digits[number])
     now = steps.now()
     insert(
-        steps.adapters,
+        adapters,
         (
             {"_id": f"{number:06d}", "image_url": url, "created_at": now}
             for number, url in enumerate(images.images)
@@ -106,7 +107,7 @@ def served(steps: Pipeline) -> Iterator[str]:
 
 
 @contextmanager
-def reviewable(records: int) -> Iterator[tuple[Pipeline, str]]:
+def reviewable(records: int) -> Iterator[tuple[Adapters, str]]:
     """The embedded database and object store with records to review, and the address of the pages."""
     with stores() as folder, tempfile.TemporaryDirectory() as scratch:
         settings = Settings(
@@ -116,9 +117,9 @@ def reviewable(records: int) -> Iterator[tuple[Pipeline, str]]:
         train_model(Path(scratch) / "bundle")
         enthrone(adapters, Path(scratch) / "bundle")
         steps = Pipeline(adapters)
-        classify_for_review(steps, records)
+        classify_for_review(steps, adapters, records)
         with served(steps) as address:
-            yield steps, address
+            yield adapters, address
 
 
 def answer_by_endpoints(address: str, records: int, think_s: float) -> Timings:
@@ -189,13 +190,13 @@ def main() -> None:
     parser.add_argument("--chromium", type=Path, default=Path("/usr/bin/chromium"))
     given = parser.parse_args()
     rows = []
-    with reviewable(2 * given.records + 20) as (steps, address):
+    with reviewable(2 * given.records + 20) as (adapters, address):
         by_endpoints = answer_by_endpoints(address, given.records, given.think)
         rows.append(by_endpoints.report("JSON endpoints", given.records))
         if given.chromium.exists():
             by_keys = answer_by_keys(address, given.records, given.think, given.chromium)
             rows.append(by_keys.report("keys in Chromium", given.records))
-        written = [document for document in steps.adapters.records.documents() if "label_review" in document]
+        written = [document for document in adapters.records.documents() if "label_review" in document]
         expected = given.records * len(rows)
         if len(written) != expected or any(one["label"] not in DIGITS.names for one in written):
             raise RuntimeError(f"{len(written)} labels are in MongoDB, and {expected} were given")

@@ -28,7 +28,6 @@ router = APIRouter(include_in_schema=False)
 _LISTED = 20
 # Predictions that one request may read: about ten seconds.
 _MOST_READ = 500_000
-_WRONG_SHOWN = 100
 _RUNS_OFFERED = 50
 _STRATA = {
     "confidence": "confidence (more labels where the network doubts)",
@@ -93,8 +92,6 @@ def audit_page(
         "audit.html.jinja",
         user=user,
         audit=audit,
-        estimate=audit.estimate(),
-        wrong=[drawn for drawn in audit.sample if drawn.wrong][:_WRONG_SHOWN],
         item=items[0] if items else None,
         session=review.session(steps, user.name),
         said=said,

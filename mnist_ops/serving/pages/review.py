@@ -146,8 +146,18 @@ def _replied(request: Request, user: User, steps: Pipeline, reply: _Reply) -> Re
             "answered": session.answered,
             "an_hour": session.an_hour,
             "items": [_piece(request, item) for item in reply.items],
+            "audit": reply.audit,
+            "result": _result(request, steps, reply.audit),
         }
     )
+
+
+def _result(request: Request, steps: Pipeline, audit_id: str | None) -> str | None:
+    """The piece of an audit's page that its answers change."""
+    audit = steps.adapters.audits.get(audit_id) if audit_id is not None else None
+    if audit is None:
+        return None
+    return fragment(request, "audit_result.html.jinja", audit=audit)
 
 
 def _wants_json(request: Request) -> bool:

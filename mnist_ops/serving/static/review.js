@@ -77,11 +77,21 @@
     rate.textContent = answer.an_hour === null ? "" : `, at ${Math.round(answer.an_hour).toLocaleString("en")} an hour`;
   }
 
+  // The result is that of the audit whose page this is; an undo may concern another one.
+  function showResult(answer) {
+    const result = document.getElementById("review-result");
+    const here = new URL(review.dataset.next, window.location.href).searchParams.get("audit");
+    if (result && answer.result !== null && answer.audit === here) {
+      result.innerHTML = answer.result;
+    }
+  }
+
   function send(address, body, quiet) {
     const answered = sending.then(() => askFor(address, { method: "POST", body }));
     sending = answered.then(
       (answer) => {
         count(answer);
+        showResult(answer);
         if (!(quiet && answer.as_wished)) {
           say(answer.message, answer.as_wished);
         }

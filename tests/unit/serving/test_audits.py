@@ -75,6 +75,16 @@ def test_an_answer_counts_and_becomes_the_label_of_the_record(reviewed, audit, c
     assert (record["label"], record["label_review"]["by"]) == ("three", "vera")
 
 
+def test_an_answer_of_the_script_brings_the_result_up_to_date(reviewed, audit, client) -> None:
+    """As the piece of the page that shows it."""
+    body = {"record": audit.sample[2].record, "audit": audit.id, "position": 2, "label": "three"}
+    vera = client(Role.REVIEWER, reviewed.steps)
+    said = vera.post("/review/answers", data=body, headers=JSON).json()
+    assert said["audit"] == audit.id
+    assert "Not complete: 3 of 4" in said["result"]
+    assert "1 of 4" in said["result"]
+
+
 def test_where_no_label_fits_the_prediction_was_wrong_and_the_record_gets_no_label(
     reviewed, audit, client
 ) -> None:
