@@ -21,7 +21,7 @@ from mnist_ops.domain.errors import MnistOpsError
 
 _log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 # A server without change streams may get them.
 _STREAM_TRIED_EVERY_S = 600.0
 _RUN_ASKED_FOR_EVERY_S = 1.0
@@ -100,10 +100,10 @@ class Watch:
                     async for wake in wakes:
                         yield wake
             except MnistOpsError as error:
-                pause = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)
+                pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
                 self._failures += 1
-                _log.warning("the watch of the records failed, next try in %.0f s: %s", pause, error)
-                await self.clock.pause(pause)
+                _log.warning("the watch of the records failed, next try in %.0f s: %s", pause_s, error)
+                await self.clock.pause(pause_s)
 
     async def _wakes_of(self, records: RecordChanges) -> AsyncGenerator[Wake, None]:
         self._token = self._token or await self.tokens.load()
