@@ -10,16 +10,20 @@ import pyarrow.compute as pc
 
 from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import ObjectStore
 from mnist_ops.steps.artifacts.partial_shards import PartialShard, open_partial_shard
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS, OutcomeRow, PredictionRow
+from mnist_ops.steps.artifacts.shards import ShardHeader
 from mnist_ops.steps.run_records import PREDICTION_COLUMNS, RunRecord, outcome_shards, run_record
 from mnist_ops.steps.stored_images import images_of_rows
 
 MAX_RECORDS = 100
-# Rows that one page looks at in search of those that its filter takes; then it says how to search on.
-_ROWS_SEARCHED = 20_000
+# One page reads this many rows, of this many parts, in search of those that its filter takes; then it says
+# how to search on.
+_ROWS_SEARCHED, _SHARDS_OPENED = 20_000, 50
 _ROWS_AT_ONCE = 1_000
+_FAILED = pa.array([str(outcome) for outcome in Outcome if outcome.failed])
 _POSITION = re.compile(r"(\d{1,9})-(\d{1,9})")
 
 
@@ -58,7 +62,7 @@ class RecordFilter:
     Attributes:
         outcome: a name of `Outcome`.
         label: the predicted label, also of held predictions.
-        reason: a name of `Reason`.
+        reason: a name of `Reason`; only records that failed for it.
         at_least: the lowest confidence, 0 to 1.
         below: what the confidence must be under, 0 to 1.
         needs_review: only predictions that a person should look at.
@@ -93,7 +97,7 @@ class RunPage:
 
     Attributes:
         records: those that the filter takes.
-        searched: the number of records that were looked at.
+        searched: the number of records that were looked at, by their rows or by the counts of their part.
         following: where to go on; None at the end of the run.
     """
 
@@ -113,7 +117,8 @@ def run_page(
 ) -> RunPage:
     """Read a page of the records of a generation.
 
-    It looks at 20,000 records at most, so that a filter that takes few of them costs a bounded time.
+    It reads 20,000 rows of 50 parts at most, so that a filter that takes few records costs a bounded time. Of
+    parts that have none of them, as their counts say, it reads no row.
 
     Args:
         generation: the run's.
@@ -127,28 +132,45 @@ def run_page(
         ObjectMissing, Damaged: a shard is missing, or is not what it should be.
     """
     limit = min(limit, MAX_RECORDS)
-    page, searched, place = list[PicturedRecord](), 0, start
-    shards = outcome_shards(generation, refers_to)
-    for number, uri in shards.items():
-        if number < start.part:
-            continue
-        place = Position(number, start.row if number == start.part else 0)
+    page, searched, room = list[PicturedRecord](), 0, _ROWS_SEARCHED
+    shards = [one for one in outcome_shards(generation, refers_to).items() if one[0] >= start.part]
+    for opened, (number, uri) in enumerate(shards):
+        row = start.row if number == start.part else 0
+        if len(page) == limit or not room or opened == _SHARDS_OPENED:
+            return RunPage(page, searched, Position(number, row))
         with open_partial_shard(objects, uri, OUTCOMES) as outcomes:
-            source = outcomes.header.source
-            if source is None:
-                raise Damaged(f"{uri}: does not name the prediction shard that it was made from")
-            with open_partial_shard(objects, source, PREDICTIONS) as predictions:
-                part = _Part(objects, outcomes, predictions)
-                room = _ROWS_SEARCHED - searched
-                rows, end = part.search(wanted, place.row, limit - len(page), room)
-                page += part.pictured(rows)
-                searched += end - place.row
+            end = outcomes.records
+            row = min(row, end)
+            if _may_have(outcomes.header, wanted):
+                with open_partial_shard(objects, _predictions_of(outcomes, uri), PREDICTIONS) as predictions:
+                    part = _Part(objects, outcomes, predictions)
+                    rows, end = part.search(wanted, row, limit - len(page), room)
+                    page += part.pictured(rows)
+                room -= end - row
+        searched += end - row
         if end < outcomes.records:
             return RunPage(page, searched, Position(number, end))
-        if len(page) == limit or searched >= _ROWS_SEARCHED:
-            after = number + 1
-            return RunPage(page, searched, Position(after) if after <= max(shards) else None)
     return RunPage(page, searched, None)
+
+
+def _predictions_of(outcomes: PartialShard[OutcomeRow], uri: str) -> str:
+    if outcomes.header.source is None:
+        raise Damaged(f"{uri}: does not name the prediction shard that it was made from")
+    return outcomes.header.source
+
+
+def _may_have(header: ShardHeader, wanted: RecordFilter) -> bool:
+    """Whether the counts of an outcome shard leave it possible that the filter takes one of its records."""
+    if wanted.reason is not None:
+        return wanted.reason in header.failures
+    predicted, failed = sum(header.predicted.values()), sum(header.failures.values())
+    others = header.records - predicted - failed  # held, conflict, gone; their labels are not counted
+    known = {Outcome.PREDICTED: predicted, Outcome.QUARANTINED: failed, Outcome.RETRY_LATER: failed}
+    if wanted.outcome is not None and not known.get(Outcome(wanted.outcome), others):
+        return False
+    if wanted.label is not None and wanted.label not in header.predicted:
+        return others > 0
+    return others > 0 or header.needs_review > 0 or not wanted.needs_review
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +217,7 @@ class _Part:
             conditions.append(pc.equal(outcomes["outcome"], wanted.outcome))
         if wanted.reason is not None:
             conditions.append(pc.equal(outcomes["reason"], wanted.reason))
+            conditions.append(pc.is_in(pc.cast(outcomes["outcome"], pa.string()), _FAILED))
         if wanted.label is not None:
             conditions.append(pc.equal(predictions["index"], self._index(wanted.label)))
         if wanted.at_least is not None:

@@ -107,7 +107,7 @@ class Gallery:
 
     Attributes:
         cards: the records.
-        searched: the number of records that were looked at.
+        searched: the number of records that were looked at, by their rows or by the counts of their part.
         following: the position to continue from; None at the end of the run.
     """
 

@@ -8,6 +8,7 @@ from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.domain.errors import ObjectMissing
 from mnist_ops.domain.keys import Generation
+from mnist_ops.steps.run_page import Position, RecordFilter
 from mnist_ops.steps.run_records import RunRecord
 from tests.support.small_runs import EVERYTHING_AGAIN, SmallRuns
 
@@ -45,6 +46,19 @@ def test_every_record_of_a_run_is_listed_in_order(runs) -> None:
     assert missing.detail
     assert (missing.label, missing.confidence) == (None, None)
     assert (without_url.reason, without_url.url) == ("invalid_url", None)
+
+
+def test_a_page_of_the_records_is_read_in_ranges(runs) -> None:
+    """With the images; and one record's image is found among all parts."""
+    runs.run(RUN)
+    (ledger,) = runs.runs.ledgers(RUN.id)
+    page = runs.steps().run_page(ledger, RecordFilter(outcome="predicted"), Position(), 100)
+    images = [runs.images.images[one.record.url] for one in page.records]
+    assert [one.payload for one in page.records] == images
+    assert len(images) == 8
+    found = runs.steps().image_of_record("dag/run", 0, '{"$numberInt": "9"}')
+    assert found is not None
+    assert found.payload == images[-1]
 
 
 def test_only_the_generation_that_is_asked_for_is_listed(runs) -> None:

@@ -11,6 +11,7 @@ from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.domain.errors import Damaged, ObjectMissing, UsageError
 from mnist_ops.domain.images import Validators
 from mnist_ops.domain.keys import Generation
+from mnist_ops.domain.run_summary import RunFailed
 from mnist_ops.steps import run_page as module
 from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
 from mnist_ops.vision.inference.classifier import Predictions
@@ -135,7 +136,7 @@ def test_a_search_stops_after_a_number_of_records_and_goes_on_from_there(runs, m
     """So that a filter that takes nearly nothing costs a bounded time."""
     monkeypatch.setattr(module, "_ROWS_SEARCHED", 3)
     runs.run(RUN)
-    wanted, start, searched, seen = RecordFilter(reason="not_an_image"), Position(), [], []
+    wanted, start, searched, seen = RecordFilter(below=0.1), Position(), [], []
     for _ in range(5):
         found = page(runs, wanted, str(start))
         searched.append(found.searched)
@@ -143,7 +144,43 @@ def test_a_search_stops_after_a_number_of_records_and_goes_on_from_there(runs, m
         if found.following is None:
             break
         start = found.following
-    assert (sum(searched), max(searched), seen) == (10, 3, [9])
+    assert (sum(searched), max(searched), seen) == (10, 3, [])
+
+
+def test_parts_whose_counts_say_that_they_have_none_are_not_read(runs, monkeypatch) -> None:
+    """So that the one failure of a large run is on the first page of its reason."""
+    monkeypatch.setattr(module, "_ROWS_SEARCHED", 2)
+    runs.run(RUN)
+    found = page(runs, RecordFilter(reason="not_an_image"))
+    assert (numbers(found), found.searched) == ([9], 10)
+
+
+def test_a_search_opens_a_number_of_parts_and_goes_on_from_there(runs, monkeypatch) -> None:
+    """Though their counts say that they have none."""
+    monkeypatch.setattr(module, "_SHARDS_OPENED", 2)
+    runs.run(RUN)
+    found = page(runs, RecordFilter(reason="timeout"))
+    assert (found.searched, found.following) == (8, Position(2))
+    assert page(runs, RecordFilter(reason="timeout"), "2-0").following is None
+
+
+@pytest.mark.parametrize(
+    "wanted", [RecordFilter(label="one"), RecordFilter(outcome="held"), RecordFilter(needs_review=True)]
+)
+def test_held_predictions_are_found_though_no_part_counts_them(wanted) -> None:
+    """The counts are those of what was published."""
+    runs = SmallRuns(InMemoryObjects(), InMemoryRecords(), model=SevenOrOne())
+    runs.records.insert(*(runs.document(number) for number in range(10)))
+    for number in (3, 4, 5, 6):
+        runs.images.images.pop(f"https://images.example/{number}.png")
+    manifest, steps = runs.snapshot(RUN), runs.steps(failure_budget_from=2)
+    shards = runs.classify(runs.fetch(manifest))
+    assessment = steps.assess(manifest, shards)
+    with pytest.raises(RunFailed):
+        runs.reconcile(manifest, [steps.publish(uri, assessment) for uri in shards])
+    found = page(runs, wanted)
+    assert found.records
+    assert all(takes(wanted, one) for one in found.records)
 
 
 def test_an_image_that_an_earlier_run_holds_is_shown(runs) -> None:
@@ -198,6 +235,13 @@ def test_only_the_row_groups_of_a_page_are_read(monkeypatch) -> None:
     read = runs.objects.moved["received"] - before
     stored = sum(map(len, runs.objects.objects.values()))
     assert 5 * 20_000 < read < stored / 6
+
+
+def test_a_position_after_the_end_of_a_part_is_the_beginning_of_the_next(runs) -> None:
+    """It comes from an address that anybody may type."""
+    runs.run(RUN)
+    found = page(runs, start="1-99")
+    assert (numbers(found), found.searched) == ([8, 9], 2)
 
 
 def test_a_position_that_is_none_is_refused() -> None:
