@@ -43,7 +43,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import Param, TriggerRule, dag, task_group
 
-from mnist_airflow.assets import RECORDS_LABELLED
+from mnist_airflow.assets import MODEL_PROMOTED, RECORDS_LABELLED
 from mnist_airflow.freshness import freshness_deadline
 from mnist_airflow.operators import (
     AssessRunOperator,
@@ -133,6 +133,8 @@ def classify_records() -> None:
         reclassify="{{ params.reclassify }}",
         limit="{{ params.limit }}",
         preview="{{ params.dry_run }}",
+        # For the graph of assets: it pins the champion.
+        inlets=[MODEL_PROMOTED],
     )
     manifest = snapshot.output["manifest"]
 

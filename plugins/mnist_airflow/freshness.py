@@ -29,7 +29,7 @@ def freshness_deadline(environment: Mapping[str, str]) -> DeadlineAlert | None:
         interval = timedelta(seconds=objective_s)
     except (ValueError, OverflowError):
         return None
-    if not interval:
+    if interval <= timedelta():
         return None
     return DeadlineAlert(
         name="freshness",

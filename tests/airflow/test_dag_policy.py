@@ -99,6 +99,13 @@ def test_classify_records_also_runs_when_records_arrive(dags) -> None:
     assert timetable.asset_condition == AssetAll(RECORDS_ARRIVED)
 
 
+def test_the_asset_graph_leads_from_the_promoted_model_to_the_labels(dags) -> None:
+    """The snapshot pins the champion."""
+    classify = dags["classify_records"]
+    assert classify.get_task("snapshot").inlets == [MODEL_PROMOTED]
+    assert classify.get_task("reconcile").outlets == [RECORDS_LABELLED]
+
+
 def test_classify_records_can_be_backfilled(dags) -> None:
     """The events do not take its data intervals away."""
     dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags["classify_records"]))

@@ -38,7 +38,7 @@ def late(run: dict[str, str], objective_s: float = 60.0) -> str:
     return asyncio.run(report_late_run(objective_s, {"dag_run": run}))
 
 
-@pytest.mark.parametrize("value", ["", "0", "soon", "1e99", "nan"])
+@pytest.mark.parametrize("value", ["", "0", "-5", "soon", "1e99", "nan"])
 def test_without_an_objective_there_is_no_deadline(value) -> None:
     """A wrong value is not the DAG file's to refuse: a task says what is wrong with it."""
     assert freshness_deadline({"MNIST_OPS_FRESHNESS_S": value}) is None
