@@ -62,8 +62,8 @@ def prometheus_names() -> dict[str, set[str]]:
     """The names of all metrics with their labels: those of the tasks, and those of the REST API."""
     known = {name: set(labels) for name, labels in filter(None, map(mapped, sent()))}
     rest = Metrics()
-    with rest.request("predict"):
-        rest.batch(1)
+    rest.answered("/predict", 0.01)
+    rest.batch(1)
     text = rest.text(BundleRef("lenet5", 7, "s3://bucket/models", "sha256:abc")).decode()
     for name, labels in re.findall(r"^(mnist_ops_\w+)(?:\{(.*)\})? ", text, re.MULTILINE):
         known[name] = set(re.findall(r"(\w+)=", labels))
