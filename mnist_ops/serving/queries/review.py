@@ -172,8 +172,7 @@ def last_answer(steps: Pipeline, who: str) -> GivenAnswer | None:
 
 def undo(steps: Pipeline, given: GivenAnswer) -> Said:
     """Restore the label that an answer replaced, unless somebody changed it since."""
-    ports = steps.adapters
-    if not ports.reviews.remove_answer(given):
-        return Said.NOT_UNDONE
-    restored = ports.record_index.undo_label(given.record, given.by, given.at)
+    # The label first: if the database fails in between, the answer can still be undone.
+    restored = steps.adapters.record_index.undo_label(given.record, given.by, given.at)
+    steps.adapters.reviews.remove_answer(given)
     return Said.UNDONE if restored else Said.NOT_UNDONE
