@@ -104,7 +104,7 @@ def test_metrics_reach_an_opentelemetry_collector_before_the_process_ends() -> N
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
-        subprocess.run([sys.executable, "-c", SENDER], env=os.environ | variables, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", SENDER], env=os.environ | variables, check=True, timeout=240)
         server.shutdown()
     tags = {"dag_id": "classify_records"}
     assert received["airflow.mnist_ops.fetch.read_s"] == ("sum", 1.5, tags)
