@@ -174,7 +174,8 @@ def _bounded(count: int, limit: int) -> BoundedCount:
 
 
 def _earlier(at: datetime, seconds: float) -> datetime:
-    return max(_BEFORE_ANY, at - timedelta(seconds=seconds))
+    # The whole range in seconds is rounded, and may reach a little further back than a date can.
+    return _BEFORE_ANY if seconds >= (at - _BEFORE_ANY).total_seconds() else at - timedelta(seconds=seconds)
 
 
 def _below(confidence: float) -> dict[str, object]:
