@@ -33,7 +33,8 @@ on, to new runs too, only if "Override parameters on existing runs" is ticked. `
 are for manual runs: a backfill with one of them fails at `snapshot`.
 
 **What a run did** is in its note, in the last lines of `reconcile`'s log, and in the XCom `counts` of
-`reconcile`. "Only count" leaves its number in the note and in the XCom `count` of `snapshot`.
+`reconcile`. Its tab "MNIST Ops" shows every record with its picture, its label or the reason why it failed.
+"Only count" leaves its number in the note and in the XCom `count` of `snapshot`.
 The asset `mnist_ops_records_labelled` has an event for each run that predicted records.
 """
 
