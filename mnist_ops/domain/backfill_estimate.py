@@ -15,7 +15,7 @@ from typing import Any
 from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.selection import Reclassify
-from mnist_ops.domain.stages import StageReport
+from mnist_ops.domain.stages import STEPS, StageReport
 
 # An estimate needs this many runs with records.
 MIN_RUNS = 3
@@ -141,14 +141,17 @@ def estimate(
         s3_requests=total(lambda run: sum(run.work.s3_requests.values())),
         s3_sent=total(lambda run: run.work.s3_sent),
         s3_received=total(lambda run: run.work.s3_received),
-        stage_seconds={
-            name: total(_seconds_of(name))
-            for name in dict.fromkeys(name for run in chosen for name in run.stages)
-        },
+        stage_seconds={name: total(_seconds_of(name)) for name in _steps_of(chosen)},
         elapsed_s=_elapsed(chosen, empty, windows, max_active_runs),
         cost=total(lambda run: prices.cost(run.work, run.records).total),
         currency=prices.currency,
     )
+
+
+def _steps_of(runs: Sequence[PastRun]) -> list[str]:
+    """The steps of runs, in the order of the pipeline."""
+    names = dict.fromkeys(name for run in runs for name in run.stages)
+    return sorted(names, key=lambda name: STEPS.index(name) if name in STEPS else len(STEPS))
 
 
 def _seconds_of(stage: str) -> Quantity:

@@ -16,6 +16,10 @@ T = TypeVar("T")
 _listener: ContextVar["Callable[[StageReport], None] | None"] = ContextVar("listener", default=None)
 
 
+# The steps of a classification run, in order.
+STEPS = ("snapshot", "fetch", "classify", "assess", "publish", "reconcile")
+
+
 class _End:
     """What `next` returns when a source is exhausted."""
 

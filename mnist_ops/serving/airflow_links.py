@@ -19,6 +19,11 @@ _MAPPED = frozenset({"fetch", "classify", "publish"})
 _MOUNTED_AT = "/mnist-ops"
 
 
+def airflow_root(request: Request) -> str:
+    """The path of the UI of the Airflow that serves the pages, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/").removesuffix(_MOUNTED_AT)
+
+
 @dataclass(frozen=True, slots=True)
 class AirflowLinks:
     """The addresses of a DAG run in the Airflow that serves the pages.
@@ -38,8 +43,7 @@ class AirflowLinks:
         """The links of a DAG run; None for other runs, and where Airflow does not serve the pages."""
         if dag_run is None or not request.app.state.airflow:
             return None
-        root = str(request.scope.get("root_path", "")).rstrip("/").removesuffix(_MOUNTED_AT)
-        return AirflowLinks(root, *dag_run)
+        return AirflowLinks(airflow_root(request), *dag_run)
 
     @property
     def run(self) -> str:

@@ -14,4 +14,10 @@ def get_provider_info() -> dict[str, object]:
         "name": "MNIST Ops",
         "description": "Batch inference for the images that MongoDB records refer to by URL.",
         "operators": [{"integration-name": "MNIST Ops", "python-modules": ["mnist_airflow.operators"]}],
+        "triggers": [
+            {
+                "integration-name": "MNIST Ops",
+                "python-modules": ["mnist_airflow.triggers.records_arrived"],
+            }
+        ],
     }

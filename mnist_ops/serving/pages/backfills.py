@@ -15,15 +15,15 @@ from mnist_ops.domain.quantities import seconds
 from mnist_ops.domain.selection import Reclassify, parse_reclassify
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.access import Viewer
+from mnist_ops.serving.airflow_links import airflow_root
 from mnist_ops.serving.deployment import PipelineDep
-from mnist_ops.serving.templating import page, url
+from mnist_ops.serving.templating import page
 from mnist_ops.steps.preview_backfill import BackfillPreview
 
 router = APIRouter(include_in_schema=False)
 
 _COUNTING_LIMIT_S = 20.0
 _A_WEEK = timedelta(days=7)
-_MOUNT = "/mnist-ops"  # below Airflow's own root
 
 
 class BackfillForm(BaseModel):
@@ -75,7 +75,7 @@ def preview(
         previewed=previewed,
         problem=problem,
         shown=_shown(previewed) if previewed else {},
-        airflow_root=url(request, "/").rstrip("/").removesuffix(_MOUNT),
+        airflow_root=airflow_root(request),
     )
 
 

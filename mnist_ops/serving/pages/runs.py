@@ -11,6 +11,7 @@ from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcome_lines import window_lines
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.stages import STEPS
 from mnist_ops.serving.access import Admin, Viewer
 from mnist_ops.serving.airflow_links import AirflowLinks
 from mnist_ops.serving.charts import probability_columns, share_bar
@@ -22,8 +23,6 @@ from mnist_ops.serving.queries.runs import LedgerDocument, find_run, run_list
 from mnist_ops.serving.templating import page, url
 
 router = APIRouter(include_in_schema=False)
-
-_STEPS = ("snapshot", "fetch", "classify", "assess", "publish", "reconcile")
 
 
 @router.get("/runs")
@@ -92,7 +91,7 @@ def _stages(ledger: LedgerDocument) -> list[tuple[str, LedgerDocument, Markup]]:
     """Each step's name and report, in their order, with a bar for its share of the time of all steps."""
     stages: Mapping[str, LedgerDocument] = ledger["stages"]
     total = sum(stage["seconds"] for stage in stages.values()) or 1
-    shares = {name: stages[name]["seconds"] / total for name in _STEPS if name in stages}
+    shares = {name: stages[name]["seconds"] / total for name in STEPS if name in stages}
     return [
         (name, stages[name], share_bar([("accent", share)], percent(share))) for name, share in shares.items()
     ]
