@@ -309,6 +309,14 @@ class Pipeline:
 
         return image_of_record(self.adapters.objects, run, generation, record_id)
 
+    def images_of_records(
+        self, run: object, generation: object, record_ids: Sequence[str]
+    ) -> "dict[str, StoredImage]":
+        """What a run got for the URLs of records, by id. See `stored_images`."""
+        from mnist_ops.steps.stored_images import images_of_records
+
+        return images_of_records(self.adapters.objects, run, generation, record_ids)
+
     def draw_audit(self, request: "AuditRequest") -> "DrawnAudit":
         """Draw a random sample of the predictions of runs, for people to label."""
         from mnist_ops.steps.draw_audit import draw_audit

@@ -61,48 +61,69 @@ def images_of_rows(objects: ObjectStore, uri: str, rows: Sequence[int]) -> dict[
 
 
 def image_of_record(objects: ObjectStore, run: object, number: object, record_id: str) -> StoredImage | None:
-    """What a run got for a record's URL; None if no image shard of the run has the record.
+    """What a run got for a record's URL; see `images_of_records`."""
+    return images_of_records(objects, run, number, [record_id]).get(record_id)
+
+
+def images_of_records(
+    objects: ObjectStore, run: object, number: object, record_ids: Sequence[str]
+) -> dict[str, StoredImage]:
+    """What a run got for the URLs of records, by id; without those that no image shard of the run has.
 
     Args:
-        objects: the store of shards.
-        run: the key of the run, as the record has it.
-        number: of the generation, as the record has it; None for the newest that has the record.
-        record_id: canonical Extended JSON.
+        objects: the store of shards, each of which is searched once.
+        run: the key of the run, as the records have it.
+        number: of the generation, as the records have it; None for the newest that has a record.
+        record_ids: canonical Extended JSON.
 
     Raises:
-        Damaged: the image is not what was fetched.
+        Damaged: an image is not what was fetched.
     """
     if not (isinstance(run, str) and run and run.isascii() and run.isprintable()):
-        return None
+        return {}
     if len(run) > _LONGEST_RUN:
-        return None
+        return {}
     folder = f"{IMAGES.name}/{run}/" if number is None else f"{IMAGES.name}/{run}/{number}/"
     uris = [objects.uri(key) for key in sorted(objects.keys(folder), reverse=True)]
+    missing, found = set(record_ids), dict[str, StoredImage]()
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
-        places = pool.map(lambda uri: _position(objects, uri, record_id), uris)
-        found = next(((uri, row) for uri, row in zip(uris, places, strict=True) if row is not None), None)
+        searches = pool.map(lambda uri: _positions(objects, uri, record_ids), uris)
+        for uri, positions in zip(uris, searches, strict=True):
+            rows = [row for record, row in positions.items() if record in missing]
+            found |= _stored_images(objects, uri, rows) if rows else {}
+            missing -= positions.keys()
+            if not missing:
+                break
         pool.shutdown(cancel_futures=True)
-    return None if found is None else _stored_image(objects, *found)
+    return found
 
 
-def _position(objects: ObjectStore, uri: str, record_id: str) -> int | None:
-    """The row of a record in an image shard; None if it has none, or does not exist any more."""
+def _positions(objects: ObjectStore, uri: str, record_ids: Sequence[str]) -> dict[str, int]:
+    """The rows of those records that an image shard has; none where it does not exist any more."""
+    missing, positions = set(record_ids), dict[str, int]()
     try:
         with open_partial_shard(objects, uri, IMAGES) as shard:
-            for first, group in shard.groups_with("record_id", record_id, ["record_id"]):
-                if (row := pc.index(group["record_id"], record_id).as_py()) >= 0:
-                    return first + int(row)
+            for first, group in shard.groups_with("record_id", missing, ["record_id"]):
+                column = group["record_id"]
+                here = {record: pc.index(column, record).as_py() for record in missing - positions.keys()}
+                positions |= {record: first + row for record, row in here.items() if row >= 0}
+                if len(positions) == len(missing):
+                    break
     except ObjectMissing:
         pass
-    return None
+    return positions
 
 
-def _stored_image(objects: ObjectStore, uri: str, position: int) -> StoredImage:
+def _stored_images(objects: ObjectStore, uri: str, rows: Sequence[int]) -> dict[str, StoredImage]:
     with open_partial_shard(objects, uri, IMAGES) as shard:
-        (row,) = shard.take([position], ["sha256", "reason", "detail"]).to_pylist()
-    sha256 = row["sha256"]
-    payload = None if sha256 is None else images_of_rows(objects, uri, [position]).get(sha256)
-    return StoredImage(sha256, payload, row["reason"], row["detail"])
+        taken = shard.take(rows, ["record_id", "sha256", "reason", "detail"]).to_pylist()
+    payloads = images_of_rows(objects, uri, rows)
+    return {
+        row["record_id"]: StoredImage(
+            row["sha256"], payloads.get(row["sha256"] or ""), row["reason"], row["detail"]
+        )
+        for row in taken
+    }
 
 
 def _elsewhere(table: pa.Table, uri: str) -> dict[str, set[str]]:

@@ -1,7 +1,6 @@
 """What a reviewer sees of one record."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from mnist_ops.domain.drawn_audits import DrawnAudit
@@ -10,13 +9,12 @@ from mnist_ops.domain.record_index import fingerprint
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.queries.label_table import champion_labels
-from mnist_ops.serving.queries.review_pictures import Pictures, pictures_of
+from mnist_ops.serving.queries.review_pictures import Pictures, Place, pictures_of
 
 _WHY = {
     "low_confidence": "The network is not sure: its confidence is under the limit of the settings.",
     "not_a_digit": "The image does not look like a digit, so no label may fit.",
 }
-_PICTURES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +76,17 @@ class ReviewItem:
 
 def items_of_records(steps: Pipeline, heads: Sequence[RecordHead]) -> list[ReviewItem]:
     """Records whose prediction needs a review, with their pictures."""
-    places = [(head.stamp.run, head.stamp.generation, head.id_json) for head in heads]
+    places = [Place(head.stamp.run, head.stamp.generation, head.id_json) for head in heads]
     return [
         _item_of_record(head, pictures, champion_labels(steps))
-        for head, pictures in zip(heads, _pictures(steps, places), strict=True)
+        for head, pictures in zip(heads, pictures_of(steps, places), strict=True)
     ]
 
 
 def items_of_audit(steps: Pipeline, audit: DrawnAudit, positions: Sequence[int]) -> list[ReviewItem]:
     """Some predictions of an audit's sample, without what was predicted."""
     sample = [audit.sample[position] for position in positions]
-    places = [(drawn.generation.run, drawn.generation.number, drawn.record) for drawn in sample]
+    places = [Place(drawn.generation.run, drawn.generation.number, drawn.record) for drawn in sample]
     return [
         ReviewItem(
             record=drawn.record,
@@ -99,7 +97,7 @@ def items_of_audit(steps: Pipeline, audit: DrawnAudit, positions: Sequence[int])
             audit=audit.id,
             position=position,
         )
-        for position, drawn, pictures in zip(positions, sample, _pictures(steps, places), strict=True)
+        for position, drawn, pictures in zip(positions, sample, pictures_of(steps, places), strict=True)
     ]
 
 
@@ -142,8 +140,3 @@ def _probabilities(prediction: Mapping[str, object]) -> dict[str, float]:
     if not isinstance(stored, Mapping):
         return {}
     return {str(name): float(share) for name, share in stored.items() if isinstance(share, int | float)}
-
-
-def _pictures(steps: Pipeline, places: Sequence[tuple[object, object, str]]) -> list[Pictures]:
-    with ThreadPoolExecutor(_PICTURES_AT_ONCE) as pool:
-        return list(pool.map(lambda place: pictures_of(steps, *place), places))

@@ -1,10 +1,13 @@
 """The pictures of a record that a reviewer looks at: as fetched, and as the network sees it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from mnist_ops.domain.errors import ItemRejected, MnistOpsError
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.pictures import as_fetched, as_network_sees_it
+from mnist_ops.steps.stored_images import StoredImage
 from mnist_ops.vision.preprocessing.decode import decode
 
 _LONGEST_SIDE = 336  # pixels: sharp at 14 rem on most screens
@@ -25,23 +28,47 @@ class Pictures:
     missing: str | None = None
 
 
-def pictures_of(steps: Pipeline, run: object, generation: object, record: str) -> Pictures:
-    """The pictures of the image that a run got for a record.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the image of a record is.
 
-    Args:
-        steps: the pipeline.
-        run: the key of the run, as a prediction has it.
+    Attributes:
+        run: the key of the run that predicted, as a prediction has it.
         generation: its number.
-        record: canonical Extended JSON.
+        record: the record's `_id` as canonical Extended JSON.
     """
+
+    run: object
+    generation: object
+    record: str
+
+
+def pictures_of(steps: Pipeline, places: Sequence[Place]) -> list[Pictures]:
+    """The pictures of the images that runs got for records, in order; each run's shards are searched once."""
+    found: dict[tuple[str, str], Pictures] = {}
+    for run, group in groupby(sorted(places, key=_run), key=_run):
+        found |= {(run, record): pictures for record, pictures in _of_one_run(steps, list(group)).items()}
+    return [found[_run(place), place.record] for place in places]
+
+
+def _run(place: Place) -> str:
+    # Other programs may have written any value into a record, also one that cannot be hashed.
+    return repr((place.run, place.generation))
+
+
+def _of_one_run(steps: Pipeline, places: Sequence[Place]) -> dict[str, Pictures]:
+    records = [place.record for place in places]
     try:
-        image = steps.image_of_record(run, generation, record)
+        images = steps.images_of_records(places[0].run, places[0].generation, records)
     except MnistOpsError as error:
-        return Pictures(missing=f"The image cannot be read: {error}.")
+        return dict.fromkeys(records, Pictures(missing=f"The image cannot be read: {error}."))
+    return {record: _pictures(images.get(record)) for record in records}
+
+
+def _pictures(image: StoredImage | None) -> Pictures:
     if image is None or image.payload is None:
-        return Pictures(
-            missing="The image that the run fetched is not stored any more; open its URL instead."
-        )
+        gone = "The image that the run fetched is not stored any more; open its URL instead."
+        return Pictures(missing=gone)
     try:
         return Pictures(as_fetched(image.payload, _LONGEST_SIDE), as_network_sees_it(decode(image.payload)))
     except ItemRejected as rejection:

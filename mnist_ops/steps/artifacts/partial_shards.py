@@ -5,7 +5,7 @@ compared with the digest in its name: whoever shows an image compares its bytes 
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic
 
@@ -91,12 +91,15 @@ class PartialShard(Generic[RowT]):
         for number, (first, _) in enumerate(self._group_rows()):
             yield first, self._read([number], columns)
 
-    def groups_with(self, column: str, value: str, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """Like `groups`, without those whose statistics exclude that a text column has a value."""
+    def groups_with(
+        self, column: str, values: Collection[str], columns: Sequence[str]
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Like `groups`, without those whose statistics exclude that a text column has one of some values."""
         position = self._file.schema_arrow.get_field_index(column)
         for number, (first, _) in enumerate(self._group_rows()):
             known = self._file.metadata.row_group(number).column(position).statistics
-            if known is None or not known.has_min_max or known.min <= value <= known.max:
+            unknown = known is None or not known.has_min_max
+            if unknown or any(known.min <= value <= known.max for value in values):
                 yield first, self._read([number], columns)
 
     def _group_rows(self) -> Iterator[tuple[int, int]]:

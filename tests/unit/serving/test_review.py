@@ -206,3 +206,25 @@ def test_html_in_a_record_is_shown_as_text(client) -> None:
     assert shown(page)["record"] == f'"{script}"'
     assert "<script>alert" not in page
     assert "<script>alert" not in vera.get("/review/next").json()["items"][0]["html"]
+
+
+def test_the_pictures_of_several_records_are_read_with_one_search_of_each_shard(
+    reviewed: ReviewedRuns, client
+) -> None:
+    """A batch costs little more than one record, however many parts a run has."""
+    objects = reviewed.runs.objects
+    vera = client(Role.REVIEWER, reviewed.steps)
+    before = sum(objects.requests.values())
+    assert len(vera.get("/review/next").json()["items"]) == 6
+    shards = len(list(objects.keys("images/")))
+    assert sum(objects.requests.values()) - before <= 6 * shards + 2
+
+
+def test_a_prediction_with_a_run_of_any_type_has_no_picture_and_is_reviewed(client) -> None:
+    """Other programs may have written it."""
+    runs = ReviewedRuns()
+    prediction = {"label": "one", "confidence": 0.1, "needs_review": True, "run": [1], "generation": {"a": 1}}
+    runs.runs.records.insert(
+        {"_id": 1, "image_url": "https://images.example/1.png", "prediction": prediction}
+    )
+    assert "is not stored any more" in client(Role.REVIEWER, runs.steps).get("/review").text
