@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mnist_ops.domain.errors import ItemRejected
+from mnist_ops.domain.errors import ItemRejected, ObjectMissing
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.pipeline import Pipeline
@@ -116,14 +116,17 @@ class Gallery:
     following: str | None
 
 
-def gallery(pipeline: Pipeline, ledger: LedgerDocument, query: GalleryQuery) -> Gallery:
-    """A page of a run's records.
+def gallery(pipeline: Pipeline, ledger: LedgerDocument, query: GalleryQuery) -> Gallery | None:
+    """A page of a run's records; None if garbage collection has deleted its shards.
 
     Raises:
         UsageError: the position is none.
-        ObjectMissing, Damaged: a shard of the run cannot be read.
+        Damaged: a shard of the run is not what it should be.
     """
-    page = pipeline.run_page(ledger, query.wanted(), Position.of(query.start), RECORDS_PER_PAGE)
+    try:
+        page = pipeline.run_page(ledger, query.wanted(), Position.of(query.start), RECORDS_PER_PAGE)
+    except ObjectMissing:
+        return None
     cards, left = [], _MOST_BYTES
     for one in page.records:
         left -= len(one.payload or b"")

@@ -246,6 +246,16 @@ def test_large_images_are_left_to_the_records_own_pages(client, runs, monkeypatc
     assert len(re.findall(r'src="data:image/png', answer.text)) < 14
 
 
+def test_a_run_whose_shards_are_deleted_keeps_its_ledger_on_the_page(client, runs) -> None:
+    """Garbage collection deletes them after a time."""
+    runs.run(RUN)
+    for key in [key for key in runs.objects.objects if key.startswith("outcomes/")]:
+        runs.objects.delete([key])
+    said = text_of(run_page(client, runs))
+    assert "10 selected = 7 predicted" in said
+    assert "The shards of this run are not stored any more" in said
+
+
 def test_what_a_record_holds_is_shown_as_text(client, runs) -> None:
     """An id, a URL and a failure's detail come from outside."""
     for number in range(10):
