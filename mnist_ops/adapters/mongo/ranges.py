@@ -14,7 +14,7 @@ class Ranges:
 
     Attributes:
         first: the width of the first one.
-        growth: how much wider the next one may be.
+        growth: how much wider the next one may be; 1 or more.
     """
 
     first: float

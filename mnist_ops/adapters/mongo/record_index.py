@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from bson.errors import BSONError
 from pymongo import ReadPreference, WriteConcern
@@ -22,7 +23,9 @@ Condition = Mapping[str, object]
 
 _BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 _SECONDS = Ranges(first=600.0, growth=4.0)
-_CONFIDENCES = Ranges(first=0.02, growth=1.5)
+# Each age is half of the one before, down to an hour: one of these ranges holds few of the waiting records.
+_AGES = [timedelta(hours=2**power) for power in range(14, -1, -1)]
+_CONFIDENCES = Ranges(first=0.02, growth=1.0)
 
 
 class MongoRecordIndex:
@@ -44,10 +47,13 @@ class MongoRecordIndex:
 
     def oldest_waiting(self, at: datetime) -> datetime | None:
         created_at = self._fields.created_at
-        dated = {**self._untried(), created_at: {"$gte": _BEFORE_ANY, "$lt": at}}
-        found = self._collection.find(dated).sort(created_at, 1).limit(1)
-        heads = [head_of(document, self._fields) for document in translated(list, found)]
-        return heads[0].created_at if heads else None
+        edges = [_BEFORE_ANY, *(at - age for age in _AGES), at]
+        for since, until in pairwise(edges):
+            dated = {**self._untried(), created_at: {"$gte": since, "$lt": until}}
+            found = self._collection.find(dated).sort(created_at, 1).limit(1)
+            for document in translated(list, found):
+                return head_of(document, self._fields).created_at
+        return None
 
     def permanently_failed(self, at: datetime, limit: int) -> BoundedCount:
         return self._newest({**not_predicted(self._fields), permanent(self._fields): True}, at, limit)

@@ -10,7 +10,7 @@ from mnist_ops.domain.records import BundleRef
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.queries.runs import LedgerDocument, is_newest, released_by
 
-COUNTED_UP_TO = 1_000
+COUNTED_UP_TO = 500
 _RUNS = 100
 
 

@@ -14,7 +14,7 @@ from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.queries.label_table import champion_labels
 from mnist_ops.serving.queries.review_items import labels_of, predicted_label
 
-REMAINING_COUNTED = 1_000
+REMAINING_COUNTED = 500
 _PAGE = 100
 # Pages that may be held by others before a reviewer is told that there is nothing to do.
 _PAGES = 10
