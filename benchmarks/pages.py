@@ -235,7 +235,7 @@ def print_times(name: str, ask: Callable[[], object], rounds: int = ROUNDS) -> N
 
 
 def indexes_of(collection: Collection[Document], commands: Commands) -> list[str]:
-    """The indexes that the noted queries use, or COLLSCAN."""
+    """The indexes that the recorded queries use, or COLLSCAN."""
     explained: list[Any] = [collection.find(query).explain() for query in commands.seen.values()]
     return sorted({_index_of(each["queryPlanner"]["winningPlan"]) for each in explained})
 
