@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from mnist_ops.local.ports import HOST
 from mnist_ops.settings import settings_of
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 # Connections at once; more are answered with 503. Images in memory are limited besides.
@@ -34,11 +37,39 @@ def serve(
     """Serve the pages and the REST API (docs/serving.md), until it is stopped."""
     require_extras("serve", "serving")
     settings_of(os.environ)  # wrong settings end here, rather than in every worker
+    run_server(f"{__name__}:serving_app", host, port, workers)
+
+
+def run_server(app: str, host: str, port: int, workers: int) -> None:
+    """Serve an application until the process is told to stop, by SIGTERM or by Ctrl-C.
+
+    Args:
+        app: `module:function`, which makes the application in each worker.
+        host: the address to listen on.
+        port: 0 for any free one; the address is printed.
+        workers: the number of processes.
+
+    Raises:
+        UsageError: the address is not one of this machine, or is taken.
+    """
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    config = uvicorn.Config(
-        f"{__name__}:serving_app",
+    config = server_config(app, workers)
+    with listening(host, port) as listener, suppress(KeyboardInterrupt):
+        typer.echo(f"http://{host}:{listener.getsockname()[1]}")
+        if workers == 1:
+            uvicorn.Server(config).run([listener])
+        else:
+            Multiprocess(config, [listener]).run()
+
+
+def server_config(app: "str | Callable[[], FastAPI]", workers: int) -> "uvicorn.Config":
+    """How the server is set up, for an application that `app` makes."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
         factory=True,
         workers=workers,
         loop="uvloop",
@@ -52,13 +83,6 @@ def serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_WITHIN_S,
     )
-    with _listening(host, port) as listening:
-        typer.echo(f"http://{host}:{listening.getsockname()[1]}")
-        server = uvicorn.Server(config)
-        if workers == 1:
-            server.run([listening])
-        else:
-            Multiprocess(config, [listening]).run()
 
 
 def serving_app() -> "FastAPI":
@@ -75,7 +99,7 @@ def serving_app() -> "FastAPI":
     return app
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Raises:
