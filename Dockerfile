@@ -25,7 +25,7 @@ COPY --chown=airflow:0 pyproject.toml requirements.lock requirements-bootstrap.t
 # than it names, ends the build.
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-bootstrap.txt \
     && uv pip install --no-cache --compile-bytecode --require-hashes -c requirements.lock \
-        -r pyproject.toml --extra airflow
+        -r pyproject.toml --extra airflow --extra serving
 
 COPY --chown=airflow:0 LICENSE README.md ./
 COPY --chown=airflow:0 mnist_ops ./mnist_ops

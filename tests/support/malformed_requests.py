@@ -30,7 +30,7 @@ def malformed_requests(count: int, seed: int = 0) -> Iterator[Malformed]:
     """That many requests of every kind in turn, different each time."""
     rng = random.Random(seed)
     makers = (
-        _truncated, _noise, _flipped, _huge_declared, _lying_length, _chunked_too_long, _bad_chunk,
+        _truncated, _noise, _flipped, _huge_declared, _short_body, _chunked_too_long, _bad_chunk,
         _broken_multipart, _unended_multipart, _bad_method, _bad_head, _empty, _other_type, _gone_early,
     )  # fmt: skip
     for number in range(count):
@@ -87,7 +87,7 @@ def _huge_declared(rng: random.Random) -> Malformed:
     return Malformed("a huge declared length", _post(b"x", length=rng.randrange(10**9, 10**15)))
 
 
-def _lying_length(rng: random.Random) -> Malformed:
+def _short_body(rng: random.Random) -> Malformed:
     png = _digit(rng)
     return Malformed("a body shorter than declared", _post(png, length=len(png) + 100), leaves=True)
 

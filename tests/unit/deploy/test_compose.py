@@ -113,12 +113,12 @@ def test_what_runs_on_is_watched_and_restarted_and_what_ends_is_not(services: di
         assert ("healthcheck" in service) == (name not in ONE_SHOT)
 
 
-def test_only_the_user_interface_is_published_and_on_this_machine_only(
+def test_only_what_people_open_is_published_and_on_this_machine_only(
     services: dict[str, Service],
 ) -> None:
     """Nothing else has a port outside the network of the file."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"airflow-api-server": ["127.0.0.1:8080:8080"]}
+    assert published == {"airflow-api-server": ["127.0.0.1:8080:8080"], "serve": ["127.0.0.1:8090:8090"]}
     assert not any("network_mode" in service or "privileged" in service for service in services.values())
 
 
@@ -373,6 +373,25 @@ def test_every_setting_can_be_made_in_the_env_file(airflow_services: dict[str, S
         assert used == known - {"MNIST_OPS_DATA_DIR", "MNIST_OPS_LOCAL_DIR"}
 
 
+def test_serve_reads_every_setting_and_none_of_airflows_secrets(services: dict[str, Service]) -> None:
+    """It has the connections and its own settings, and answers where it is published."""
+    service = services["serve"]
+    assert service["profiles"] == ["serve"]
+    own = {f"MNIST_OPS_{name.upper()}" for name in Settings.model_fields if name.startswith("serve_")}
+    of_workers = services["airflow-worker"]["environment"]
+    shared = {name for name in of_workers if name.startswith(("MNIST_OPS_", "AIRFLOW_CONN_"))}
+    assert set(service["environment"]) == shared | own
+    arguments = dict(zip(service["entrypoint"][2::2], service["entrypoint"][3::2], strict=True))
+    assert arguments == {"--host": "0.0.0.0", "--port": "8090"}  # noqa: S104 (of a container)
+    assert service["healthcheck"]["test"][-1] == "http://127.0.0.1:8090/healthz"
+
+
+def test_the_image_has_what_serve_needs() -> None:
+    """The extra `serving` is in the stage that every image is made from."""
+    base, _, _ = DOCKERFILE.partition("FROM base AS gpu\n")
+    assert set(re.findall(r"--extra (\w+)", base)) == {"airflow", "serving"}
+
+
 def test_defaults_of_settings_are_those_of_the_library() -> None:
     """Bucket, database and collection must be in the file, because the servers need them."""
     fields = {f"MNIST_OPS_{name.upper()}": field for name, field in Settings.model_fields.items()}
@@ -457,7 +476,7 @@ def test_one_service_builds_an_image_and_brings_it_up_to_date(services: dict[str
             assert "pull_policy" not in service
 
 
-@pytest.mark.parametrize("profile", [None, "gpu", "train-cpu"])
+@pytest.mark.parametrize("profile", [None, "gpu", "train-cpu", "serve"])
 def test_what_starts_brings_the_builder_of_its_image(
     services: dict[str, Service], profile: str | None
 ) -> None:
