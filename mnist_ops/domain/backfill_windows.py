@@ -2,12 +2,12 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise, takewhile
+from typing import Protocol
 
-from mnist_ops.domain.cron import CronSchedule
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify, Selection
@@ -17,6 +17,17 @@ MAX_WINDOWS = 366
 MAX_ACTIVE_RUNS = 4  # the default
 # Every window runs, also one that has a finished run: Airflow calls it "All Runs".
 REPROCESS = "completed"
+
+
+class Schedule(Protocol):
+    """When a DAG is due."""
+
+    @property
+    def expression(self) -> str:
+        """The schedule as people wrote it."""
+
+    def times(self, since: datetime) -> Iterator[datetime]:
+        """The times at which it is due, from `since` (UTC, included) on, without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ class Window:
         )
 
 
-def backfill_windows(schedule: CronSchedule, request: BackfillRequest, now: datetime) -> list[Window]:
+def backfill_windows(schedule: Schedule, request: BackfillRequest, now: datetime) -> list[Window]:
     """The windows that Airflow runs: those of the schedule from `since` to `until` that are over.
 
     Raises:

@@ -13,10 +13,10 @@ from mnist_ops.domain.backfill_windows import (
     backfill_document,
     backfill_windows,
 )
-from mnist_ops.domain.cron import parse_cron
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.selection import Selection
+from mnist_ops.steps.cron_schedule import CronSchedule
 
 Count = Callable[[Selection], int]
 
@@ -85,7 +85,7 @@ def preview_backfill(
     Raises:
         UsageError: the schedule has no window in that time, or too many.
     """
-    windows = backfill_windows(parse_cron(schedule), request, now)
+    windows = backfill_windows(CronSchedule(schedule), request, now)
     counted = [CountedWindow(window, count(window.selection(request, now))) for window in windows]
     return BackfillPreview(
         request=request,

@@ -18,8 +18,8 @@ from mnist_ops.domain.backfill_windows import (
     backfill_document,
     backfill_windows,
 )
-from mnist_ops.domain.cron import parse_cron
 from mnist_ops.domain.selection import Reclassify
+from mnist_ops.steps.cron_schedule import CronSchedule
 
 SINCE = datetime(2026, 3, 2, 7, 30, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ def test_airflow_runs_the_windows_that_were_previewed(expression: str) -> None:
     schedule = AssetOrTimeSchedule(timetable=timetable, assets=[Asset("arrived")])
     dag = DAG("previewed", schedule=schedule, start_date=datetime(2020, 1, 1, tzinfo=UTC))
     request = BackfillRequest(SINCE, SINCE + timedelta(days=1 if "*/" in expression else 40))
-    windows = backfill_windows(parse_cron(expression), request, datetime.now(UTC))
+    windows = backfill_windows(CronSchedule(expression), request, datetime.now(UTC))
     body = BackfillPostBody.model_validate(backfill_document(request, windows))
     infos = _get_info_list(
         from_date=body.from_date,
@@ -47,7 +47,9 @@ def test_airflow_runs_the_windows_that_were_previewed(expression: str) -> None:
 def test_airflow_understands_the_command() -> None:
     """Every option, with the parameters as JSON."""
     request = BackfillRequest(SINCE, SINCE + timedelta(days=4), Reclassify.STALE, limit=7)
-    document = backfill_document(request, backfill_windows(parse_cron("@daily"), request, datetime.now(UTC)))
+    document = backfill_document(
+        request, backfill_windows(CronSchedule("@daily"), request, datetime.now(UTC))
+    )
     given = get_parser().parse_args(shlex.split(backfill_command(document))[1:])
     assert given.func.__name__ == "create_backfill"
     assert (given.dag_id, given.max_active_runs) == ("classify_records", 4)

@@ -13,13 +13,13 @@ from mnist_ops.domain.backfill_windows import (
     backfill_document,
     backfill_windows,
 )
-from mnist_ops.domain.cron import parse_cron
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.domain.selection import Reclassify
+from mnist_ops.steps.cron_schedule import CronSchedule
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-DAILY = parse_cron("@daily")
+DAILY = CronSchedule("@daily")
 
 
 def day(number: int) -> datetime:
