@@ -25,7 +25,7 @@ _BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 _SECONDS = Ranges(first=600.0, growth=4.0)
 # Each age is half of the one before, down to an hour: one of these ranges holds few of the waiting records.
 _AGES = [timedelta(hours=2**power) for power in range(14, -1, -1)]
-_CONFIDENCES = Ranges(first=0.02, growth=1.0)
+_CONFIDENCES = Ranges(first=0.02, growth=1.1)
 
 
 class MongoRecordIndex:
