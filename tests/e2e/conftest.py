@@ -82,7 +82,9 @@ def running(layout, ports, dags) -> Iterator[stack.Stack]:
         # The tests start every run themselves, and look at what each of them took.
         "MNIST_OPS_WATCH": "false",
     }
-    project = Project(dags, ROOT / "plugins", settings)
+    # Airflow makes a password for vera and adds it to its file.
+    users = {"CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,vera:viewer"}
+    project = Project(dags, ROOT / "plugins", settings, users)
     try:
         yield stack.up(layout, ports, mongo_answers=mongo_answers, project=project)
     finally:
