@@ -84,3 +84,9 @@ def test_every_link_is_below_the_mount_point(client) -> None:
     assert len(links) > 5
     assert [link for link in links if not link.startswith("/mnist-ops/")] == ["/sign-in"]
     assert 'href="/mnist-ops/" aria-current="page"' in text
+
+
+def test_who_is_signed_in_to_airflow_is_not_asked_to_sign_in(client) -> None:
+    """Another role would take another user; alone, the token gives one."""
+    assert "Sign in" not in client(Role.VIEWER, airflow=True).get("/", headers=BROWSER).text
+    assert "Sign in" in client(Role.VIEWER).get("/", headers=BROWSER).text
