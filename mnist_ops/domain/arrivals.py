@@ -17,6 +17,8 @@ from mnist_ops.domain.selection import Selection, whole_milliseconds
 # A website's clock may be ahead. Without this, a record that is dated some seconds ahead would not be taken
 # by the run that its insert wakes, and would wait for the next scheduled one.
 CLOCK_SKEW = timedelta(minutes=5)
+# Every run takes the records of a held run again, and fetches and classifies them all.
+AFTER_A_HELD_RUN = timedelta(minutes=15)
 
 
 class HistoryLost(Permanent):
@@ -120,11 +122,28 @@ class WaitingRecords:
     count: int
     newest: datetime | None
 
-    def has_more_than(self, before: "WaitingRecords | None") -> bool:
-        """Whether records came since an earlier look; records that wait all the time are not news."""
+    def has_news_since(self, before: "WaitingRecords | None") -> bool:
+        """Whether records may have come since an earlier look; records that wait all the time are not news.
+
+        An older newest one is news too: the one before has its prediction, and this one may have come since.
+        """
         if before is None or self.count > before.count:
             return self.count > 0
-        return self.newest is not None and (before.newest is None or self.newest > before.newest)
+        return self.newest is not None and self.newest != before.newest
+
+
+@dataclass(frozen=True, slots=True)
+class WokenRuns:
+    """The runs that arriving records have woken of late.
+
+    Attributes:
+        unfinished: whether one of them has no ledger yet.
+        held_at: when the newest of them ended (UTC), if it is over its failure budget and nobody has released
+            its predictions; else None.
+    """
+
+    unfinished: bool = False
+    held_at: datetime | None = None
 
 
 class ChangeStream(Protocol):
@@ -161,8 +180,8 @@ class RecordChanges(Protocol):
     async def is_anything_due(self, at: datetime) -> bool:
         """Whether a run at a time (UTC) would take a record."""
 
-    async def is_run_unfinished(self, dag_id: str, since: datetime) -> bool:
-        """Whether a run that arriving records have woken since a time (UTC) has no ledger yet."""
+    async def woken_runs(self, dag_id: str, since: datetime) -> WokenRuns:
+        """The runs of a DAG that arriving records have woken since a time (UTC)."""
 
 
 class TokenStore(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mnist_ops.domain.arrivals import (
+    AFTER_A_HELD_RUN,
     Cause,
     ChangeStream,
     Coalescer,
@@ -27,6 +28,8 @@ _STREAM_TRIED_EVERY_S = 600.0
 _RUN_ASKED_FOR_EVERY_S = 1.0
 # A run without a ledger for longer than this was probably given up.
 _LONGEST_RUN = timedelta(hours=1)
+# A release by a person is seen this soon.
+_HOLD_ASKED_FOR_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Pace:
     Attributes:
         debounce_s: from the first change to the wake, in seconds.
         interval_s: the least time between two wakes, in seconds.
-        after_runs_of: a DAG; while a run of it that was woken is unfinished, no other is woken. None for no
-            DAG.
+        after_runs_of: a DAG; while a run of it that was woken is unfinished, no other is woken, and for 15
+            minutes after one whose predictions are held. None for no DAG.
         due_every_s: how often to look for records that became due, such as those to be tried again; None
             where a schedule does so.
     """
@@ -80,6 +83,7 @@ class Watch:
     clock: Clock
     _coalescer: Coalescer = field(init=False)
     _token: str | None = field(default=None, init=False)
+    _started: bool = field(default=False, init=False)
     _failures: int = field(default=0, init=False)
     _seen: WaitingRecords | None = field(default=None, init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
@@ -127,8 +131,10 @@ class Watch:
 
     async def _streamed(self, records: RecordChanges, stream: ChangeStream) -> AsyncGenerator[Wake, None]:
         _log.info("the records are watched, %s", "from now on" if self._token is None else "resumed")
-        if self._token is None:
+        # With a place to go on from, too: a wake whose run was never queued is not in the stream any more.
+        if self._token is None or not self._started:
             await self._look_for_due(records, Cause.STARTED)
+        self._started = True
         while True:
             if await stream.next():
                 self._coalescer.add(Cause.CHANGED, self.clock.monotonic())
@@ -146,9 +152,11 @@ class Watch:
         end = self.clock.monotonic() + _STREAM_TRIED_EVERY_S
         while self.clock.monotonic() < end:
             waiting = await records.waiting(self.clock.now())
-            if waiting.has_more_than(self._seen):
+            if waiting.has_news_since(self._seen):
                 self._coalescer.add(Cause.QUERIED, self.clock.monotonic())
             self._seen, self._failures = waiting, 0
+            if self._is_time_to_look():
+                await self._look_for_due(records, Cause.DUE)
             await self.clock.pause(self.pace.debounce_s)
             wake = await self._due_wake(records)
             if wake is not None:
@@ -170,11 +178,24 @@ class Watch:
         now = self.clock.monotonic()
         if not self._coalescer.is_due(now):
             return None
-        dag_id, since = self.pace.after_runs_of, self.clock.now() - _LONGEST_RUN
-        if dag_id is not None and await records.is_run_unfinished(dag_id, since):
-            self._coalescer.postpone(now + _RUN_ASKED_FOR_EVERY_S)
+        wait_s = await self._wait_for_runs_s(records)
+        if wait_s:
+            self._coalescer.postpone(now + wait_s)
             return None
         return self._coalescer.wake(now)
+
+    async def _wait_for_runs_s(self, records: RecordChanges) -> float:
+        """After how many seconds to ask again whether a run may be woken; 0 if one may."""
+        if self.pace.after_runs_of is None:
+            return 0.0
+        now = self.clock.now()
+        woken = await records.woken_runs(self.pace.after_runs_of, now - _LONGEST_RUN)
+        if woken.unfinished:
+            return _RUN_ASKED_FOR_EVERY_S
+        if woken.held_at is None:
+            return 0.0
+        left_s = (woken.held_at + AFTER_A_HELD_RUN - now).total_seconds()
+        return min(max(left_s, 0.0), _HOLD_ASKED_FOR_EVERY_S)
 
     async def _save_place(self) -> None:
         if self._token is not None and self._token != self._saved:

@@ -1,7 +1,7 @@
 """The change stream of the records, and the queries that replace it where there is none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +14,19 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
-from mnist_ops.adapters.mongo.bson_documents import CODEC, Document
+from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, value_at
 from mnist_ops.adapters.mongo.connection import async_mongo_client
 from mnist_ops.adapters.mongo.errors import translate
+from mnist_ops.adapters.mongo.indexes import not_predicted
 from mnist_ops.adapters.mongo.registry import LEDGERS, RUNS
 from mnist_ops.adapters.mongo.selection_query import selection_pipeline
-from mnist_ops.domain.arrivals import HistoryLost, NoChangeStream, WaitingRecords, selection_of_arrivals
+from mnist_ops.domain.arrivals import (
+    HistoryLost,
+    NoChangeStream,
+    WaitingRecords,
+    WokenRuns,
+    selection_of_arrivals,
+)
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.errors import MnistOpsError, Transient
 from mnist_ops.domain.keys import run_key
@@ -113,6 +120,10 @@ class MongoChanges:
     def _records(self) -> AsyncCollection[Document]:
         return self.database.get_collection(self.collection, codec_options=CODEC)
 
+    @property
+    def _ledgers(self) -> AsyncCollection[Document]:
+        return self.database.get_collection(LEDGERS, codec_options=CODEC)
+
     @asynccontextmanager
     async def opened(self, token: str | None) -> AsyncIterator["MongoChangeStream"]:
         try:
@@ -131,18 +142,12 @@ class MongoChanges:
     async def waiting(self, at: datetime) -> WaitingRecords:
         selection = selection_of_arrivals(at)
         stages = [*selection_pipeline(selection, self.fields), {"$limit": _COUNTED}, {"$count": "records"}]
-        unpredicted = {
-            self.fields.label: None,
-            f"{self.fields.prediction}.model.digest": None,
-            self.fields.created_at: {"$lt": selection.until},
-        }
+        unpredicted = {**not_predicted(self.fields), self.fields.created_at: {"$lt": selection.until}}
         newest_first = self._records.find(unpredicted, {self.fields.created_at: 1})
         with _translated():
             counted = await (await self._records.aggregate(stages)).to_list()
             newest = await newest_first.sort(self.fields.created_at, -1).limit(1).to_list()
-        created_at: Any = newest[0] if newest else None
-        for name in self.fields.created_at.split("."):
-            created_at = created_at.get(name) if isinstance(created_at, Mapping) else None
+        created_at = value_at(newest[0], self.fields.created_at) if newest else None
         return WaitingRecords(
             int(str(counted[0]["records"])) if counted else 0,
             created_at if isinstance(created_at, datetime) else None,
@@ -154,7 +159,7 @@ class MongoChanges:
             found = await self._records.aggregate([*stages, {"$limit": 1}, {"$project": {"_id": 1}}])
             return bool(await found.to_list())
 
-    async def is_run_unfinished(self, dag_id: str, since: datetime) -> bool:
+    async def woken_runs(self, dag_id: str, since: datetime) -> WokenRuns:
         # The ids begin with the time at which the run was due, so this reads the newest ones only.
         first = run_key(dag_id, f"{_ASSET_TRIGGERED}{since.astimezone(UTC).isoformat(timespec='seconds')}")
         last = run_key(dag_id, _ASSET_TRIGGERED) + "\U0010ffff"
@@ -162,9 +167,16 @@ class MongoChanges:
             commits = (
                 await self.database[RUNS].find({"_id": {"$gte": first, "$lt": last}}, {"_id": 1}).to_list()
             )
-            ids = [commit["_id"] for commit in commits]
-            ledgers = await self.database[LEDGERS].find({"_id": {"$in": ids}}, {"_id": 1}).to_list()
-        return len(ledgers) < len(ids)
+            # Of a run that was cleared, only the newest generation gets a ledger.
+            ids = _newest_generations(str(commit["_id"]) for commit in commits)
+            ends = {"held_because": 1, "finished_at": 1}
+            found = await self._ledgers.find({"_id": {"$in": ids}}, ends).to_list()
+        ledgers: dict[Any, Any] = {ledger["_id"]: ledger for ledger in found}
+        newest = ledgers.get(max(ids, default=None), {})
+        return WokenRuns(
+            unfinished=len(ledgers) < len(ids),
+            held_at=newest["finished_at"] if newest.get("held_because") else None,
+        )
 
     def tokens(self, name: str) -> "MongoTokens":
         """Keeps the resume token of a watcher beside the records."""
@@ -235,6 +247,12 @@ class MongoTokens:
     async def clear(self) -> None:
         with _translated():
             await self.database[WATCHES].delete_one({"_id": self.name})
+
+
+def _newest_generations(ids: Iterable[str]) -> list[str]:
+    """The newest generation of each run."""
+    by_number = sorted(ids, key=lambda one: int(one.rpartition("/")[2]))
+    return list({one.rpartition("/")[0]: one for one in by_number}.values())
 
 
 def _raise_of_opening(error: PyMongoError, token: str | None) -> NoReturn:

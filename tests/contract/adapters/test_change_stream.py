@@ -14,7 +14,15 @@ from secantus import SecantusDBServer
 
 from mnist_ops.adapters.mongo.change_stream import MongoChanges, connected_changes
 from mnist_ops.adapters.mongo.records import MongoRecords
-from mnist_ops.domain.arrivals import Cause, HistoryLost, NoChangeStream, TokenStore, WaitingRecords, Wake
+from mnist_ops.domain.arrivals import (
+    Cause,
+    HistoryLost,
+    NoChangeStream,
+    TokenStore,
+    WaitingRecords,
+    Wake,
+    WokenRuns,
+)
 from mnist_ops.domain.connections import Connection
 from mnist_ops.domain.keys import run_key
 from mnist_ops.domain.records import FieldNames, RecordHead
@@ -221,7 +229,7 @@ def test_what_happened_while_nobody_watched_is_seen_after_the_next_start(watched
     watched.wakes(lambda: watched.insert("seen"), tokens, 0.6)
     watched.insert("missed", "missed too")
     watched.collection.database["others"].insert_one({"note": "what is written elsewhere does not matter"})
-    assert watched.wakes(lambda: None, tokens, 0.6) == [Wake(Cause.CHANGED, 2)]
+    assert watched.wakes(lambda: None, tokens, 0.6) == [Wake(Cause.STARTED, 2)]
 
 
 def test_a_token_is_kept_beside_the_records(watched) -> None:
@@ -324,9 +332,47 @@ def test_a_run_is_unfinished_until_it_has_a_ledger(watched, run_id, has_ledger, 
 
     async def ask() -> bool:
         async with watched.changes() as changes:
-            return await changes.is_run_unfinished("classify_records", AT - timedelta(hours=1))
+            return (await changes.woken_runs("classify_records", AT - timedelta(hours=1))).unfinished
 
     assert asyncio.run(ask()) is unfinished
+
+
+def test_a_run_that_was_cleared_is_finished_once_its_newest_generation_is(watched) -> None:
+    """The one before never gets a ledger."""
+    database = watched.collection.database
+    run = run_key("classify_records", "asset_triggered__2026-01-31T11:59:00.5+00:00_x")
+    database["mnist_ops_runs"].insert_many([{"_id": f"{run}/{number}"} for number in range(11)])
+    database["mnist_ops_ledgers"].insert_one({"_id": f"{run}/10"})
+
+    async def ask() -> WokenRuns:
+        async with watched.changes() as changes:
+            return await changes.woken_runs("classify_records", AT - timedelta(hours=1))
+
+    assert asyncio.run(ask()) == WokenRuns()
+
+
+@pytest.mark.parametrize(
+    ("ledgers", "held_at"),
+    [
+        ([{"held_because": "2 of 4 records failed"}], AT),
+        ([{"held_because": None}], None),
+        ([{"held_because": "2 of 4 records failed"}, {"held_because": None}], None),
+    ],
+    ids=["held", "within the budget or released", "a later one is not"],
+)
+def test_it_is_known_when_the_newest_woken_run_ended_if_it_is_held(watched, ledgers, held_at) -> None:
+    """The next one would take its records again."""
+    database = watched.collection.database
+    for number, ledger in enumerate(ledgers):
+        run = run_key("classify_records", f"asset_triggered__2026-01-31T11:5{number}:00.5+00:00_x")
+        database["mnist_ops_runs"].insert_one({"_id": f"{run}/0"})
+        database["mnist_ops_ledgers"].insert_one({"_id": f"{run}/0", "finished_at": AT} | ledger)
+
+    async def ask() -> WokenRuns:
+        async with watched.changes() as changes:
+            return await changes.woken_runs("classify_records", AT - timedelta(hours=1))
+
+    assert asyncio.run(ask()) == WokenRuns(unfinished=False, held_at=held_at)
 
 
 def test_an_update_of_many_records_is_seen_as_many_changes(watched) -> None:

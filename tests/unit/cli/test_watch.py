@@ -1,6 +1,8 @@
 """Runs for records that arrive, one after another in one process."""
 
 import logging
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.bundles import BundleCache, Classifier
 from tests.support.small_runs import Seven, SmallRuns
 
-CHANGED = Wake(Cause.CHANGED, 1)
+CHANGED, DUE = Wake(Cause.CHANGED, 1), Wake(Cause.DUE, 0)
 
 
 class Loads:
@@ -39,6 +41,11 @@ def runs_over(small: SmallRuns, **settings: object) -> tuple[ArrivalRuns, Pipeli
     """Runs over a deployment, and its steps."""
     steps = small.steps(**settings)
     return ArrivalRuns(steps, OpenTools(small.images, BundleCache())), steps
+
+
+def later(steps: Pipeline, minutes: int) -> Pipeline:
+    """The same steps, by a clock that is ahead."""
+    return Pipeline(steps.adapters, now=lambda: steps.now() + timedelta(minutes=minutes))
 
 
 def test_a_record_that_arrived_is_labelled(small, caplog) -> None:
@@ -79,11 +86,37 @@ def test_the_records_of_a_red_run_are_no_reason_for_another(small, caplog) -> No
     small.images.images.popitem()
     runs, steps = runs_over(small, failure_budget=0.0, failure_budget_from=1)
     runs.label(CHANGED)
-    runs.label(Wake(Cause.DUE, 0))
+    steps.adapters.runs.put_ledger(replace(runs._held, held_because=None))
+    runs.label(DUE)
     assert len(list(steps.adapters.runs.commits())) == 1
     assert "budget" in caplog.text
     small.records.insert(small.document(3))
-    runs.label(Wake(Cause.DUE, 0))
+    runs.label(DUE)
+    assert len(list(steps.adapters.runs.commits())) == 2
+
+
+def test_records_that_arrive_after_a_held_run_wait_for_15_minutes(small) -> None:
+    """Each run fetches and classifies the held ones again; afterwards a look for due records finds all."""
+    small.records.insert(*(small.document(number) for number in range(3)))
+    small.images.images.popitem()
+    runs, steps = runs_over(small, failure_budget=0.0, failure_budget_from=1)
+    runs.label(CHANGED)
+    runs.label(CHANGED)
+    assert len(list(steps.adapters.runs.commits())) == 1
+    runs.steps = later(steps, minutes=15)
+    runs.label(DUE)
+    assert len(list(steps.adapters.runs.commits())) == 2
+
+
+def test_a_released_run_holds_up_no_other(small) -> None:
+    """Its records have their predictions."""
+    small.records.insert(*(small.document(number) for number in range(3)))
+    small.images.images.popitem()
+    runs, steps = runs_over(small, failure_budget=0.0, failure_budget_from=1)
+    runs.label(CHANGED)
+    steps.adapters.runs.put_ledger(replace(runs._held, held_because=None))
+    small.records.insert(small.document(4))
+    runs.label(CHANGED)
     assert len(list(steps.adapters.runs.commits())) == 2
 
 

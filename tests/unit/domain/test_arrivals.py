@@ -100,9 +100,10 @@ def test_a_record_dated_up_to_five_minutes_ahead_is_taken(ahead: timedelta, take
         (WaitingRecords(3, AT), WaitingRecords(2, AT + timedelta(seconds=1)), True),
         (WaitingRecords(3, AT), WaitingRecords(2, AT), False),
         (WaitingRecords(3, AT), WaitingRecords(0, None), False),
+        (WaitingRecords(3, AT), WaitingRecords(3, AT - timedelta(seconds=1)), True),
         (WaitingRecords(0, None), WaitingRecords(0, AT), True),
     ],
 )
 def test_records_that_wait_all_the_time_are_no_news(before, after, more) -> None:
     """Those of a held run would else wake a run at each look."""
-    assert after.has_more_than(before) is more
+    assert after.has_news_since(before) is more

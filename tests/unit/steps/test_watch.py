@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mnist_ops.domain.arrivals import Cause, HistoryLost, NoChangeStream, WaitingRecords, Wake
+from mnist_ops.domain.arrivals import Cause, HistoryLost, NoChangeStream, WaitingRecords, Wake, WokenRuns
 from mnist_ops.domain.errors import Transient
 from mnist_ops.steps.watch import Clock, Pace, Watch
 
@@ -48,6 +48,7 @@ class Collection:
         due: whether a run would take a record.
         counted: what the waiting records are at each look; the last one stays.
         unfinished_until: until when a run is in progress, in seconds.
+        held: when a run ended whose predictions are held, and when somebody released it, in seconds.
         opened_at: the tokens that the stream was opened with.
     """
 
@@ -58,6 +59,7 @@ class Collection:
     due: bool = False
     counted: list[WaitingRecords] = field(default_factory=list)
     unfinished_until: float = 0.0
+    held: tuple[float, float] | None = None
     opened_at: list[str | None] = field(default_factory=list)
     readings: int = 0
 
@@ -78,9 +80,13 @@ class Collection:
     async def is_anything_due(self, at: datetime) -> bool:
         return self.due
 
-    async def is_run_unfinished(self, dag_id: str, since: datetime) -> bool:
+    async def woken_runs(self, dag_id: str, since: datetime) -> WokenRuns:
         assert (dag_id, since) == (DAG, START + timedelta(seconds=self.time.seconds, hours=-1))
-        return self.time.seconds < self.unfinished_until
+        ended, released = self.held or (0.0, 0.0)
+        return WokenRuns(
+            unfinished=self.time.seconds < self.unfinished_until,
+            held_at=START + timedelta(seconds=ended) if ended <= self.time.seconds < released else None,
+        )
 
     def _happened(self) -> int:
         return sum(moment <= self.time.seconds for moment in self.changes)
@@ -184,10 +190,27 @@ def test_no_run_is_woken_while_another_is_unfinished(records, watched) -> None:
     assert wake.changes == 3
 
 
+@pytest.mark.parametrize(
+    ("released", "woken_at"), [(float("inf"), 910.0), (100.0, 122.0)], ids=["not released", "released"]
+)
+def test_after_a_held_run_the_next_one_waits(records, watched, released, woken_at) -> None:
+    """It would fetch and classify the same records again; 15 minutes, or until somebody releases them."""
+    records.changes, records.held = [20.0 + 30 * number for number in range(50)], (10.0, released)
+    (first, _), *_ = watched(1_000, after_runs_of=DAG)
+    assert first == pytest.approx(woken_at, abs=30.0)
+
+
 def test_records_that_wait_before_the_first_start_wake_a_run(records, watched) -> None:
     """There is no place in the stream yet to go on from."""
     records.due = True
     assert watched(30) == [(0.5, Wake(Cause.STARTED, 0))]
+
+
+def test_records_that_wait_at_a_later_start_wake_a_run_once(records, watched) -> None:
+    """Airflow queues no run for an event of a paused DAG, and the place is behind that event."""
+    records.due, records.fails = True, {20: Transient("connection reset")}
+    assert watched(60, Tokens("0")) == [(0.5, Wake(Cause.STARTED, 0))]
+    assert records.opened_at == ["0", "0"]
 
 
 def test_what_changed_while_nobody_watched_is_seen_afterwards(records, watched, time) -> None:
@@ -272,4 +295,11 @@ def test_records_that_become_due_wake_a_run_where_no_schedule_does(records, watc
     """A transient failure is tried again although nobody changes the record."""
     records.due = True
     woken = watched(100, Tokens("0"), due_every_s=60.0)
-    assert [wake for _, wake in woken] == [Wake(Cause.DUE, 0)] * 2
+    assert [wake for _, wake in woken] == [Wake(Cause.STARTED, 0), Wake(Cause.DUE, 0)]
+
+
+def test_without_a_change_stream_due_records_are_looked_for_too(records, watched) -> None:
+    """Of as many that wait as before, the count and the newest tell nothing."""
+    records.refuses, records.counted = [NoChangeStream("none")], [WaitingRecords(0, START)]
+    records.due = True
+    assert [wake for _, wake in watched(100, due_every_s=60.0)][1:] == [Wake(Cause.DUE, 0)]
