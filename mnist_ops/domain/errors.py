@@ -2,12 +2,15 @@
 
 MnistOpsError
 ├── Transient            try again later: a peer did not answer, a race was lost
-│   └── OutcomeUnknown   the reply of a write was lost: read back before anything else
+│   ├── OutcomeUnknown   the reply of a write was lost: read back before anything else
+│   ├── NoChampion       no model is in production yet; in `serving.rest.champions`
+│   └── Overloaded       more requests wait than can be answered soon; in `serving.rest.batching`
 ├── Permanent            fail now: a server refused, a damaged object, a broken contract
 │   ├── UsageError       what a person gave is wrong: an argument, a form's field, a setting, a connection
 │   ├── ObjectMissing    the named object is not in the store
 │   ├── HistoryLost      the changes since a resume token are not known; in `arrivals`
 │   ├── NoChangeStream   the server cannot tell of changes; in `arrivals`
+│   ├── Problem          a request ends with an HTTP error; in `serving.problems`
 │   ├── RunFailed        a run is over its budget or does not add up; in `run_summary`, with the ledger
 │   └── Damaged          bytes differ from the digest that names them
 └── ItemRejected         one record or image: record the reason and continue with the others

@@ -3,7 +3,14 @@
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from mnist_ops.domain.errors import ItemRejected, MnistOpsError, ObjectMissing, Transient, UsageError
+from mnist_ops.domain.errors import (
+    ItemRejected,
+    MnistOpsError,
+    ObjectMissing,
+    Permanent,
+    Transient,
+    UsageError,
+)
 from mnist_ops.serving.templating import page
 
 # The first that fits. Every other error of ours says that the state of things forbids what was asked.
@@ -15,7 +22,7 @@ _STATUS_OF = {
 }
 
 
-class Problem(Exception):
+class Problem(Permanent):
     """Ends a request with an error.
 
     Args:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mnist_ops.domain.errors import MnistOpsError
+from mnist_ops.domain.errors import Transient
 from mnist_ops.vision.inference.classifier import CPU_SLICE
 
 # More images are no faster, on CPU.
@@ -22,7 +22,7 @@ MAX_WAITING = 8 * MAX_BATCH
 R = TypeVar("R")
 
 
-class Overloaded(MnistOpsError):
+class Overloaded(Transient):
     """More waits than can be answered soon: come again later."""
 
 

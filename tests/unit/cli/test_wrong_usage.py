@@ -86,7 +86,7 @@ def aws_at(port: str, *words: str, code: int, scheme: str = "http") -> Wrong:
 
 
 ARGUMENTS = [
-    wrong("nonsense", "No such command 'nonsense'", "There are: init, predict"),
+    wrong("nonsense", "No such command 'nonsense'", "There are: init, watch, predict"),
     wrong("ledgers", "No such command 'ledgers'", "Did you mean `runs list`?"),
     wrong("runs clasify", "No such command 'clasify'", "Did you mean `runs classify`?"),
     wrong("--nonsense", "No such option: --nonsense", "see `mnist-ops --help`"),

@@ -35,7 +35,7 @@ def attempt(
 def carrying(failure: PredictionFailure, head: RecordHead = HEAD) -> RecordHead:
     """Return the record once the failure is written into it."""
     values = failure.document()
-    values.pop("detail")
+    del values["detail"], values["permanent"]
     return replace(head, failure=FailureStamp(**values))
 
 

@@ -333,6 +333,7 @@ def test_a_failure_is_written_with_its_reason_and_attempts(pipeline: Pipeline) -
         "first_at": AT,
         "last_at": AT,
         "next_attempt_at": AT + timedelta(minutes=15),
+        "permanent": False,
         "run": "dag/run",
     }
 
