@@ -143,7 +143,14 @@ class RecordStore(Protocol):
         """
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        """The current heads of records, by `id_json`; records that no longer exist are left out."""
+        """The current heads of records, by `id_json`; records that no longer exist are left out.
+
+        Args:
+            ids: as canonical Extended JSON.
+
+        Raises:
+            UsageError: one of them is no canonical Extended JSON.
+        """
 
     def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
         """The current records as JSON-able values, in relaxed Extended JSON; missing ones are left out.

@@ -6,6 +6,7 @@ import re
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})")
 _INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
 
 
 def readable_id(id_json: str) -> str:
@@ -29,12 +30,12 @@ def possible_ids(text: str) -> list[str]:
     if text.startswith(("{", '"')):
         try:
             return [json.dumps(json.loads(text))]
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # an id that begins so, and is a text
     ids = [json.dumps(text)]
     if _OBJECT_ID.fullmatch(text):
         ids.insert(0, json.dumps({"$oid": text.lower()}))
     if _INTEGER.fullmatch(text):
         ids += [json.dumps({"$numberInt": text})] if int(text) in _INT32 else []
-        ids += [json.dumps({"$numberLong": text})]
+        ids += [json.dumps({"$numberLong": text})] if int(text) in _INT64 else []
     return ids

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_ops.serving.problems import Problem, answer
@@ -20,10 +21,16 @@ HEADERS: Mapping[str, str] = {
 }
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_FORM = 64 << 10  # bytes of a body
+# They read their bodies themselves, after the user is known and within limits of their own.
+_OWN_LIMITS = frozenset({"/predict", "/batch_predict"})
 
 
 class Security:
-    """ASGI middleware: adds the headers that an answer lacks, and refuses what another site's page sends."""
+    """ASGI middleware: adds the headers that an answer lacks, and refuses what another site's page sends.
+
+    It also limits the forms: FastAPI reads them before it asks who sends them.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,7 +50,29 @@ class Security:
 
         request = Request(scope)
         app = answer(request, _CROSS_SITE) if is_cross_site(request) else self._app
-        await app(scope, receive, send_with_headers)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        limited = receive if path in _OWN_LIMITS else _at_most(MAX_FORM, receive)
+        await app(scope, limited, send_with_headers)
+
+
+def _at_most(limit: int, receive: Receive) -> Receive:
+    """Receive a body of a limited number of bytes.
+
+    Raises:
+        HTTPException: 413, it has more; the only kind of error that FastAPI does not make a 400.
+    """
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            # The client may still be sending: the server would read all of it.
+            raise HTTPException(413, f"The limit is {limit:,} bytes", {"Connection": "close"})
+        return message
+
+    return limited
 
 
 def is_cross_site(request: Request) -> bool:

@@ -163,7 +163,8 @@ class InMemoryRecords:
         return True
 
     def heads(self, ids: Sequence[str]) -> Mapping[str, RecordHead]:
-        return {key: head_of(self._documents[key], self._fields) for key in ids if key in self._documents}
+        keys = [id_json(given_id(text)) for text in ids]
+        return {key: head_of(self._documents[key], self._fields) for key in keys if key in self._documents}
 
     def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
         keys = dict.fromkeys(id_json(given_id(text)) for text in ids)

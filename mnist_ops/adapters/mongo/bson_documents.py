@@ -19,6 +19,9 @@ Document = dict[str, object]
 _OBJECT_ID = '{"$oid": "'
 _OBJECT_ID_LENGTH = len(_OBJECT_ID) + 24 + len('"}')
 
+# MongoDB's limit.
+_MOST_LEVELS = 100
+
 # Bytes. URLs that are fetched are shorter; a longer value would be copied into filters and failures.
 LONGEST_URL = 8_192
 
@@ -85,14 +88,28 @@ def given_id(text: str) -> object:
     """
     try:
         given = id_of(text)
-    except (BSONError, ValueError, TypeError) as error:
-        raise UsageError(f"{text}: not an id in canonical Extended JSON ({error})") from error
+        _require_sendable(given)
+    except (BSONError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"{text[:200]}: not an id in canonical Extended JSON ({error})") from error
     # No record has such an id; in a query they would match others.
     if isinstance(given, bson.Regex | re.Pattern) or (
         isinstance(given, Mapping) and any(name.startswith("$") for name in given)
     ):
-        raise UsageError(f"{text}: not an id, but a condition")
+        raise UsageError(f"{text[:200]}: not an id, but a condition")
     return given
+
+
+def _require_sendable(given: object) -> None:
+    """Some of what can be read cannot be sent: a date or a number out of range, half of a character."""
+    if _levels(given) > _MOST_LEVELS:
+        raise ValueError(f"it has more than {_MOST_LEVELS} levels")
+    bson.encode({"_id": given}, codec_options=CODEC)
+
+
+def _levels(value: object) -> int:
+    """How deep a value is nested."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return 1 + max(map(_levels, inside), default=0)
 
 
 def json_values(document: Document) -> dict[str, object]:

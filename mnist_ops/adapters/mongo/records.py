@@ -16,7 +16,6 @@ from mnist_ops.adapters.mongo.bson_documents import (
     decode,
     given_id,
     head_of,
-    id_of,
     json_values,
 )
 from mnist_ops.adapters.mongo.errors import translate, translated
@@ -145,7 +144,7 @@ class MongoRecords:
         projection += [names.prediction, names.prediction_failure, names.label_review]
         heads: dict[str, RecordHead] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
-            query = {"_id": {"$in": [id_of(text) for text in ids[start : start + _IDS_PER_QUERY]]}}
+            query = {"_id": {"$in": [given_id(text) for text in ids[start : start + _IDS_PER_QUERY]]}}
             for document in translated(lambda query: list(self._collection.find(query, projection)), query):
                 head = head_of(document, names)
                 heads[head.id_json] = head

@@ -40,7 +40,7 @@ class BackfillForm(BaseModel):
     since: str | None = None
     until: str | None = None
     reclassify: str = str(Reclassify.NEVER)
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_active_runs: Annotated[int, Field(ge=1, le=100)] = MAX_ACTIVE_RUNS
 
     @field_validator("since", "until", "limit", mode="before")

@@ -57,9 +57,7 @@ def head_of(pipeline: Pipeline, id_json: str) -> RecordHead | None:
     Raises:
         UsageError: it is no id in canonical Extended JSON.
     """
-    records = pipeline.adapters.records
-    # `heads` trusts its ids, which come from shards; `whole` refuses what is none.
-    return records.heads([id_json]).get(id_json) if records.whole([id_json]) else None
+    return pipeline.adapters.records.heads([id_json]).get(id_json)
 
 
 @dataclass(frozen=True, slots=True)

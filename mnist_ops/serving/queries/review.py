@@ -92,9 +92,14 @@ def next_records(
         count: the largest number of records.
         without: ids that the reviewer has already.
         first: an id that the reviewer asked for.
+
+    Raises:
+        UsageError: `first` is no id.
     """
     skipped = [record for record in steps.adapters.reviews.skipped(who, _SKIPS) if record not in without]
-    taken = _leased(steps, who, [first], count) if first is not None else []
+    # A lease's document is never deleted, so what is no record gets none.
+    asked = [first] if first is not None and first in steps.adapters.records.heads([first]) else []
+    taken = _leased(steps, who, asked, count)
     passed = {*without, *skipped, *taken}
     taken += _least_certain(steps, who, count - len(taken), passed)
     taken += _leased(steps, who, [record for record in skipped if record not in taken], count - len(taken))

@@ -47,6 +47,24 @@ def test_a_viewer_may_not_write_on_any_route(client) -> None:
         assert client(Role.VIEWER).request(method, path).status_code == 403, (method, path)
 
 
+@pytest.mark.parametrize("path", ["/review/answers", "/run/release", "/model/promote"])
+@pytest.mark.parametrize("role", [None, Role.ADMIN])
+def test_a_form_is_read_up_to_a_limit(client, path: str, role: Role | None) -> None:
+    """It is read before it is known who sends it; the server takes no more than that."""
+    sent = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1 << 12
+            yield b"a" * (1 << 12)
+
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client(role).post(path, content=pieces(), headers=headers)
+    assert answer.status_code == (401 if role is None else 413)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_request_of_another_sites_page_is_refused_on_every_route_that_writes(client) -> None:
     """Though the browser sends the cookie of somebody who may do everything."""
     admin = client(Role.ADMIN)

@@ -149,6 +149,12 @@ def test_it_is_started_in_airflow_by_who_may(client, role: Role, airflow: bool, 
 
 
 @pytest.mark.usefixtures("indexed")
+def test_a_limit_that_no_database_takes_is_refused(client) -> None:
+    """It is no 64-bit number."""
+    assert client().get("/backfills", params={**FIELDS, "limit": "1" + "0" * 30}).status_code == 422
+
+
+@pytest.mark.usefixtures("indexed")
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -64,7 +64,9 @@ def test_records_with_the_same_url_are_listed(client, runs) -> None:
     assert ["Record first" in said[0], "Record second" in said[1]] == [True, True]
 
 
-@pytest.mark.parametrize("text", ["third", "https://images.example/none.png", "x" * 5_000])
+@pytest.mark.parametrize(
+    "text", ["third", "https://images.example/none.png", "x" * 5_000, "9" * 19, '{"a":' * 1_900]
+)
 def test_an_unknown_record_is_said_in_words(client, runs, text: str) -> None:
     """With the collection that was looked in."""
     answer = record(client, runs, id=text)
@@ -79,10 +81,15 @@ def test_an_unknown_record_is_said_in_words(client, runs, text: str) -> None:
         '{"$gt": ""}',
         '{"$oid": "x"}',
         '{"$date": "x"}',
+        '{"$date": {"$numberLong": "99999999999999999999"}}',
+        '{"$numberLong": "9999999999999999999"}',
+        '{"$numberDecimal": "x"}',
+        '"\\ud800"',
+        '{"a":' * 900 + "1" + "}" * 900,
     ],
 )
-def test_a_condition_in_place_of_an_id_is_refused(client, runs, text: str) -> None:
-    """In a query it would match, and load, other records."""
+def test_a_condition_or_no_id_in_place_of_an_id_is_refused(client, runs, text: str) -> None:
+    """In a query it would match, and load, other records, or could not be sent."""
     assert record(client, runs, id=text).status_code == 400
     form = {"id": text, "run": RUN.run}
     answer = client(Role.REVIEWER, runs.steps()).post("/record/try-again", data=form)

@@ -179,6 +179,30 @@ def test_a_record_that_was_asked_for_is_shown_first(reviewed: ReviewedRuns, clie
     assert shown(page)["record"] == number_id(4)
 
 
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ('{"$regularExpression": {"pattern": "", "options": ""}}', 400),
+        ('{"$oid": "x"}', 400),
+        ("foo", 400),
+        ('"foo"', 200),
+    ],
+)
+def test_what_is_no_record_is_neither_leased_nor_answered(
+    reviewed: ReviewedRuns, client, text: str, status: int
+) -> None:
+    """A lease's document is never deleted, and a condition would load the whole collection."""
+    vera = client(Role.REVIEWER, reviewed.steps)
+    leased = []
+    reviews = reviewed.steps.adapters.reviews
+    lease = reviews.lease
+    reviews.lease = lambda ids, *others: leased.extend(ids) or lease(ids, *others)
+    assert vera.get("/review", params={"record": text}).status_code == status
+    answer = {"record": text, "seen": "", "label": "one"}
+    assert vera.post("/review/answers", data=answer).status_code == status
+    assert text not in leased
+
+
 def test_without_anything_to_review_the_page_says_so(client) -> None:
     """And where predictions would come from."""
     page = client(Role.REVIEWER, ReviewedRuns().steps).get("/review").text
