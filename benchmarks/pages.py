@@ -201,7 +201,8 @@ def questions(index: MongoRecordIndex, runs: MongoRuns, count: int) -> dict[str,
         "least_certain, a page in the middle": lambda: index.least_certain(ReviewCursor(0.6, "0"), 100),
         "ids_of_url": lambda: index.ids_of_url(url_of(count // 2), 10),
         "created_in, a day": lambda: index.created_in(now - timedelta(days=1), now, 10_000),
-        "newest_ledgers": lambda: runs.newest_ledgers(100),
+        "newest_ledgers": lambda: runs.newest_ledgers(10, now=FIRST + timedelta(hours=LEDGERS)),
+        "ledgers_with_problems": lambda: runs.ledgers_with_problems(100),
         "newest_ledgers, of a DAG, further on": lambda: runs.newest_ledgers(100, middle, "classify_records"),
     }
 
@@ -281,7 +282,7 @@ def print_plans(count: int, collection: Collection[Document]) -> None:
         watched = client[collection.database.name]
         index = MongoRecordIndex(watched[collection.name], FieldNames())
         for name, ask in questions(index, MongoRuns(watched), count).items():
-            if not name.startswith("newest"):
+            if "ledgers" not in name:
                 commands.seen.clear()
                 ask()
                 print(f"{name:40} {', '.join(indexes_of(collection, commands))}")

@@ -158,7 +158,7 @@ class Pipeline:
             request,
             schedule=self.settings.classify_schedule,
             count=count if within_s is None else counting_within(count, within_s),
-            former=past_runs(ports.runs.newest_ledgers(_LEDGERS_TO_ESTIMATE_FROM)),
+            former=past_runs(ports.runs.newest_ledgers(_LEDGERS_TO_ESTIMATE_FROM, now=self.now())),
             prices=self.settings.prices,
             now=self.now(),
         )

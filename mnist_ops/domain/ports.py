@@ -271,7 +271,11 @@ class RunStore(Protocol):
         """The ledger of one generation; None if it has none."""
 
     def newest_ledgers(
-        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+        self,
+        limit: int,
+        before: LedgerCursor | None = None,
+        dag: str | None = None,
+        now: datetime | None = None,
     ) -> Sequence[Mapping[str, object]]:
         """A page of ledgers, newest first, without their `refers_to`, which may be long.
 
@@ -279,7 +283,11 @@ class RunStore(Protocol):
             limit: the largest number of ledgers.
             before: continue after this ledger of the former page; None for the newest ones.
             dag: only those of a DAG's runs, by the first segment of the run key; `cli` for the command line.
+            now: the time, where it is known: the embedded server then reads few other ledgers.
         """
+
+    def ledgers_with_problems(self, limit: int) -> Sequence[Mapping[str, object]]:
+        """The newest ledgers that are held or do not add up, without their `refers_to`; at most `limit`."""
 
     def generations(self, run_key: str) -> Sequence[int]:
         """The numbers of the generations of a run that have taken their snapshot, ascending."""

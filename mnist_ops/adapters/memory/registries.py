@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
@@ -60,20 +60,33 @@ class InMemoryRuns:
         return _document(ledger) if ledger else None
 
     def newest_ledgers(
-        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+        self,
+        limit: int,
+        before: LedgerCursor | None = None,
+        dag: str | None = None,
+        now: datetime | None = None,  # noqa: ARG002 (the port's)
     ) -> Sequence[Mapping[str, object]]:
-        places = {(ledger.finished_at, ledger.generation.id): ledger for ledger in self._ledgers.values()}
-        chosen = [
-            place
-            for place, ledger in places.items()
-            if dag in (None, ledger.generation.dag)
-            and (before is None or place < (before.finished_at, before.id))
-        ]
-        newest = [_document(places[place]) for place in sorted(chosen, reverse=True)[:limit]]
-        return [{name: ledger[name] for name in ledger if name != "refers_to"} for ledger in newest]
+        def chosen(ledger: Ledger) -> bool:
+            return dag in (None, ledger.generation.dag) and (
+                before is None or _place(ledger) < (before.finished_at, before.id)
+            )
+
+        return self._newest(chosen, limit)
+
+    def ledgers_with_problems(self, limit: int) -> Sequence[Mapping[str, object]]:
+        return self._newest(lambda ledger: bool(ledger.held_because or ledger.imbalance()), limit)
+
+    def _newest(self, chosen: Callable[[Ledger], bool], limit: int) -> list[Mapping[str, object]]:
+        ledgers = sorted(filter(chosen, self._ledgers.values()), key=_place, reverse=True)[:limit]
+        documents = map(_document, ledgers)
+        return [{name: ledger[name] for name in ledger if name != "refers_to"} for ledger in documents]
 
     def generations(self, run_key: str) -> Sequence[int]:
         return sorted(generation.number for generation, _ in self.commits() if generation.run == run_key)
+
+
+def _place(ledger: Ledger) -> tuple[datetime, str]:
+    return ledger.finished_at, ledger.generation.id
 
 
 def _document(ledger: Ledger) -> dict[str, object]:

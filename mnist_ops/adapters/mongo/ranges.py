@@ -6,6 +6,9 @@ then. So the ranges begin small, and grow with what they hold.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +45,9 @@ class Ranges:
             width *= min(max(growth, 0.1), self.growth)
             start = stop
         return found
+
+
+def earlier(at: datetime, seconds: float) -> datetime:
+    """The moment that many seconds before another one; `BEFORE_ANY` if there is none."""
+    # The whole range in seconds is rounded, and may reach a little further back than a date can.
+    return BEFORE_ANY if seconds >= (at - BEFORE_ANY).total_seconds() else at - timedelta(seconds=seconds)

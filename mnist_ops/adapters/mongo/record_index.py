@@ -1,7 +1,7 @@
 """What pages ask of the records in MongoDB."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from bson.errors import BSONError
@@ -14,14 +14,13 @@ from mnist_ops.adapters.mongo.bson_documents import CODEC, Document, head_of, id
 from mnist_ops.adapters.mongo.errors import translate, translated
 from mnist_ops.adapters.mongo.indexes import in_review, not_predicted, permanent
 from mnist_ops.adapters.mongo.label_updates import clear_update, label_update, undo_update
-from mnist_ops.adapters.mongo.ranges import Ranges
+from mnist_ops.adapters.mongo.ranges import BEFORE_ANY, Ranges, earlier
 from mnist_ops.domain.cursors import ReviewCursor
 from mnist_ops.domain.record_index import BoundedCount, LabelChange, is_review_of
 from mnist_ops.domain.records import FieldNames, RecordHead
 
 Condition = Mapping[str, object]
 
-_BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 _SECONDS = Ranges(first=600.0, growth=4.0)
 # Each age is half of the one before, down to an hour: one of these ranges holds few of the waiting records.
 _AGES = [timedelta(hours=2**power) for power in range(14, -1, -1)]
@@ -47,7 +46,7 @@ class MongoRecordIndex:
 
     def oldest_waiting(self, at: datetime) -> datetime | None:
         created_at = self._fields.created_at
-        edges = [_BEFORE_ANY, *(at - age for age in _AGES), at]
+        edges = [BEFORE_ANY, *(at - age for age in _AGES), at]
         for since, until in pairwise(edges):
             dated = {**self._untried(), created_at: {"$gte": since, "$lt": until}}
             found = self._collection.find(dated).sort(created_at, 1).limit(1)
@@ -67,10 +66,10 @@ class MongoRecordIndex:
         undated = self._count({**state, created_at: {"$eq": None}}, limit + 1)
 
         def count(start_s: float, stop_s: float) -> int:
-            window = {"$gte": _earlier(at, stop_s), "$lt": _earlier(at, start_s)}
+            window = {"$gte": earlier(at, stop_s), "$lt": earlier(at, start_s)}
             return self._count({**state, created_at: window}, limit + 1)
 
-        whole = (at - _BEFORE_ANY).total_seconds()
+        whole = (at - BEFORE_ANY).total_seconds()
         dated = _SECONDS.read(count, limit + 1 - undated, whole)
         return _bounded(undated + dated, limit)
 
@@ -177,11 +176,6 @@ class MongoRecordIndex:
 
 def _bounded(count: int, limit: int) -> BoundedCount:
     return BoundedCount(min(count, limit), more=count > limit)
-
-
-def _earlier(at: datetime, seconds: float) -> datetime:
-    # The whole range in seconds is rounded, and may reach a little further back than a date can.
-    return _BEFORE_ANY if seconds >= (at - _BEFORE_ANY).total_seconds() else at - timedelta(seconds=seconds)
 
 
 def _below(confidence: float) -> dict[str, object]:

@@ -15,6 +15,8 @@ from pymongo.errors import DuplicateKeyError
 from mnist_ops.adapters.mongo.bson_documents import Document
 from mnist_ops.adapters.mongo.collections import majority_collection, upserted
 from mnist_ops.adapters.mongo.errors import translated
+from mnist_ops.adapters.mongo.indexes import Index
+from mnist_ops.adapters.mongo.ranges import BEFORE_ANY, Ranges, earlier
 from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restored_by_rollback
 from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import Permanent, Transient, UsageError
@@ -30,11 +32,17 @@ MODELS = "mnist_ops_models"
 DATASETS = "mnist_ops_datasets"
 
 _RESERVATION_TRIES = 20
-# Lists of ledgers are read newest first, all of them or those of one DAG.
-_LEDGER_INDEXES: Mapping[str, Mapping[str, int]] = {
-    "mnist_ops_newest": {"finished_at": -1, "_id": -1},
-    "mnist_ops_newest_of_dag": {"dag": 1, "finished_at": -1, "_id": -1},
+_NEWEST = (("finished_at", -1), ("_id", -1))
+_TEXT: Mapping[str, object] = {"$gt": ""}
+# What a ledger says that a person has to look at, as a text; null otherwise.
+_PROBLEMS = ("held_because", "imbalance")
+# Lists of ledgers are read newest first, all of them or those of one DAG; and those with a problem.
+_LEDGER_INDEXES: Mapping[str, Index] = {
+    "mnist_ops_newest": Index(_NEWEST),
+    "mnist_ops_newest_of_dag": Index((("dag", 1), *_NEWEST)),
+    **{f"mnist_ops_{problem}": Index(((problem, 1),), {problem: _TEXT}) for problem in _PROBLEMS},
 }
+_SECONDS = Ranges(first=6 * 3_600.0, growth=8.0)
 
 
 class MongoRuns:
@@ -45,8 +53,8 @@ class MongoRuns:
         self._ledgers = majority_collection(database, LEDGERS)
 
     def ensure_indexes(self) -> Sequence[str]:
-        for name, keys in _LEDGER_INDEXES.items():
-            translated(self._ledgers.create_index, keys, name=name)
+        models = [index.model(name) for name, index in _LEDGER_INDEXES.items()]
+        translated(self._ledgers.create_indexes, models)
         return list(_LEDGER_INDEXES)
 
     def commit(self, generation: Generation, manifest_uri: str, at: datetime) -> str:
@@ -100,33 +108,49 @@ class MongoRuns:
         return translated(self._ledgers.find_one, {"_id": generation.id})
 
     def newest_ledgers(
-        self, limit: int, before: LedgerCursor | None = None, dag: str | None = None
+        self,
+        limit: int,
+        before: LedgerCursor | None = None,
+        dag: str | None = None,
+        now: datetime | None = None,
     ) -> Sequence[Mapping[str, object]]:
         of_dag: Document = {} if dag is None else {"dag": dag}
         newest: list[Document] = []
-        for older in _older(before):
-            found = self._ledgers.find({**of_dag, **older}, {"refers_to": 0})
-            page = found.sort([("finished_at", -1), ("_id", -1)]).limit(limit - len(newest))
-            newest += translated(list, page)
-            if len(newest) == limit:
-                break
+
+        def add(older: Document) -> int:
+            page = self._newest({**of_dag, **older}, limit - len(newest))
+            newest.extend(page)
+            return len(page)
+
+        start = before.finished_at if before else now
+        if start is None:
+            add({})
+            return newest
+
+        def read(newer_s: float, older_s: float) -> int:
+            # The clock of who wrote a ledger may be ahead of `now`.
+            until = {"$lt": earlier(start, newer_s)} if before or newer_s else {}
+            return add({"finished_at": {"$gte": earlier(start, older_s), **until}})
+
+        if before:
+            add({"finished_at": start, "_id": {"$lt": before.id}})
+        _SECONDS.read(read, limit - len(newest), (start - BEFORE_ANY).total_seconds())
         return newest
+
+    def ledgers_with_problems(self, limit: int) -> Sequence[Mapping[str, object]]:
+        found = [ledger for problem in _PROBLEMS for ledger in self._newest({problem: _TEXT}, limit)]
+        by_place = {(cast("datetime", ledger["finished_at"]), str(ledger["_id"])): ledger for ledger in found}
+        return [by_place[place] for place in sorted(by_place, reverse=True)[:limit]]
+
+    def _newest(self, query: Document, limit: int) -> list[Document]:
+        found = self._ledgers.find(query, {"refers_to": 0}).sort(_NEWEST).limit(limit)
+        return translated(list, found)
 
     def generations(self, run_key: str) -> Sequence[int]:
         # A number follows the last slash, and "0" follows "/".
         query = {"_id": {"$gte": f"{run_key}/", "$lt": f"{run_key}0"}}
         found = translated(lambda: list(self._runs.find(query, {"generation": 1})))
         return sorted(cast("int", commit["generation"]) for commit in found)
-
-
-def _older(cursor: LedgerCursor | None) -> list[Document]:
-    """The ranges of the index that are behind a position, in order; one query for each needs no `$or`."""
-    if cursor is None:
-        return [{}]
-    return [
-        {"finished_at": cursor.finished_at, "_id": {"$lt": cursor.id}},
-        {"finished_at": {"$lt": cursor.finished_at}},
-    ]
 
 
 class MongoModels:

@@ -1,6 +1,6 @@
 """Audits: the accuracy in production, by a random sample that people label without seeing the prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, cast
 
@@ -108,7 +108,7 @@ def draw(request: Request, user: Admin, steps: PipelineDep, given: Annotated[Dra
 
 def _runs(steps: Pipeline) -> list[tuple[str, Mapping[str, object]]]:
     """The newest runs that published predictions, by the id of their generation."""
-    ledgers: Sequence[Mapping[str, object]] = steps.adapters.runs.newest_ledgers(_RUNS_OFFERED)
+    ledgers = steps.adapters.runs.newest_ledgers(_RUNS_OFFERED, now=steps.now())
     return [
         (str(ledger["_id"]), ledger)
         for ledger in ledgers

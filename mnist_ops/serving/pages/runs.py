@@ -34,7 +34,7 @@ def show_runs(
     before: Annotated[str, Query(max_length=2_000)] = "",
 ) -> HTMLResponse:
     """The finished runs, newest first."""
-    runs = run_list(pipeline.adapters.runs, before or None, dag_id.strip() or None)
+    runs = run_list(pipeline.adapters.runs, before or None, dag_id.strip() or None, pipeline.now())
     return page(request, "runs.html.jinja", user=user, runs=runs, dag_id=dag_id.strip(), before=before)
 
 

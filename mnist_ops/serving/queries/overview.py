@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mnist_ops.domain.champions import ChampionChange, Standing, standing_of
 from mnist_ops.domain.ports import RegisteredModel, RunStore
 from mnist_ops.domain.record_index import BoundedCount
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.queries.runs import LedgerDocument, is_newest, released_by
+from mnist_ops.steps.promote import objection_to
 
 COUNTED_UP_TO = 500
-_RUNS = 100
+_RUNS = 10
+_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,11 @@ class Overview:
             none.
         in_review: predictions that a person should look at.
         failed: records that no run tries again.
-        runs: the ledgers of the newest runs, at most 100, newest first.
-        runs_to_look_at: of these runs, those that need a person.
+        runs: the ledgers of the newest runs, at most 10, newest first.
+        runs_to_look_at: the runs that need a person, of whatever age, newest first.
         champion: the bundle in production; None if there is none.
         metrics: its measured figures.
-        candidates: newer models that the gate would promote, newest first.
+        candidates: models that the gate allows to promote and that were never in production, newest first.
     """
 
     waiting: BoundedCount
@@ -72,23 +75,25 @@ class Overview:
 def overview(pipeline: Pipeline) -> Overview:
     """Ask what the overview shows: a few bounded look-ups in indexes, whatever the collection's size."""
     ports, now = pipeline.adapters, pipeline.now()
-    runs = ports.runs.newest_ledgers(_RUNS)
+    runs = ports.runs.newest_ledgers(_RUNS, now=now)
     name = pipeline.settings.model_name
-    champion, registered = ports.models.champion(name), ports.models.models(name)
+    history, registered = ports.models.history(name), ports.models.models(name)
+    champion = history[0].bundle if history else None
     return Overview(
         waiting=ports.record_index.waiting(now, COUNTED_UP_TO),
         oldest_waiting=ports.record_index.oldest_waiting(now),
         in_review=ports.record_index.in_review(COUNTED_UP_TO),
         failed=ports.record_index.permanently_failed(now, COUNTED_UP_TO),
         runs=runs,
-        runs_to_look_at=_runs_to_look_at(ports.runs, runs),
+        runs_to_look_at=_runs_to_look_at(ports.runs),
         champion=champion,
         metrics=next((model.metrics for model in registered if model.bundle == champion), {}),
-        candidates=_candidates(champion, registered),
+        candidates=_candidates(history, registered),
     )
 
 
-def _runs_to_look_at(runs: RunStore, ledgers: Sequence[LedgerDocument]) -> list[RunToLookAt]:
+def _runs_to_look_at(runs: RunStore) -> list[RunToLookAt]:
+    ledgers: Sequence[LedgerDocument] = runs.ledgers_with_problems(_PROBLEMS)
     return [
         RunToLookAt(
             ledger,
@@ -97,15 +102,17 @@ def _runs_to_look_at(runs: RunStore, ledgers: Sequence[LedgerDocument]) -> list[
             released_by=released_by(runs, ledger),
         )
         for ledger in ledgers
-        if (ledger["imbalance"] or ledger["held_because"]) and is_newest(runs, ledger)
+        if is_newest(runs, ledger)
     ]
 
 
-def _candidates(champion: BundleRef | None, registered: Sequence[RegisteredModel]) -> list[RegisteredModel]:
-    """The models newer than the champion that the gate would promote, newest first."""
-    version = champion.version if champion else 0
+def _candidates(
+    history: Sequence[ChampionChange], registered: Sequence[RegisteredModel]
+) -> list[RegisteredModel]:
+    """The models that the gate allows to promote and that were never in production, newest first."""
+    champion = history[0].bundle if history else None
     return [
         model
         for model in reversed(registered)
-        if model.bundle.version > version and model.decision is not None and model.decision.promote
+        if standing_of(model.bundle, history) is Standing.CANDIDATE and objection_to(model, champion) is None
     ]

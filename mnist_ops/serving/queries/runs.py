@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mnist_ops.domain.cursors import LedgerCursor
@@ -26,20 +27,21 @@ class RunList:
     following: str | None
 
 
-def run_list(runs: RunStore, before: str | None, dag_id: str | None) -> RunList:
+def run_list(runs: RunStore, before: str | None, dag_id: str | None, now: datetime) -> RunList:
     """A page of the finished runs.
 
     Args:
         runs: the store of ledgers.
         before: the position to continue from; None for the newest runs.
         dag_id: only runs of this DAG; `cli` for those of the command line; None for all.
+        now: the time.
 
     Raises:
         UsageError: `before` is no position.
     """
     place = LedgerCursor.parse(before) if before else None
     folder = dag_id if dag_id == "cli" else dag_id and run_key(dag_id, "").rstrip("/")
-    found = runs.newest_ledgers(RUNS_PER_PAGE + 1, place, folder or None)
+    found = runs.newest_ledgers(RUNS_PER_PAGE + 1, place, folder or None, now)
     page = found[:RUNS_PER_PAGE]
     return RunList(page, str(LedgerCursor.of(page[-1])) if len(found) > len(page) else None)
 

@@ -83,6 +83,24 @@ class _Once(monitoring.CommandListener):
         """Nothing fails here."""
 
 
+class _Queries(monitoring.CommandListener):
+    """Keeps the filters of a client's queries."""
+
+    def __init__(self) -> None:
+        self.filters: list[object] = []
+
+    def started(self, event: object) -> None:
+        """Keep it."""
+        if event.command_name == "find":
+            self.filters.append(event.command["filter"])
+
+    def succeeded(self, event: object) -> None:
+        """Not needed."""
+
+    def failed(self, event: object) -> None:
+        """Nothing fails here."""
+
+
 # Runs
 
 
@@ -214,8 +232,9 @@ def test_a_ledger_is_found_by_its_generation(runs):
     assert runs.ledger(Generation(ONE.run, 1)) is None
 
 
+@pytest.mark.parametrize("now", [None, AT - timedelta(hours=1), AT + timedelta(days=900)])
 @pytest.mark.parametrize("dag", [None, "classify_records", "cli"])
-def test_ledgers_are_read_newest_first_in_pages(runs, dag):
+def test_ledgers_are_read_newest_first_in_pages(runs, dag, now):
     """Every ledger once, also where several runs finished at the same moment; a DAG's alone if asked for."""
     made = [
         (name, minutes) for minutes in range(3) for name in ("classify_records/a", "cli/b", "train_lenet/c")
@@ -224,7 +243,7 @@ def test_ledgers_are_read_newest_first_in_pages(runs, dag):
         runs.put_ledger(_ledger(Generation(name, number), minutes=minutes))
     read: list[str] = []
     before = None
-    while page := runs.newest_ledgers(2, before, dag):
+    while page := runs.newest_ledgers(2, before, dag, now):
         read += [str(ledger["_id"]) for ledger in page]
         assert "refers_to" not in page[0]
         before = LedgerCursor.parse(str(LedgerCursor.of(page[-1])))
@@ -243,6 +262,40 @@ def test_the_generations_of_a_run_are_those_that_took_a_snapshot(runs):
     runs.commit(Generation("classify_records/ab", 7), "s3://b/m", AT)
     assert runs.generations("classify_records/a") == [0, 2, 10]
     assert runs.generations("classify_records/nothing") == []
+
+
+def test_ledgers_with_a_problem_are_found_among_newer_ones(runs):
+    """Held or out of balance, newest first; each once, also where it is both."""
+    held = {"held_because": "3 of 10 records failed"}
+    made = [held, {}, {"selected": 9}, {**held, "selected": 9}, {}, {}]
+    for number, values in enumerate(made):
+        generation = Generation("classify_records/a", number)
+        runs.put_ledger(dataclasses.replace(_ledger(generation, minutes=number), **values))
+    found = runs.ledgers_with_problems(10)
+    assert [ledger["generation"] for ledger in found] == [3, 2, 0]
+    assert "refers_to" not in found[0]
+    assert runs.ledgers_with_problems(2) == found[:2]
+
+
+@pytest.mark.parametrize("problem", ["held_because", "imbalance"])
+def test_ledgers_with_a_problem_are_read_by_an_index_of_these_alone(database, problem):
+    """So their query costs the same with any number of other ledgers."""
+    MongoRuns(database).ensure_indexes()
+    found = database[LEDGERS].find({problem: {"$gt": ""}}).sort({"finished_at": -1, "_id": -1})
+    plan = str(found.explain()["queryPlanner"]["winningPlan"])
+    assert f"'mnist_ops_{problem}'" in plan
+    assert "'isPartial': True" in plan
+
+
+def test_the_newest_ledgers_are_asked_for_in_a_range_of_times(database, mongo_port):
+    """The embedded server reads whatever a query matches before it applies the limit."""
+    commands = _Queries()
+    with MongoClient("127.0.0.1", mongo_port, directConnection=True, event_listeners=[commands]) as client:
+        runs = MongoRuns(client[database.name])
+        for number in range(3):
+            runs.put_ledger(_ledger(Generation("cli/a", number), minutes=-number))
+        assert len(runs.newest_ledgers(2, now=AT)) == 2
+    assert commands.filters == [{"finished_at": {"$gte": AT - timedelta(hours=6)}}]
 
 
 def test_lists_of_ledgers_are_read_by_an_index(database):
@@ -679,6 +732,7 @@ CALLS = {
     "ledgers": lambda db: list(MongoRuns(db).ledgers()),
     "ledger": lambda db: MongoRuns(db).ledger(ONE),
     "newest_ledgers": lambda db: MongoRuns(db).newest_ledgers(2),
+    "ledgers_with_problems": lambda db: MongoRuns(db).ledgers_with_problems(2),
     "generations": lambda db: MongoRuns(db).generations(ONE.run),
     "ensure_indexes": lambda db: MongoRuns(db).ensure_indexes(),
     "champion": lambda db: MongoModels(db).champion("lenet5"),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mnist_ops.adapters.mongo.record_index import _BEFORE_ANY, _earlier
+from mnist_ops.adapters.mongo.ranges import BEFORE_ANY, earlier
 
 
 def test_the_last_range_begins_with_the_first_date_at_every_moment_of_a_second() -> None:
@@ -10,5 +10,5 @@ def test_the_last_range_begins_with_the_first_date_at_every_moment_of_a_second()
     second = datetime(2026, 11, 28, 17, 15, 3, tzinfo=UTC)
     for milliseconds in range(1_000):
         at = second + timedelta(milliseconds=milliseconds)
-        assert _earlier(at, (at - _BEFORE_ANY).total_seconds()) == _BEFORE_ANY
-        assert _earlier(at, 600.0) == at - timedelta(minutes=10)
+        assert earlier(at, (at - BEFORE_ANY).total_seconds()) == BEFORE_ANY
+        assert earlier(at, 600.0) == at - timedelta(minutes=10)

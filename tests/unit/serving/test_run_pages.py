@@ -11,6 +11,7 @@ import pytest
 from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryModels
+from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcomes import Ledger
@@ -108,6 +109,19 @@ def test_a_held_run_with_a_newer_generation_needs_nobody(client, runs) -> None:
     assert "Held run" not in text_of(client(Role.VIEWER, runs.steps()).get("/"))
 
 
+def test_a_held_run_is_not_forgotten_after_newer_runs(client, runs) -> None:
+    """However many have finished since; the table shows the newest ten."""
+    held(runs)
+    other = runs.run(OF_CLI)
+    for number in range(120):
+        generation = Generation(run_key("classify_records", f"run-{number}"))
+        finished_at = other.finished_at + timedelta(minutes=number)
+        runs.runs.put_ledger(dataclasses.replace(other, generation=generation, finished_at=finished_at))
+    answer = client(Role.VIEWER, runs.steps()).get("/")
+    assert "Held run: classify_records/" in text_of(answer)
+    assert answer.text.count('<th scope="row">') == 10
+
+
 @pytest.mark.parametrize(
     ("version", "promote", "waits"), [(2, True, True), (2, False, False), (1, True, False)]
 )
@@ -119,11 +133,27 @@ def test_a_newer_model_that_passed_the_gate_waits_for_promotion(
     for training in range(1, version + 1):
         runs.models.reserve(MODEL, f"s3://trainings/{training}")
     bundle = BundleRef(MODEL, version, "s3://models/2", "sha256:2")
-    decision = Decision(promote, "better than the champion", 0.01)
+    decision = Decision(promote, "better than the champion", 0.01, runs.models.champion(MODEL))
     training = f"s3://trainings/{version}"
     runs.models.register(RegisteredModel(bundle, training, {"test_accuracy": 0.99}, AT, decision))
     said = text_of(client(Role.VIEWER, runs.steps()).get("/"))
     assert ("A model waits for promotion: lenet5 2 better than the champion" in said) is waits
+
+
+def test_a_model_that_was_rolled_back_does_not_wait_for_promotion(client, runs) -> None:
+    """A person has decided about it already."""
+    assert isinstance(runs.models, InMemoryModels)
+    first = runs.models.champion(MODEL)
+    for training in ("s3://trainings/1", "s3://trainings/2"):
+        runs.models.reserve(MODEL, training)
+    bundle = BundleRef(MODEL, 2, "s3://models/2", "sha256:2")
+    decision = Decision(promote=True, why="better", p_value=0.01, compared_with=first)
+    runs.models.register(RegisteredModel(bundle, "s3://trainings/2", {}, AT, decision))
+    pages = client(Role.VIEWER, runs.steps())
+    assert "A model waits for promotion: lenet5 2" in text_of(pages.get("/"))
+    runs.models.promote(bundle, first, Promotion(AT, "ada", "it is better"))
+    runs.models.rollback(MODEL, Promotion(AT, "ada", "it reads sevens as ones"))
+    assert "A model waits" not in text_of(pages.get("/"))
 
 
 # The list of runs
