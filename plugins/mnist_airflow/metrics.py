@@ -74,6 +74,11 @@ def ledger_metrics(ledger: "Ledger") -> Iterator[Metric]:
         yield Metric("mnist_ops.run.age_max_s", ledger.age.max, "gauge")
     if ledger.freshness_s is not None:
         yield Metric("mnist_ops.run.freshness_objective_s", ledger.freshness_s, "gauge")
+        # The triggerer only adds to it: an increase is seen only from a value that was there before.
+        yield Metric("mnist_ops.freshness.late_runs", 0)
+    freshness = ledger.freshness()
+    if freshness is not None:
+        yield Metric("mnist_ops.run.late", int(not freshness["met"]), "gauge")
 
 
 def late_metrics(oldest_waiting_s: float | None) -> Iterator[Metric]:
@@ -87,7 +92,7 @@ def send(metrics: Iterable[Metric], tags: Mapping[str, str], stats: Stats) -> No
     """Send metrics; does nothing where metrics are off, and never raises.
 
     Args:
-        metrics: what to send; counters of 0 are left out.
+        metrics: what to send; also counters of 0, so that their first increase is one.
         tags: for the backends that have tags.
         stats: Airflow's module, of the process that calls.
     """
@@ -95,7 +100,7 @@ def send(metrics: Iterable[Metric], tags: Mapping[str, str], stats: Stats) -> No
         for metric in metrics:
             if metric.kind == "gauge":
                 stats.gauge(metric.name, metric.value, tags=dict(tags))
-            elif metric.value > 0:
+            else:
                 stats.incr(metric.name, metric.value, tags=dict(tags))
     except Exception:  # noqa: BLE001 (a step's result matters more than its metrics)
         _log.exception("metrics were not sent")

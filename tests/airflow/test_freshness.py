@@ -86,8 +86,16 @@ def test_a_run_is_late_also_if_the_database_does_not_answer(monkeypatch, sent) -
     assert sent == {"mnist_ops.freshness.late_runs": 1}
 
 
-def test_a_backfill_is_never_late(monkeypatch, sent, caplog) -> None:
-    """It works on the past, and its runs wait for each other."""
+@pytest.mark.parametrize("run_type", ["backfill", "manual", "operator_triggered"])
+def test_a_run_that_may_work_on_the_past_is_never_late(monkeypatch, sent, caplog, run_type) -> None:
+    """Nobody waits for its records; runs of a backfill also wait for each other."""
     monkeypatch.setattr(freshness, "_oldest_waiting", pytest.fail)
-    assert late(RUN | {"run_type": "backfill"}).endswith("a backfill has no freshness objective")
+    assert late(RUN | {"run_type": run_type}).endswith(f"type {run_type} has no freshness objective")
     assert (sent, caplog.records) == ({}, [])
+
+
+def test_a_run_that_arriving_records_woke_may_be_late(monkeypatch, sent) -> None:
+    """These are the records that somebody waits for."""
+    monkeypatch.setattr(freshness, "_oldest_waiting", lambda: (None, "no record waits"))
+    late(RUN | {"run_type": "asset_triggered"})
+    assert sent == {"mnist_ops.freshness.late_runs": 1}

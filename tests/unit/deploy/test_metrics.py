@@ -50,9 +50,19 @@ def mapped(metric: Metric) -> tuple[str, Mapping[str, str]] | None:
     return None
 
 
+def expressions() -> Iterator[str]:
+    """What the panels ask for, and the conditions of the alerts that the documentation recommends."""
+    for panel in PANELS:
+        yield from (target["expr"] for target in panel["targets"])
+    table = DOCS.partition("## Alerts to set")[2].partition("\n## ")[0]
+    found = re.findall(r"^\|[^|]+\| `((?:[^`|]|\\\|)*mnist_ops_.*?)` \|", table, re.MULTILINE)
+    assert len(found) == table.count("mnist_ops_") - table.count("absent(mnist_ops_")
+    yield from (condition.replace("\\|", "|") for condition in found)
+
+
 def asked_for() -> Iterator[tuple[str, set[str]]]:
-    """The metrics in the panels' queries, each with the labels that the query names."""
-    for expression in (target["expr"] for panel in PANELS for target in panel["targets"]):
+    """The metrics in these expressions, each with the labels that the expression names."""
+    for expression in expressions():
         grouped = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", expression)))) - {"le"}
         for name, labels in re.findall(r"(mnist_ops_\w+)(?:\{([^}]*)\})?", expression):
             yield name, grouped | set(re.findall(r"(\w+)=", labels))
@@ -77,7 +87,7 @@ def test_every_metric_has_its_own_name_in_prometheus() -> None:
     assert len({str(found) for found in names.values()}) == len(names)
 
 
-def test_the_dashboard_asks_for_metrics_that_are_sent() -> None:
+def test_the_dashboard_and_the_alerts_ask_for_metrics_that_are_sent() -> None:
     """With labels that they have."""
     known = prometheus_names()
     wrong = [(name, labels) for name, labels in asked_for() if not labels <= known.get(name, set())]
@@ -85,14 +95,24 @@ def test_the_dashboard_asks_for_metrics_that_are_sent() -> None:
     assert wrong == []
 
 
+def test_runs_of_classify_records_are_counted_by_a_step_of_their_own() -> None:
+    """train_lenet has a snapshot too."""
+    named = {step for expression in expressions() for step in re.findall(r'step="(\w+)"', expression)}
+    assert named <= {"assess", "publish", "reconcile"}
+
+
 def test_a_counter_is_asked_for_by_its_increase_and_a_gauge_by_its_value() -> None:
-    """The sum of a counter since its exporter was started tells nothing."""
-    for panel in PANELS:
-        for target in panel["targets"]:
-            counters = re.findall(r"(\w+)\([^()]*mnist_ops_\w+_(?:total|bucket|sum|count)\b", target["expr"])
-            named = re.findall(r"mnist_ops_\w+_(?:total|bucket|sum|count)\b", target["expr"])
-            assert len(counters) == len(named), target["expr"]
-            assert set(counters) <= {"rate", "increase"}, target["expr"]
+    """The sum of a counter since its exporter was started tells nothing; its absence does."""
+    for expression in expressions():
+        counters = re.findall(r"(\w+)\([^()]*mnist_ops_\w+_(?:total|bucket|sum|count)\b", expression)
+        named = re.findall(r"mnist_ops_\w+_(?:total|bucket|sum|count)\b", expression)
+        assert len(counters) == len(named), expression
+        assert set(counters) <= {"rate", "increase", "absent"}, expression
+
+
+def test_a_panel_looks_back_over_at_least_two_scrapes() -> None:
+    """`$__interval` may be shorter, and then there is no increase to see."""
+    assert [expression for expression in expressions() if "$__interval" in expression] == []
 
 
 def test_no_panel_covers_another() -> None:

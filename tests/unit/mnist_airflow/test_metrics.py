@@ -70,7 +70,7 @@ def test_a_step_sends_its_records_bytes_and_times() -> None:
 
 
 def test_a_run_sends_its_outcomes_failures_ages_and_cost() -> None:
-    """Outcomes of no record are left out; ages are gauges."""
+    """Counters of 0 too: Prometheus sees no increase in a series that begins at 1. Ages are gauges."""
     sent = Sent()
     send(ledger_metrics(RUN), TAGS, sent)
     cost = sent.counters.pop("mnist_ops.run.cost")
@@ -80,16 +80,27 @@ def test_a_run_sends_its_outcomes_failures_ages_and_cost() -> None:
         "mnist_ops.run.outcomes.predicted": 7,
         "mnist_ops.run.outcomes.quarantined": 2,
         "mnist_ops.run.outcomes.retry_later": 1,
+        "mnist_ops.run.outcomes.held": 0,
         "mnist_ops.run.failures.not_found": 2,
         "mnist_ops.run.failures.timeout": 1,
         "mnist_ops.run.needs_review": 3,
+        "mnist_ops.freshness.late_runs": 0,
     }
     assert sent.gauges == {
         "mnist_ops.run.age_p50_s": 4.2,
         "mnist_ops.run.age_p95_s": 11.0,
         "mnist_ops.run.age_max_s": 14.0,
         "mnist_ops.run.freshness_objective_s": 60.0,
+        "mnist_ops.run.late": 0,
     }
+
+
+@pytest.mark.parametrize(("freshness_s", "late"), [(10.0, 1), (11.0, 0), (None, None)])
+def test_a_run_that_is_held_to_the_objective_says_whether_it_met_it(freshness_s, late) -> None:
+    """A backfill has no objective, and large ages: it must not look like a late run."""
+    sent = Sent()
+    send(ledger_metrics(replace(RUN, freshness_s=freshness_s)), TAGS, sent)
+    assert str(sent.gauges.get("mnist_ops.run.late")) == str(late)
 
 
 def test_a_run_without_ages_leaves_the_gauges_as_they_are() -> None:
