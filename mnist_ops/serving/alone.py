@@ -14,6 +14,7 @@ from mnist_ops.pipeline import Pipeline
 from mnist_ops.serving.access import Role, User, Viewer
 from mnist_ops.serving.app import create_app
 from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.rest.plain_predict import PlainPredict
 from mnist_ops.serving.templating import page, url
 from mnist_ops.settings import variable_of
 
@@ -93,7 +94,9 @@ def alone_app(pipeline: Pipeline) -> FastAPI:
     access = TokenAccess(settings.serve_token.get_secret_value() if settings.serve_token else None)
     app = create_app(OnePipeline(pipeline), access, airflow=False)
     app.include_router(_sign_in_router(access))
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_OWN_NAMES, *sorted(settings.serve_hosts)])
+    hosts = [*_OWN_NAMES, *sorted(settings.serve_hosts)]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    app.add_middleware(PlainPredict, service=app.state.predictions, hosts=hosts)
     return app
 
 

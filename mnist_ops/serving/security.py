@@ -19,7 +19,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
-_ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_FORM = 64 << 10  # bytes of a body
 # They read their bodies themselves, after the user is known and within limits of their own.
@@ -44,7 +44,7 @@ class Security:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
-                missing = [header for header in _ENCODED if header[0] not in given]
+                missing = [header for header in ENCODED_HEADERS if header[0] not in given]
                 message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 

@@ -1,25 +1,22 @@
 """Predictions as JSON, and errors as problems."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from mnist_ops.domain.errors import ItemRejected
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.reasons import Reason
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.serving.pictures import as_network_sees_it
 from mnist_ops.serving.problems import Problem
 from mnist_ops.serving.rest.service import Prediction
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def to_json(value: object) -> bytes:
-    """A value as compact JSON in UTF-8."""
-    return _encode(value).encode()
-
-
-def answer_of(prediction: Prediction, payload: bytes, *, picture: bool = False) -> dict[str, object]:
-    """The answer for an image.
+def answer_of(prediction: Prediction, payload: bytes, *, picture: bool = False) -> str:
+    """The answer for an image, a JSON object.
 
     Args:
         prediction: of the image.
@@ -32,19 +29,31 @@ def answer_of(prediction: Prediction, payload: bytes, *, picture: bool = False) 
     result = prediction.result
     if isinstance(result, ItemRejected):
         raise problem_of_image(result)
-    answer: dict[str, object] = {
-        "label": result.label,
-        "index": result.index,
-        "confidence": result.confidence,
-        "probabilities": dict(zip(prediction.labels, result.probabilities, strict=True)),
-        "needs_review": result.needs_review,
-        "review_reason": result.review_reason,
-        "model": prediction.model.identity(),
-        "image": {"sha256": sha256_hex(payload)},
-    }
+    answer = _template(tuple(prediction.labels), prediction.model) % (
+        to_json(result.label),
+        result.index,
+        result.confidence,
+        *result.probabilities,
+        "true" if result.needs_review else "false",
+        to_json(result.review_reason),
+        sha256_hex(payload),
+    )
     if picture:
-        answer["picture"] = as_network_sees_it(result.digit).partition(",")[2]
+        encoded = as_network_sees_it(result.digit).partition(",")[2]
+        return f'{answer[:-1]},"picture":"{encoded}"}}'
     return answer
+
+
+@lru_cache(maxsize=8)
+def _template(labels: Sequence[str], model: BundleRef) -> str:
+    """The answer of a model with places for what differs: to encode all of it takes five times as long."""
+    names = [to_json(label).replace("%", "%%") for label in labels]
+    probabilities = ",".join(f"{name}:%r" for name in names)
+    identity = to_json(model.identity()).replace("%", "%%")
+    return (
+        f'{{"label":%s,"index":%d,"confidence":%r,"probabilities":{{{probabilities}}},"needs_review":%s,'
+        f'"review_reason":%s,"model":{identity},"image":{{"sha256":"%s"}}}}'
+    )
 
 
 def problem_of_image(rejection: ItemRejected) -> Problem:

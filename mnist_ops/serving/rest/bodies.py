@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from mnist_ops.serving.problems import Problem
 from mnist_ops.serving.rest.batching import MAX_BATCH, Overloaded
@@ -32,14 +34,9 @@ class Budget:
         self._free = max_bytes
         self._lock = threading.Lock()
 
-    @contextmanager
-    def share(self) -> Iterator["Share"]:
-        """The bytes of one request, which are given back at its end."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.take(-share.taken)
+    def share(self) -> "Share":
+        """The bytes of one request."""
+        return Share(self)
 
     def take(self, count: int) -> None:
         """Take some bytes; a negative number gives them back.
@@ -54,7 +51,7 @@ class Budget:
 
 
 class Share:
-    """The bytes that one request has taken from a budget.
+    """The bytes that one request has taken from a budget: a context, at whose end they are given back.
 
     Attributes:
         taken: how many.
@@ -63,6 +60,14 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         self.taken = 0
         self._budget = budget
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.take(-self.taken)
 
     def take(self, count: int) -> None:
         """Take some more. Raises Overloaded if there are not that many."""
@@ -84,9 +89,24 @@ async def read_image(request: Request, share: Share, max_bytes: int) -> bytes:
             raise _too_large(max_bytes)
         payload = file.content
     else:
-        pieces: list[bytes] = []
-        await _read(request, share, max_bytes, pieces.append)
-        payload = b"".join(pieces)
+        _require_readable(request, max_bytes)
+        return await read_payload(request.receive, share, max_bytes)
+    return _not_empty(payload)
+
+
+async def read_payload(receive: Receive, share: Share, max_bytes: int) -> bytes:
+    """The image that is a request's raw body.
+
+    Raises:
+        Problem: 400, 408, 413: it is empty, slow or too large.
+        Overloaded, ClientDisconnect: as `read_image`.
+    """
+    pieces: list[bytes] = []
+    await _read(receive, share, max_bytes, pieces.append)
+    return _not_empty(b"".join(pieces))
+
+
+def _not_empty(payload: bytes) -> bytes:
     if not payload:
         raise Problem(
             400, "There is no image", "Send its bytes as the body, or as a file of a multipart body."
@@ -109,22 +129,30 @@ async def _read_files(
     request: Request, share: Share, max_files: int, max_bytes: int, max_body: int
 ) -> list[UploadedFile]:
     files = MultipartFiles(request.headers["content-type"], max_files=max_files, max_bytes=max_bytes)
-    await _read(request, share, max_body, files.write)
+    _require_readable(request, max_body)
+    await _read(request.receive, share, max_body, files.write)
     return files.finish()
 
 
-async def _read(request: Request, share: Share, max_bytes: int, write: Callable[[bytes], object]) -> None:
-    """Read the body piece by piece, whatever length was declared, and write each."""
+def _require_readable(request: Request, max_bytes: int) -> None:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise _other_type(request, "Send the body without a Content-Encoding.")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and (len(declared) > _MAX_DIGITS or int(declared) > max_bytes):
+    if not is_within(request.headers.get("content-length", "0"), max_bytes):
         raise _too_large(max_bytes)
+
+
+def is_within(declared: str, max_bytes: int) -> bool:
+    """Whether a body of a declared length is allowed; without a number, what is read decides."""
+    return not declared.isdecimal() or (len(declared) <= _MAX_DIGITS and int(declared) <= max_bytes)
+
+
+async def _read(receive: Receive, share: Share, max_bytes: int, write: Callable[[bytes], object]) -> None:
+    """Read a body piece by piece, whatever length was declared, and write each."""
     size, more = 0, True
     try:
         async with asyncio.timeout(MAX_READING_S):
             while more:
-                message = await request.receive()
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 more, piece = message.get("more_body", False), message.get("body", b"")

@@ -1,5 +1,6 @@
 """`POST /predict` and `POST /batch_predict`."""
 
+from collections.abc import Iterable
 from time import perf_counter
 
 from fastapi import Request
@@ -17,6 +18,9 @@ from mnist_ops.serving.rest.champions import NoChampion
 from mnist_ops.serving.rest.multipart import UploadedFile
 from mnist_ops.serving.rest.service import Prediction, PredictionService
 
+PREDICT = "/predict"
+# In a request's scope: the error that answering it has led to already.
+FAILURE = "mnist_ops.failure"
 _BUSY = {"Retry-After": "1"}
 
 
@@ -40,15 +44,14 @@ class PredictionRoute:
         await require(request, Role.VIEWER)
         service: PredictionService = request.app.state.predictions
         try:
+            _raise_failure(scope)
             with service.budget.share() as share:
                 content = await self.answer(request, service, share)
         except Exception as error:
             service.metrics.failed(self.name, error)
             raise _problem_of(error) from error
         service.metrics.answered(self.name, perf_counter() - started)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send_json(send, content)
 
     async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
         """The body of the answer, as JSON.
@@ -59,16 +62,24 @@ class PredictionRoute:
         raise NotImplementedError
 
 
+async def send_json(send: Send, content: bytes, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Send an answer with status 200."""
+    length = b"%d" % len(content)
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), *more_headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
 class Predict(PredictionRoute):
     """The prediction for one image."""
 
-    name = "/predict"
+    name = PREDICT
 
     async def answer(self, request: Request, service: PredictionService, share: Share) -> bytes:
         """An object."""
         payload = await read_image(request, share, await service.max_image_bytes())
         (prediction,) = await service.batcher.classify([payload])
-        return to_json(answer_of(prediction, payload, picture=_picture(request)))
+        return answer_of(prediction, payload, picture=_picture(request)).encode()
 
 
 class BatchPredict(PredictionRoute):
@@ -82,14 +93,19 @@ class BatchPredict(PredictionRoute):
         files = await read_files(request, share, limit)
         payloads = [file.content for file in files if file.size <= limit]
         predictions = iter(await service.batcher.classify(payloads) if payloads else ())
-        return to_json(
-            [
-                {"file": file.name, **_entry(file, next(predictions), picture=picture)}
-                if file.size <= limit
-                else {"file": file.name, "problem": details_of(problem_of_image(_too_large(file, limit)))}
-                for file in files
-            ]
-        )
+        entries = [
+            _entry(file, next(predictions), picture=picture)
+            if file.size <= limit
+            else _problem_entry(file, problem_of_image(_too_large(file, limit)))
+            for file in files
+        ]
+        return f"[{','.join(entries)}]".encode()
+
+
+def _raise_failure(scope: Scope) -> None:
+    """Raise the error that this request has led to already, if there is one."""
+    if FAILURE in scope:
+        raise scope[FAILURE]
 
 
 def _problem_of(error: Exception) -> Exception:
@@ -103,11 +119,16 @@ def _problem_of(error: Exception) -> Exception:
     return error
 
 
-def _entry(file: UploadedFile, prediction: Prediction, *, picture: bool) -> dict[str, object]:
+def _entry(file: UploadedFile, prediction: Prediction, *, picture: bool) -> str:
     try:
-        return answer_of(prediction, file.content, picture=picture)
+        answer = answer_of(prediction, file.content, picture=picture)
     except Problem as problem:
-        return {"problem": details_of(problem)}
+        return _problem_entry(file, problem)
+    return f'{{"file":{to_json(file.name)},{answer[1:]}'
+
+
+def _problem_entry(file: UploadedFile, problem: Problem) -> str:
+    return to_json({"file": file.name, "problem": details_of(problem)})
 
 
 def _too_large(file: UploadedFile, limit: int) -> ItemRejected:
