@@ -23,7 +23,7 @@ router = APIRouter(include_in_schema=False)
 router.include_router(audit_pages.router)
 
 _LONGEST = 2_048  # characters of an id
-_HELD = 20  # records that a page may hold and not want again
+_HELD = 50  # records that a page may hold and not want again
 
 
 class Answer(BaseModel):

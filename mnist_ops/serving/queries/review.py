@@ -98,18 +98,19 @@ def next_records(
     """
     skipped = [record for record in steps.adapters.reviews.skipped(who, _SKIPS) if record not in without]
     # A lease's document is never deleted, so what is no record gets none.
-    asked = [first] if first is not None and first in steps.adapters.records.heads([first]) else []
+    found = steps.adapters.records.heads([first]) if first is not None else {}
+    asked = [record for record, head in found.items() if _reviewable(head, [record])]
     taken = _leased(steps, who, asked, count)
     passed = {*without, *skipped, *taken}
     taken += _least_certain(steps, who, count - len(taken), passed)
     taken += _leased(steps, who, [record for record in skipped if record not in taken], count - len(taken))
     heads = steps.adapters.records.heads(taken)
     for record in taken:
-        if record not in heads or not _reviewable(heads[record]):
+        if record not in heads or not _reviewable(heads[record], asked):
             # Answered between the query and the lease, or skipped and answered elsewhere since.
             steps.adapters.reviews.release(record, who, steps.now())
             steps.adapters.reviews.forget_skip(record, who)
-    return [heads[record] for record in taken if record in heads and _reviewable(heads[record])]
+    return [heads[record] for record in taken if record in heads and _reviewable(heads[record], asked)]
 
 
 def _least_certain(steps: Pipeline, who: str, count: int, passed: Collection[str]) -> list[str]:
@@ -130,8 +131,11 @@ def _leased(steps: Pipeline, who: str, ids: Sequence[str], count: int) -> list[s
     return list(steps.adapters.reviews.lease(ids, who, steps.now(), count)) if ids and count > 0 else []
 
 
-def _reviewable(head: RecordHead) -> bool:
-    return head.label is None and (head.prediction or {}).get("needs_review") is True
+def _reviewable(head: RecordHead, asked: Collection[str]) -> bool:
+    """Whether a reviewer may get a record: marked for review, or asked for, since confident ones err too."""
+    if head.label is not None or not head.prediction:
+        return False
+    return head.id_json in asked or head.prediction.get("needs_review") is True
 
 
 def answer(steps: Pipeline, who: str, record: str, seen: str, label: str) -> Said:

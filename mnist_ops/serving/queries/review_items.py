@@ -125,7 +125,7 @@ def _item_of_record(head: RecordHead, pictures: Pictures, names: Sequence[str]) 
             label=label,
             confidence=confidence if isinstance(confidence, float) else None,
             probabilities=_probabilities(prediction),
-            why=_WHY.get(str(prediction.get("review_reason")), "The prediction is marked for review."),
+            why=_why(prediction),
         ),
     )
 
@@ -140,3 +140,9 @@ def _probabilities(prediction: Mapping[str, object]) -> dict[str, float]:
     if not isinstance(stored, Mapping):
         return {}
     return {str(name): float(share) for name, share in stored.items() if isinstance(share, int | float)}
+
+
+def _why(prediction: Mapping[str, object]) -> str:
+    if prediction.get("needs_review") is not True:
+        return "The prediction is not marked for review: you asked for it."
+    return _WHY.get(str(prediction.get("review_reason")), "The prediction is marked for review.")

@@ -9,6 +9,7 @@
   let queue = []; // the records after the one that is shown: {record, html}
   let sending = Promise.resolve(); // answers are sent one after the other
   let fetching = null;
+  const unanswered = new Set(); // records whose answer, or skip, the server has not confirmed yet
 
   const shown = () => place.querySelector(".review-item");
 
@@ -41,7 +42,8 @@
   }
 
   async function fetchPieces() {
-    const held = [shown()?.dataset.record, ...queue.map((piece) => piece.record)].filter(Boolean);
+    const here = [shown()?.dataset.record, ...queue.map((piece) => piece.record)].filter(Boolean);
+    const held = [...new Set([...here, ...unanswered])];
     const address = new URL(review.dataset.next, window.location.href);
     for (const record of held) {
       address.searchParams.append("without", record);
@@ -51,13 +53,32 @@
     document.getElementById("review-left").textContent = answer.remaining;
   }
 
+  function offerAgain() {
+    const again = document.createElement("button");
+    again.type = "button";
+    again.className = "primary";
+    again.textContent = "Try again";
+    again.addEventListener("click", () => {
+      message.hidden = true;
+      showNext().catch((error) => say(error.message, false));
+    });
+    place.replaceChildren(again);
+    again.focus();
+  }
+
   async function showNext() {
     if (queue.length === 0) {
       place.setAttribute("aria-busy", "true");
       place.replaceChildren();
-      await sending;
-      await fetchAhead();
-      place.removeAttribute("aria-busy");
+      try {
+        await sending;
+        await fetchAhead();
+      } catch (error) {
+        offerAgain();
+        throw error;
+      } finally {
+        place.removeAttribute("aria-busy");
+      }
     }
     const next = queue.shift();
     if (next) {
@@ -87,7 +108,13 @@
   }
 
   function send(address, body, quiet) {
-    const answered = sending.then(() => askFor(address, { method: "POST", body }));
+    const record = body.get("record");
+    if (record) {
+      unanswered.add(record);
+    }
+    const answered = sending
+      .then(() => askFor(address, { method: "POST", body }))
+      .finally(() => unanswered.delete(record));
     sending = answered.then(
       (answer) => {
         count(answer);

@@ -203,6 +203,34 @@ def test_what_is_no_record_is_neither_leased_nor_answered(
     assert text not in leased
 
 
+def test_a_confident_prediction_is_corrected_where_it_was_asked_for(reviewed: ReviewedRuns, client) -> None:
+    """A model may be sure and wrong. Its record's page and its run's page link to it."""
+    record = reviewed.runs.records.document(4)
+    record["prediction"]["needs_review"] = False
+    reviewed.runs.records.insert(record)
+    vera = client(Role.REVIEWER, reviewed.steps)
+    (link,) = re.findall(
+        r'href="(/review\?record=[^"]*)"', vera.get("/record", params={"id": number_id(4)}).text
+    )
+    run = vera.get("/run", params={"run": record["prediction"]["run"]}).text
+    assert link in run
+    page = vera.get(html.unescape(link)).text
+    assert shown(page)["record"] == number_id(4)
+    assert "you asked for it" in page
+    assert "Saved." in vera.post("/review/answers", data={**shown(page), "label": "three"}).text
+    assert reviewed.runs.records.document(4)["label"] == "three"
+    assert shown(vera.get(html.unescape(link)).text)["record"] == number_id(0)
+
+
+def test_viewers_get_no_link_that_they_may_not_follow(reviewed: ReviewedRuns, client) -> None:
+    """The pages of reviews are for reviewers."""
+    run = reviewed.runs.records.document(4)["prediction"]["run"]
+    for path, query in (("/", {}), ("/record", {"id": number_id(4)}), ("/run", {"run": run})):
+        for role in (Role.VIEWER, Role.REVIEWER):
+            text = client(role, reviewed.steps).get(path, params=query).text
+            assert ('href="/review' in text) is (role is Role.REVIEWER), path
+
+
 def test_without_anything_to_review_the_page_says_so(client) -> None:
     """And where predictions would come from."""
     page = client(Role.REVIEWER, ReviewedRuns().steps).get("/review").text

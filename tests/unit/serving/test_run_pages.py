@@ -16,6 +16,7 @@ from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcomes import Ledger
 from mnist_ops.domain.ports import RegisteredModel
+from mnist_ops.domain.record_index import BoundedCount
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.run_summary import RunFailed
 from mnist_ops.pipeline import Pipeline
@@ -84,10 +85,29 @@ def test_the_overview_counts_records_and_names_the_newest_run(client, runs) -> N
     said = text_of(client(Role.VIEWER, runs.steps()).get("/"))
     assert "Champion lenet5 1" in said
     assert "Waiting 1 the oldest since 2026-01-30 00:00:00 UTC" in said
-    assert "Labelled 7 by the newest 1 run" in said
-    assert "Quarantined 3 failed for good" in said
+    assert "Labelled lately 7 by the newest 1 run" in said
+    assert "Failed for good 3 no run tries them again" in said
     assert f"classify_records/{RUN_ID}" in said
     assert "Nothing: no run is held, no model waits" in said
+
+
+@pytest.mark.parametrize(
+    ("waiting", "says"),
+    [
+        (BoundedCount(0), "Waiting 0 no record waits"),
+        (BoundedCount(0, more=True), "Waiting 0 no new record; more failed ones wait"),
+        (BoundedCount(2), "Waiting 2 none of them is new"),
+    ],
+)
+def test_the_overview_says_what_it_means_that_no_new_record_waits(
+    client, runs, monkeypatch, waiting: BoundedCount, says: str
+) -> None:
+    """Nothing waits, or failed records may."""
+    steps = runs.steps()
+    index = type(steps.adapters.record_index)
+    monkeypatch.setattr(index, "waiting", lambda *_: waiting)
+    monkeypatch.setattr(index, "oldest_waiting", lambda *_: None)
+    assert says in text_of(client(Role.VIEWER, steps).get("/"))
 
 
 def test_a_held_run_is_what_needs_a_person_until_it_is_published(client, runs) -> None:
