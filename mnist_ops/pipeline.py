@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from mnist_ops.domain.champions import Promotion
 from mnist_ops.domain.keys import Generation, part_reference
@@ -416,19 +416,28 @@ class Pipeline:
         candidate = self.release(evaluation)
         return candidate if self.settings.require_approval else self.promote(candidate, who)
 
-    def promote_version(self, model: RegisteredModel, promotion: Promotion, *, force: bool = False) -> bool:
-        """Make a registered version the champion; False if it was already."""
+    def promote_version(
+        self,
+        model: RegisteredModel,
+        promotion: Promotion,
+        *,
+        force: bool = False,
+        champion: BundleRef | Literal["present"] | None = "present",
+    ) -> bool:
+        """Make a registered version the champion in place of `champion`; False if it was already."""
         from mnist_ops.steps.promote import promote_version
 
-        return promote_version(model, models=self.adapters.models, promotion=promotion, force=force)
+        return promote_version(
+            model, models=self.adapters.models, promotion=promotion, force=force, champion=champion
+        )
 
-    def rollback(self, who: str, why: str) -> BundleRef:
-        """Restore the champion before the present one, and return it.
+    def rollback(self, who: str, why: str, champion: BundleRef | None = None) -> BundleRef:
+        """Restore the champion before the present one, which must be `champion` if given; and return it.
 
         Calls at different times are different rollbacks: the second one goes one champion further back.
         """
         promotion = Promotion(self.now(), who, why)
-        return self.adapters.models.rollback(self.settings.model_name, promotion)
+        return self.adapters.models.rollback(self.settings.model_name, promotion, champion)
 
     # Maintenance
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from mnist_ops.domain.errors import Permanent
+from mnist_ops.domain.errors import Permanent, Transient
 from mnist_ops.domain.records import BundleRef
 
 
@@ -64,7 +64,9 @@ def standing_of(bundle: BundleRef, history: Sequence[ChampionChange]) -> Standin
     return Standing.FORMER if was_champion else Standing.CANDIDATE
 
 
-def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> BundleRef:
+def restored_by_rollback(
+    name: str, history: Sequence[ChampionChange], expected: BundleRef | None = None
+) -> BundleRef:
     """The champion that a rollback restores: the one before the promotion of the present one.
 
     A rollback undoes a promotion, so the next rollback goes one champion further back.
@@ -72,10 +74,14 @@ def restored_by_rollback(name: str, history: Sequence[ChampionChange]) -> Bundle
     Args:
         name: the model's name.
         history: every change of its champion, newest first.
+        expected: what the present champion must be; None for any.
 
     Raises:
         Permanent: nothing was champion before the present one.
+        Transient: the present one is not the expected one.
     """
+    if expected is not None and history and history[0].bundle != expected:
+        raise Transient(f"{name}: the champion was changed at the same moment; look again")
     champions = [history[-1].former] if history else []
     for change in reversed(history):
         if change.action is Action.PROMOTION:

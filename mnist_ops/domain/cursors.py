@@ -1,4 +1,4 @@
-"""Positions in lists that are read a page at a time. Their text goes into the address of the next page."""
+"""Positions in lists that are read a page at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +21,6 @@ class ReviewCursor:
     confidence: float
     id_json: str
 
-    def __str__(self) -> str:
-        return f"{self.confidence!r}:{self.id_json}"
-
     @staticmethod
     def of(head: RecordHead) -> "ReviewCursor | None":
         """The position of a record; None if it has no confidence to be sorted by."""
@@ -32,26 +29,12 @@ class ReviewCursor:
             return None
         return ReviewCursor(float(confidence), head.id_json)
 
-    @staticmethod
-    def parse(text: str) -> "ReviewCursor":
-        """Read back what `str` gave.
-
-        Raises:
-            UsageError: it is no such position.
-        """
-        number, colon, id_json = text.partition(":")
-        try:
-            confidence = float(number)
-        except ValueError:
-            confidence = None
-        if confidence is None or not colon or not id_json:
-            raise UsageError(f"{text!r}: not a position in the review list; begin at its first page")
-        return ReviewCursor(confidence, id_json)
-
 
 @dataclass(frozen=True, slots=True)
 class LedgerCursor:
     """A position in the list of ledgers, newest first: that of the last ledger that was read.
+
+    Its text goes into the address of the next page.
 
     Attributes:
         finished_at: when it was written (UTC).

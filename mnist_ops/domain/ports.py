@@ -212,13 +212,6 @@ class RecordIndex(Protocol):
     def ids_of_url(self, url: str, limit: int) -> Sequence[str]:
         """The ids of records with this image URL, as canonical Extended JSON, in no particular order."""
 
-    def created_in(self, since: datetime, until: datetime, limit: int) -> BoundedCount:
-        """How many records created from `since` until before `until` have no label and no prediction.
-
-        A backfill of the window takes at most these, failed ones included, unless it reclassifies predicted
-        records. `RecordStore.count` says which of them it takes, and costs as much as there are.
-        """
-
     def set_label(self, change: LabelChange) -> bool:
         """Write a reviewer's label; False, and nothing written, if the record has changed or is gone.
 
@@ -333,12 +326,17 @@ class ModelRegistry(Protocol):
         Promoting the present champion succeeds and changes nothing.
         """
 
-    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+    def rollback(self, name: str, promotion: Promotion, expected: BundleRef | None = None) -> BundleRef:
         """Restore the champion before the present one, and return it.
 
         The next rollback goes one champion further back.
 
         Repeating it with the same promotion changes nothing.
+
+        Args:
+            name: the model's name.
+            promotion: who, when and why.
+            expected: what the present champion must be; None for any.
 
         Raises:
             Permanent: there was no champion before the present one.

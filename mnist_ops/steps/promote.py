@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -98,7 +99,12 @@ def promote_candidate(
 
 
 def promote_version(
-    model: RegisteredModel, *, models: ModelRegistry, promotion: Promotion, force: bool = False
+    model: RegisteredModel,
+    *,
+    models: ModelRegistry,
+    promotion: Promotion,
+    force: bool = False,
+    champion: BundleRef | Literal["present"] | None = "present",
 ) -> bool:
     """Make a registered model the champion because a person decided so.
 
@@ -108,6 +114,7 @@ def promote_version(
         promotion: who, when and why.
         force: promote it even if the gate refused it, never decided about it, or compared it with a champion
             that is no longer in production.
+        champion: the one that the person saw; nothing is changed if it is another one by now.
 
     Returns:
         False if it was the champion already, else True.
@@ -117,15 +124,14 @@ def promote_version(
         Transient: somebody else changed the champion at the same moment.
     """
     bundle = model.bundle
-    champion = models.champion(bundle.name)
-    if champion == bundle:
-        return False
-    objection = None if force else objection_to(model, champion)
+    if champion == "present":
+        champion = models.champion(bundle.name)
+    objection = None if force or champion == bundle else objection_to(model, champion)
     if objection is not None:
         raise Permanent(f"{bundle.name} {bundle.version}: {objection}; --force promotes it anyway")
     if not models.promote(bundle, champion, promotion):
         raise Transient(f"{bundle.name}: the champion was changed at the same moment; try again")
-    return True
+    return champion != bundle
 
 
 def objection_to(model: RegisteredModel, champion: BundleRef | None) -> str | None:

@@ -60,10 +60,6 @@ class InMemoryRecordIndex:
     def ids_of_url(self, url: str, limit: int) -> Sequence[str]:
         return [head.id_json for head in self._heads() if head.image_url == url][:limit]
 
-    def created_in(self, since: datetime, until: datetime, limit: int) -> BoundedCount:
-        created = (head.created_at for head in self._heads() if _unpredicted(head))
-        return _bounded(sum(at is not None and since <= at < until for at in created), limit)
-
     def set_label(self, change: LabelChange) -> bool:
         def write(document: Document) -> bool:
             if fingerprint(head_of(document, self._fields)) != fingerprint(change.head):

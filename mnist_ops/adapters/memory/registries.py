@@ -133,12 +133,12 @@ class InMemoryModels:
             self._history.setdefault(bundle.name, []).insert(0, change)
             return True
 
-    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+    def rollback(self, name: str, promotion: Promotion, expected: BundleRef | None = None) -> BundleRef:
         with _LOCK:
             history = self._history.setdefault(name, [])
             if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
                 return history[0].bundle
-            former = restored_by_rollback(name, history)
+            former = restored_by_rollback(name, history, expected)
             history.insert(0, ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion))
             return former
 

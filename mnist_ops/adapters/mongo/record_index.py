@@ -129,10 +129,6 @@ class MongoRecordIndex:
         found = self._collection.find({self._fields.image_url: url}, {"_id": 1}).limit(limit)
         return [id_json(document["_id"]) for document in translated(list, found)]
 
-    def created_in(self, since: datetime, until: datetime, limit: int) -> BoundedCount:
-        window = {**not_predicted(self._fields), self._fields.created_at: {"$gte": since, "$lt": until}}
-        return _bounded(self._count(window, limit + 1), limit)
-
     # What reviewers write
 
     def set_label(self, change: LabelChange) -> bool:

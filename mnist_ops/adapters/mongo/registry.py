@@ -147,8 +147,10 @@ class MongoRuns:
         return translated(list, found)
 
     def generations(self, run_key: str) -> Sequence[int]:
+        if "/" not in run_key:
+            return []  # a DAG: the range would be all of its runs
         # A number follows the last slash, and "0" follows "/".
-        query = {"_id": {"$gte": f"{run_key}/", "$lt": f"{run_key}0"}}
+        query = {"_id": {"$gte": f"{run_key}/", "$lt": f"{run_key}0"}, "run": run_key}
         found = translated(lambda: list(self._runs.find(query, {"generation": 1})))
         return sorted(cast("int", commit["generation"]) for commit in found)
 
@@ -220,11 +222,11 @@ class MongoModels:
         change = ChampionChange(Action.PROMOTION, bundle, expected, promotion)
         return self._move_alias(change, {}) or self.champion(bundle.name) == bundle
 
-    def rollback(self, name: str, promotion: Promotion) -> BundleRef:
+    def rollback(self, name: str, promotion: Promotion, expected: BundleRef | None = None) -> BundleRef:
         history = self.history(name)
         if history and (history[0].action, history[0].promotion) == (Action.ROLLBACK, promotion):
             return history[0].bundle
-        former = restored_by_rollback(name, history)
+        former = restored_by_rollback(name, history, expected)
         change = ChampionChange(Action.ROLLBACK, former, history[0].bundle, promotion)
         # Only if the history is still the one that was read: two rollbacks at once must count as one.
         if not self._move_alias(change, {"history": {"$size": len(history)}}):

@@ -117,7 +117,8 @@ def promote(
             "The gate does not allow it",
             f"{objection}. To promote version {form.version} in spite of that, tick “Promote it anyway”.",
         )
-    pipeline.promote_version(model, Promotion(pipeline.now(), user.name, why), force=form.anyway)
+    promotion = Promotion(pipeline.now(), user.name, why)
+    pipeline.promote_version(model, promotion, force=form.anyway, champion=champion)
     return RedirectResponse(url(request, "/models", changed=1), 303)
 
 
@@ -127,8 +128,7 @@ def roll_back(
 ) -> RedirectResponse:
     """Restore the champion before the present one."""
     why = _reason(form)
-    _require_seen(pipeline, form)
-    pipeline.rollback(user.name, why)
+    pipeline.rollback(user.name, why, _require_seen(pipeline, form))
     return RedirectResponse(url(request, "/models", changed=1), 303)
 
 

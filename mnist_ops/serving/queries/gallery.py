@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mnist_ops.domain.errors import ItemRejected, ObjectMissing
+from mnist_ops.domain.errors import ItemRejected, MnistOpsError, ObjectMissing, UsageError
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.pipeline import Pipeline
@@ -109,24 +109,31 @@ class Gallery:
         cards: the records.
         searched: the number of records that were looked at, by their rows or by the counts of their part.
         following: the position to continue from; None at the end of the run.
+        problem: why the records cannot be read; None if they were read.
     """
 
-    cards: Sequence[Card]
-    searched: int
-    following: str | None
+    cards: Sequence[Card] = ()
+    searched: int = 0
+    following: str | None = None
+    problem: str | None = None
 
 
 def gallery(pipeline: Pipeline, ledger: LedgerDocument, query: GalleryQuery) -> Gallery | None:
     """A page of a run's records; None if garbage collection has deleted its shards.
 
+    What else keeps its shards from being read is said in the gallery: the ledger is shown all the same.
+
     Raises:
         UsageError: the position is none.
-        Damaged: a shard of the run is not what it should be.
     """
     try:
         page = pipeline.run_page(ledger, query.wanted(), Position.of(query.start), RECORDS_PER_PAGE)
     except ObjectMissing:
         return None
+    except UsageError:
+        raise
+    except MnistOpsError as error:
+        return Gallery(problem=str(error))
     cards, left = [], _MOST_BYTES
     for one in page.records:
         left -= len(one.payload or b"")

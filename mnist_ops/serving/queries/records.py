@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mnist_ops.domain.errors import MnistOpsError
 from mnist_ops.domain.record_ids import possible_ids, readable_id
 from mnist_ops.domain.records import FieldNames, RecordHead
 from mnist_ops.pipeline import Pipeline
@@ -179,12 +180,16 @@ def _picture(
     pipeline: Pipeline, id_json: str, prediction: WrittenPrediction | None, failure: Document
 ) -> Picture:
     if prediction is not None:
-        stored = pipeline.image_of_record(prediction.run, prediction.generation, id_json)
+        run, generation = prediction.run, prediction.generation
     elif failure:
         # A failure does not say which generation it is of.
-        stored = pipeline.image_of_record(failure.get("run"), None, id_json)
+        run, generation = failure.get("run"), None
     else:
         return Picture(why_not="No run has fetched it yet.")
+    try:
+        stored = pipeline.image_of_record(run, generation, id_json)
+    except MnistOpsError as error:
+        return Picture(why_not=f"The image cannot be read: {error}.")
     if stored is None:
         return Picture(why_not="The run's image shard is not stored any more.")
     if stored.payload is not None:

@@ -262,6 +262,8 @@ def test_the_generations_of_a_run_are_those_that_took_a_snapshot(runs):
     runs.commit(Generation("classify_records/ab", 7), "s3://b/m", AT)
     assert runs.generations("classify_records/a") == [0, 2, 10]
     assert runs.generations("classify_records/nothing") == []
+    assert runs.generations("classify_records") == []
+    assert runs.generations("") == []
 
 
 def test_ledgers_with_a_problem_are_found_among_newer_ones(runs):
@@ -605,6 +607,14 @@ def test_rollbacks_and_promotions_at_once_each_follow_the_one_before(models):
     assert winners == len(changes) - 2 >= 1
     assert [newer.former for newer in changes[:-1]] == [older.bundle for older in changes[1:]]
     assert models.champion("lenet5") == changes[0].bundle
+
+
+def test_a_rollback_of_another_champion_than_expected_changes_nothing(models):
+    """Somebody promoted another one after a person looked."""
+    _promote(models, 1, 2, 3)
+    with pytest.raises(Transient, match="changed at the same moment"):
+        models.rollback("lenet5", BACK, _bundle(2))
+    assert models.rollback("lenet5", BACK, _bundle(3)) == _bundle(2)
 
 
 @pytest.mark.usefixtures("hasty_threads")

@@ -18,13 +18,6 @@ def test_a_count_that_stopped_at_its_bound_has_a_plus() -> None:
     assert (str(BoundedCount(1_000, more=True)), str(BoundedCount(1_000))) == ("1,000+", "1,000")
 
 
-@pytest.mark.parametrize("text", ["", "0.5", "0.5:", ":1", "half:1"])
-def test_a_text_that_is_no_position_in_the_review_list_is_refused(text: str) -> None:
-    """The address of a page can be typed by anybody."""
-    with pytest.raises(UsageError, match="not a position in the review list"):
-        ReviewCursor.parse(text)
-
-
 @pytest.mark.parametrize("text", ["", "2026-01-31", "yesterday dag/run/0"])
 def test_a_text_that_is_no_position_in_the_list_of_runs_is_refused(text: str) -> None:
     """It says what to do."""

@@ -13,6 +13,7 @@ from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.serving.access import Role
+from mnist_ops.serving.pages import models
 from mnist_ops.vision.release import plots
 from tests.support.pipeline_in_memory import AT, MODEL, PROMOTION, Pipeline
 
@@ -209,6 +210,27 @@ def test_nobody_replaces_a_champion_that_they_have_not_seen(client, two: Pipelin
     status, problem = send(admin, "/model/promote", **form)
     assert (status, problem["title"], champion(two)) == (409, "The champion has changed meanwhile", 3)
     assert "version 3 by now, by grace at 2026-01-31 12:00 UTC: quicker" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/model/promote", "/models/rollback"])
+def test_nobody_replaces_a_champion_that_came_while_their_form_was_checked(
+    client, two: Pipeline, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The change itself expects the champion that they have seen."""
+    third = release(two, "better", promote=True)
+    check = models._require_seen
+
+    def check_and_be_overtaken(*given: object) -> BundleRef | None:
+        champion = check(*given)
+        two.models.promote(third, champion, replace(PROMOTION, who="grace", why="quicker"))
+        return champion
+
+    monkeypatch.setattr(models, "_require_seen", check_and_be_overtaken)
+    admin = client(Role.ADMIN)
+    form = {"version": 2, "seen": seen(admin, "/model?version=2"), "reason": "mine", "anyway": "true"}
+    status, problem = send(admin, path, **form)
+    assert (status, champion(two)) == (503, 3)
+    assert "changed at the same moment" in problem["detail"]
 
 
 @pytest.mark.usefixtures("two")

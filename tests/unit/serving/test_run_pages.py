@@ -5,6 +5,7 @@ import dataclasses
 import html
 import re
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -12,6 +13,7 @@ from mnist_ops.adapters.memory.objects import InMemoryObjects
 from mnist_ops.adapters.memory.records import InMemoryRecords
 from mnist_ops.adapters.memory.registries import InMemoryModels
 from mnist_ops.domain.champions import Promotion
+from mnist_ops.domain.errors import Transient
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation, run_key
 from mnist_ops.domain.outcomes import Ledger
@@ -306,6 +308,28 @@ def test_a_run_whose_shards_are_deleted_keeps_its_ledger_on_the_page(client, run
     assert "The shards of this run are not stored any more" in said
 
 
+@pytest.mark.parametrize("fault", ["outage", "damage"])
+def test_a_run_whose_shards_cannot_be_read_keeps_its_ledger_on_the_page(client, runs, fault: str) -> None:
+    """An outage of the store, or one damaged shard; the page says which."""
+    runs.run(RUN)
+    objects = runs.objects
+    if fault == "damage":
+        (key,) = [key for key in objects.objects if key.startswith("images/") and "part-00000" in key]
+        objects.objects[key] = b"PAR1 not a shard"
+    pages = client(Role.VIEWER, runs.steps())
+    if fault == "outage":
+        objects.get_bytes = objects.get_range = objects.keys = refused
+    said = text_of(pages.get("/run", params={"run": RUN.run}))
+    assert "10 selected = 7 predicted" in said
+    assert "The records cannot be read at present:" in said
+    assert "The image cannot be read:" in text_of(pages.get("/record", params={"id": "1"}))
+
+
+def refused(*_: object, **__: object) -> NoReturn:
+    """A store that does not answer."""
+    raise Transient("the store does not answer")
+
+
 def test_what_a_record_holds_is_shown_as_text(client, runs) -> None:
     """An id, a URL and a failure's detail come from outside."""
     for number in range(10):
@@ -321,7 +345,7 @@ def test_a_run_without_a_snapshot_is_not_found(client, runs) -> None:
     """Nor a generation that it has not."""
     runs.run(RUN)
     pages = client(Role.VIEWER, runs.steps())
-    for query in ({"run": "dag/other"}, {"run": RUN.run, "generation": 1}):
+    for query in ({"run": "dag/other"}, {"run": "classify_records"}, {"run": RUN.run, "generation": 1}):
         answer = pages.get("/run", params=query)
         assert (answer.status_code, answer.json()["title"]) == (404, "This run has taken no snapshot")
     assert pages.get("/run").status_code == 400
