@@ -44,12 +44,13 @@ class AssetTokens:
 
 @contextmanager
 def _transient() -> Iterator[None]:
-    """Airflow's errors as `Transient`: its API server may not answer for a while."""
-    from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+    """Whatever Airflow raises as `Transient`: its API server may not answer for a while.
 
+    Not all of it is an `AirflowException`. An error that ended the trigger would come again every second.
+    """
     from mnist_ops.domain.errors import Transient
 
     try:
         yield
-    except (AirflowException, AirflowRuntimeError) as error:
+    except Exception as error:
         raise Transient(f"the state store of the asset: {error}") from error

@@ -135,17 +135,17 @@ class RecordsArrivedTrigger(BaseEventTrigger):
         """Airflow's connection.
 
         Raises:
-            Transient: Airflow does not find it, or its API server does not answer.
+            Transient: Airflow does not find it, or denies it, or its API server does not answer.
         """
         from airflow.sdk import BaseHook
-        from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
         from mnist_ops.domain.connections import Connection
         from mnist_ops.domain.errors import Transient
 
         try:
             found = await BaseHook.aget_connection(self.mongo_conn_id)
-        except (AirflowException, AirflowRuntimeError) as error:
+        except Exception as error:
+            # Backends of secrets raise errors of their own. If one ended the trigger, it would come every second.
             raise Transient(f"{self.mongo_conn_id}: Airflow did not find this connection: {error}") from error
         return Connection(
             host=found.host,

@@ -58,19 +58,25 @@ def settings(database, mongo_port, monkeypatch) -> Settings:
 
 def watched(runs: Runs, settings: Settings, database: Any) -> None:
     """Watch until a signal has ended it: that comes while the first run after an insert is in progress."""
+    ended = threading.Event()
 
     def interfere() -> None:
         records, deadline = database["records"], time.monotonic() + TIMEOUT_S
-        while not runs.begun.wait(0.2) and time.monotonic() < deadline:
+        while not runs.begun.wait(0.2) and not ended.is_set() and time.monotonic() < deadline:
             records.insert_one({"created_at": datetime.now(UTC), "image_url": "http://images/1.png"})
-        while runs.fail:
+        while runs.fail and not ended.is_set():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # Where nobody takes the signal, it would end the tests.
+        if runs.begun.is_set() and not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
 
     other = threading.Thread(target=interfere)
     other.start()
-    asyncio.run(asyncio.wait_for(label_arrivals(runs, settings, interval_s=0.0), TIMEOUT_S))
-    other.join()
+    try:
+        asyncio.run(asyncio.wait_for(label_arrivals(runs, settings, interval_s=0.0), TIMEOUT_S))
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_an_insert_wakes_a_run_and_a_signal_ends_the_watch_after_it(settings, database) -> None:
