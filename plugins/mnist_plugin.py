@@ -16,7 +16,11 @@ async def _pages(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (
 
 
 def _address(page: str) -> str:
-    """The path of a page on the UI's host, which may be below a path of a proxy."""
+    """The path of a page on the UI's host, which may be below a path of a proxy.
+
+    `path_of` of `mnist_airflow.pages` says the same to tasks. Every process of Airflow loads this file, and
+    only the API server needs that module.
+    """
     return f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}/mnist-ops{page}"
 
 

@@ -1,16 +1,19 @@
 """A real browser, signed in to Airflow, and what goes wrong on the pages that it shows."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "no Chromium: `apt-get install chromium`, or `.venv/bin/playwright install chromium`"
+REQUIRED = "PAGES_TEST_BROWSER"  # "required" where CI has found a browser
 PREFIX = "/mnist-ops/"
 TIMEOUT_MS = 30_000
 NARROW = 400  # pixels
@@ -45,6 +48,16 @@ def executable() -> str | None:
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
     return own if Path(own).exists() else None
+
+
+def needed_executable() -> str:
+    """The program of a browser. Without one the test is skipped, or fails where one is required."""
+    found = executable()
+    if found is not None:
+        return found
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(INSTALL)
+    pytest.skip(INSTALL)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from mnist_ops.domain.selection import Selection
 from mnist_ops.local import sample_digits
 from mnist_ops.pipeline import Pipeline
 from mnist_ops.steps.artifacts.datasets import open_rows, read_dataset
-from tests.e2e.browser import INSTALL, Visitor, executable, launched
+from tests.e2e.browser import Visitor, launched, needed_executable
 from tests.e2e.deployment import CLASSIFY, Deployment, Run
 from tests.e2e.second_model import promote_another
 from tests.e2e.website import Website
@@ -57,10 +57,7 @@ SEVEN = ((0.25, 0.22), (0.72, 0.22), (0.45, 0.82))  # corners of the stroke, as 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser for all tests."""
-    program = executable()
-    if program is None:
-        pytest.skip(INSTALL)
-    with launched(program) as browser:
+    with launched(needed_executable()) as browser:
         yield browser
 
 

@@ -145,7 +145,7 @@ class RecordsArrivedTrigger(BaseEventTrigger):
         try:
             found = await BaseHook.aget_connection(self.mongo_conn_id)
         except Exception as error:
-            # Backends of secrets raise errors of their own. If one ended the trigger, it would come every second.
+            # Backends of secrets raise errors of their own. If one ended the trigger, it would loop.
             raise Transient(f"{self.mongo_conn_id}: Airflow did not find this connection: {error}") from error
         return Connection(
             host=found.host,
