@@ -12,7 +12,7 @@ from mnist_ops.domain.errors import Damaged, UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.steps.artifacts.partial_shards import PartialShard, open_partial_shard
+from mnist_ops.steps.artifacts.partial_shards import PartialShard, ReadBudget, open_partial_shard
 from mnist_ops.steps.artifacts.shard_kinds import OUTCOMES, PREDICTIONS, OutcomeRow, PredictionRow
 from mnist_ops.steps.artifacts.shards import ShardHeader
 from mnist_ops.steps.run_records import PREDICTION_COLUMNS, RunRecord, outcome_shards, run_record
@@ -23,6 +23,8 @@ MAX_RECORDS = 100
 # how to search on.
 _ROWS_SEARCHED, _SHARDS_OPENED = 20_000, 50
 _ROWS_AT_ONCE = 1_000
+# Bytes of image shards that one page reads, about a second; the images of further records are left out.
+_IMAGE_BYTES_READ = 96 << 20
 _FAILED = pa.array([str(outcome) for outcome in Outcome if outcome.failed])
 _POSITION = re.compile(r"(\d{1,9})-(\d{1,9})")
 
@@ -84,11 +86,13 @@ class PicturedRecord:
         record: what the run did with it.
         probabilities: of every class, by name; empty without a prediction.
         payload: the image's bytes as fetched; None if there are none, or if they are not stored any more.
+        left_out: whether the image was not read, because the page had read enough.
     """
 
     record: RunRecord
     probabilities: Mapping[str, float]
     payload: bytes | None
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ def run_page(
     """
     limit = min(limit, MAX_RECORDS)
     page, searched, room = list[PicturedRecord](), 0, _ROWS_SEARCHED
+    budget = ReadBudget(_IMAGE_BYTES_READ)
     shards = [one for one in outcome_shards(generation, refers_to).items() if one[0] >= start.part]
     for opened, (number, uri) in enumerate(shards):
         row = start.row if number == start.part else 0
@@ -145,7 +150,7 @@ def run_page(
                 with open_partial_shard(objects, _predictions_of(outcomes, uri), PREDICTIONS) as predictions:
                     part = _Part(objects, outcomes, predictions)
                     rows, end = part.search(wanted, row, limit - len(page), room)
-                    page += part.pictured(rows)
+                    page += part.pictured(rows, budget)
                 room -= end - row
         searched += end - row
         if end < outcomes.records:
@@ -236,20 +241,21 @@ class _Part:
         labels = self.predictions.header.labels
         return labels.index(label) if label in labels else -1
 
-    def pictured(self, rows: Sequence[int]) -> list[PicturedRecord]:
-        """The records of some rows, with their images."""
+    def pictured(self, rows: Sequence[int], budget: ReadBudget) -> list[PicturedRecord]:
+        """The records of some rows, with their images as far as the budget allows."""
         if not rows:
             return []
         labels, images_uri = self.predictions.header.labels, self.predictions.header.source
         outcomes = self.outcomes.take(rows, OUTCOMES.schema.names).to_pylist()
         columns = [*PREDICTION_COLUMNS, "probabilities", "sha256"]
         predictions = self.predictions.take(rows, columns).to_pylist()
-        images = images_of_rows(self.objects, images_uri, rows) if images_uri is not None else {}
+        images = images_of_rows(self.objects, images_uri, rows, budget) if images_uri is not None else {}
         return [
             PicturedRecord(
                 run_record(outcome, prediction, labels),
                 _by_name(labels, prediction["probabilities"]),
                 images.get(prediction["sha256"] or ""),
+                left_out=budget.exceeded and prediction["sha256"] not in {None, *images},
             )
             for outcome, prediction in zip(outcomes, predictions, strict=True)
         ]

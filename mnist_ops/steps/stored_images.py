@@ -1,5 +1,6 @@
 """Images that runs fetched, found again in their image shards: for pages that show what a run saw."""
 
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ import pyarrow.compute as pc
 from mnist_ops.domain.errors import Damaged, ObjectMissing
 from mnist_ops.domain.keys import sha256_hex
 from mnist_ops.domain.ports import ObjectStore
-from mnist_ops.steps.artifacts.partial_shards import PartialShard, open_partial_shard
+from mnist_ops.steps.artifacts.partial_shards import PartialShard, ReadBudget, open_partial_shard
 from mnist_ops.steps.artifacts.shard_kinds import IMAGES, ImageRow
 
-_LONGEST_RUN = 512  # characters; other programs may have written any run key into a record
+# Other programs may have written anything into a record. Part of a key would be the prefix of many runs.
+_RUN_KEY = re.compile(r"(?=.{3,512}\Z)[!-.0-~]+/[!-.0-~]+")
 _SHARDS_AT_ONCE = 8
+# A snapshot is ordered by time, and any shard may have the record. A page waits for this many at most.
+_SHARDS_SEARCHED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +38,32 @@ class StoredImage:
     detail: str | None = None
 
 
-def images_of_rows(objects: ObjectStore, uri: str, rows: Sequence[int]) -> dict[str, bytes]:
+def images_of_rows(
+    objects: ObjectStore, uri: str, rows: Sequence[int], budget: ReadBudget | None = None
+) -> dict[str, bytes]:
     """The images of some rows of an image shard, by sha256.
 
-    Left out are those of shards that garbage collection has deleted since.
+    Left out are those of shards that garbage collection has deleted since, and those that exceed the budget.
 
     Args:
         objects: the store of shards.
         uri: the image shard.
         rows: positions of rows.
+        budget: the bytes of images that may be read; None for any number.
 
     Raises:
         Damaged: an image is not what was fetched.
     """
     try:
         with open_partial_shard(objects, uri, IMAGES) as shard:
-            table = shard.take(rows, ["sha256", "payload", "image_uri"])
+            table = shard.take(rows, ["sha256", "payload", "image_uri"], budget)
             found, elsewhere = _held(table, uri), _elsewhere(table, uri)
             # Of images with equal bytes only the first row of the shard has the payload.
-            found |= _search(shard, elsewhere.pop(uri, set()) - found.keys(), uri)
+            found |= _search(shard, elsewhere.pop(uri, set()) - found.keys(), uri, budget)
     except ObjectMissing:
         return {}
     for other, digests in elsewhere.items():
-        found |= _images_in(objects, other, digests)
+        found |= _images_in(objects, other, digests, budget)
     return found
 
 
@@ -70,6 +77,8 @@ def images_of_records(
 ) -> dict[str, StoredImage]:
     """What a run got for the URLs of records, by id; without those that no image shard of the run has.
 
+    50 shards are searched at most. The records of a larger run may then have no image; `detail` says so.
+
     Args:
         objects: the store of shards, each of which is searched once.
         run: the key of the run, as the records have it.
@@ -79,22 +88,25 @@ def images_of_records(
     Raises:
         Damaged: an image is not what was fetched.
     """
-    if not (isinstance(run, str) and run and run.isascii() and run.isprintable()):
-        return {}
-    if len(run) > _LONGEST_RUN:
+    if not isinstance(run, str) or not _RUN_KEY.fullmatch(run):
         return {}
     folder = f"{IMAGES.name}/{run}/" if number is None else f"{IMAGES.name}/{run}/{number}/"
     uris = [objects.uri(key) for key in sorted(objects.keys(folder), reverse=True)]
+    searched = uris[:_SHARDS_SEARCHED]
     missing, found = set(record_ids), dict[str, StoredImage]()
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
-        searches = pool.map(lambda uri: _positions(objects, uri, record_ids), uris)
-        for uri, positions in zip(uris, searches, strict=True):
+        searches = pool.map(lambda uri: _positions(objects, uri, record_ids), searched)
+        for uri, positions in zip(searched, searches, strict=True):
             rows = [row for record, row in positions.items() if record in missing]
             found |= _stored_images(objects, uri, rows) if rows else {}
             missing -= positions.keys()
             if not missing:
                 break
         pool.shutdown(cancel_futures=True)
+    if len(uris) > len(searched):
+        where = f"{len(searched)} of the run's {len(uris):,} image shards"
+        detail = f"It is not in {where}, and is not looked for further."
+        found |= dict.fromkeys(missing, StoredImage(None, None, detail=detail))
     return found
 
 
@@ -134,15 +146,19 @@ def _elsewhere(table: pa.Table, uri: str) -> dict[str, set[str]]:
     return wanted
 
 
-def _images_in(objects: ObjectStore, uri: str, digests: set[str]) -> dict[str, bytes]:
+def _images_in(
+    objects: ObjectStore, uri: str, digests: set[str], budget: ReadBudget | None
+) -> dict[str, bytes]:
     try:
         with open_partial_shard(objects, uri, IMAGES) as shard:
-            return _search(shard, digests, uri)
+            return _search(shard, digests, uri, budget)
     except ObjectMissing:
         return {}
 
 
-def _search(shard: PartialShard[ImageRow], digests: Iterable[str], uri: str) -> dict[str, bytes]:
+def _search(
+    shard: PartialShard[ImageRow], digests: Iterable[str], uri: str, budget: ReadBudget | None
+) -> dict[str, bytes]:
     """Images of a shard by sha256: the first row of each has its payload."""
     missing, rows = set(digests), list[int]()
     for first, group in shard.groups(["sha256"]) if missing else ():
@@ -153,7 +169,7 @@ def _search(shard: PartialShard[ImageRow], digests: Iterable[str], uri: str) -> 
                 missing.remove(digest)
         if not missing:
             break
-    return _held(shard.take(rows, ["sha256", "payload"]), uri)
+    return _held(shard.take(rows, ["sha256", "payload"], budget), uri)
 
 
 def _held(table: pa.Table, uri: str) -> dict[str, bytes]:

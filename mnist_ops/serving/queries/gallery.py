@@ -137,7 +137,8 @@ def gallery(pipeline: Pipeline, ledger: LedgerDocument, query: GalleryQuery) -> 
     cards, left = [], _MOST_BYTES
     for one in page.records:
         left -= len(one.payload or b"")
-        picture = _picture_of(one) if left >= 0 else Picture(why_not="a large image: open the record")
+        large = one.left_out or left < 0
+        picture = Picture(why_not="a large image: open the record") if large else _picture_of(one)
         cards.append(Card(one.record, dict(one.probabilities), picture))
     return Gallery(cards, page.searched, None if page.following is None else str(page.following))
 

@@ -68,7 +68,7 @@ def _of_one_run(steps: Pipeline, places: Sequence[Place]) -> dict[str, Pictures]
 def _pictures(image: StoredImage | None) -> Pictures:
     if image is None or image.payload is None:
         gone = "The image that the run fetched is not stored any more; open its URL instead."
-        return Pictures(missing=gone)
+        return Pictures(missing=(image.detail if image else None) or gone)
     try:
         return Pictures(as_fetched(image.payload, _LONGEST_SIDE), as_network_sees_it(decode(image.payload)))
     except ItemRejected as rejection:

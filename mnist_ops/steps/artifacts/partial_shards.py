@@ -7,6 +7,7 @@ compared with the digest in its name: whoever shows an image compares its bytes 
 import io
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic
 
 import pyarrow as pa
@@ -56,6 +57,26 @@ class _RangedObject(io.RawIOBase):
         return data
 
 
+@dataclass
+class ReadBudget:
+    """How many bytes may be read yet.
+
+    Attributes:
+        left: bytes.
+        exceeded: whether something was left out.
+    """
+
+    left: int
+    exceeded: bool = False
+
+    def allows(self, size: int) -> bool:
+        """Take `size` bytes, if there are that many; else note that they were left out."""
+        allowed = size <= self.left
+        self.left -= size if allowed else 0
+        self.exceeded |= not allowed
+        return allowed
+
+
 class PartialShard(Generic[RowT]):
     """A shard in the store, open for reading some of its rows.
 
@@ -78,13 +99,24 @@ class PartialShard(Generic[RowT]):
         table = self._read(groups, columns)
         return table.slice(start - self._starts[groups[0]], end - start) if groups else table
 
-    def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """The rows at some positions, in their order, with some columns."""
+    def take(self, rows: Sequence[int], columns: Sequence[str], budget: ReadBudget | None = None) -> pa.Table:
+        """The rows at some positions, in their order, with some columns.
+
+        A budget leaves out the rows of row groups for which it has too little: a column of a row group is
+        read as a whole, however few of its rows are wanted.
+        """
         tables = [self._read([], columns)]
         for number, (first, stop) in enumerate(self._group_rows()):
-            if inside := [row - first for row in rows if first <= row < stop]:
+            inside = [row - first for row in rows if first <= row < stop]
+            if inside and (budget is None or budget.allows(self._stored_bytes(number, columns))):
                 tables.append(self._read([number], columns).take(inside))
         return pa.concat_tables(tables, promote_options="permissive")
+
+    def _stored_bytes(self, number: int, columns: Sequence[str]) -> int:
+        """The bytes of some columns of a row group, as stored."""
+        group, names = self._file.metadata.row_group(number), self._file.schema_arrow
+        positions = [names.get_field_index(column) for column in columns]
+        return sum(int(group.column(position).total_compressed_size) for position in positions)
 
     def groups(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """The row groups, in order, with some columns, each with the position of its first row."""

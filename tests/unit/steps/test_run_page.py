@@ -13,6 +13,7 @@ from mnist_ops.domain.images import Validators
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.run_summary import RunFailed
 from mnist_ops.steps import run_page as module
+from mnist_ops.steps import stored_images
 from mnist_ops.steps.run_page import Position, RecordFilter, RunPage
 from mnist_ops.vision.inference.classifier import Predictions
 from tests.support.small_runs import EVERYTHING_AGAIN, Seven, SmallRuns
@@ -237,6 +238,22 @@ def test_only_the_row_groups_of_a_page_are_read(monkeypatch) -> None:
     assert 5 * 20_000 < read < stored / 6
 
 
+def test_a_page_stops_reading_images_at_a_number_of_bytes(runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of further row groups are left out, which the page says; small ones are still read."""
+    monkeypatch.setattr("mnist_ops.steps.artifacts.shards.ROWS_PER_GROUP", 1)
+    runs.images.images["https://images.example/1.png"] += bytes(range(256)) * 400
+    monkeypatch.setattr(module, "_IMAGE_BYTES_READ", 20_000)
+    runs.run(RUN)
+    whole = page(runs)
+    found = {
+        number: (one.left_out, one.payload is None)
+        for number, one in zip(numbers(whole), whole.records, strict=True)
+    }
+    assert found[0] == found[2] == found[4] == (False, False)
+    assert found[1] == (True, True)
+    assert found[3] == (False, True)
+
+
 def test_a_position_after_the_end_of_a_part_is_the_beginning_of_the_next(runs) -> None:
     """It comes from an address that anybody may type."""
     runs.run(RUN)
@@ -264,7 +281,24 @@ def test_the_image_of_one_record_is_found_in_its_run(runs) -> None:
     assert (missing.payload, missing.reason) == (None, "not_found")
 
 
-@pytest.mark.parametrize("run", ["dag/other", "", None, 7, "x" * 600, "dag/\n"])
+def test_the_image_of_a_record_is_looked_for_in_50_shards_at_most(
+    runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here in one of three: what is not in it has no image, and the page says why."""
+    monkeypatch.setattr(stored_images, "_SHARDS_SEARCHED", 1)
+    runs.run(RUN)
+    first, last = '{"$numberInt": "0"}', '{"$numberInt": "9"}'
+    found = runs.steps().images_of_records("dag/run", 0, [first, last])
+    assert found[last].detail is None or "not looked for further" not in found[last].detail
+    assert found[first].payload is None
+    assert found[first].detail == (
+        "It is not in 1 of the run's 3 image shards, and is not looked for further."
+    )
+
+
+@pytest.mark.parametrize(
+    "run", ["dag/other", "dag", "dag/run/0", "/run", "dag/", "", None, 7, "dag/" + "x" * 600, "dag/\n"]
+)
 def test_a_run_that_has_no_shards_has_no_image(runs, run) -> None:
     """Other programs may have written any run into a record."""
     runs.run(RUN)
