@@ -28,7 +28,7 @@ from mnist_ops.cli._support.run_names import find_commit, find_ledger, ledgers_o
 from mnist_ops.cli._support.run_progress import new_generation
 from mnist_ops.cli._support.tables import print_json, print_table
 from mnist_ops.cli._support.whole_runs import finish_run
-from mnist_ops.domain.keys import is_of_cli
+from mnist_ops.domain.keys import Generation, is_of_cli
 from mnist_ops.domain.selection import Selection
 
 app = command_group("Run the whole pipeline here, and look at all runs.")
@@ -134,8 +134,10 @@ def list_runs(
 @app.command()
 def show(run: Run, generation: GenerationNumber = None, as_json: Json = False) -> None:
     """Show a run's ledger: outcomes, failures with examples, labels, window, model, cost, bottleneck."""
-    ledger = find_ledger(pipeline().adapters.runs, run, generation)
-    print_ledger(ledger, as_json=as_json)
+    runs = pipeline().adapters.runs
+    ledger = find_ledger(runs, run, generation)
+    release = runs.hold_release(Generation(ledger["run"], ledger["generation"]))
+    print_ledger(ledger, as_json=as_json, release=release)
 
 
 @app.command()

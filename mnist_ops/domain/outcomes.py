@@ -105,6 +105,21 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRelease:
+    """Who allowed a run over its failure budget to be published.
+
+    Attributes:
+        by: a person's name.
+        why: the reason, one line.
+        at: when (UTC).
+    """
+
+    by: str
+    why: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The outcome of every record of a generation, counted.
 

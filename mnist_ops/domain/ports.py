@@ -11,7 +11,7 @@ from mnist_ops.domain.cursors import LedgerCursor, ReviewCursor
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.images import FetchOutcome, Validators
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.outcomes import Ledger
+from mnist_ops.domain.outcomes import HoldRelease, Ledger
 from mnist_ops.domain.record_index import BoundedCount, LabelChange
 from mnist_ops.domain.records import BundleRef, Change, EmptyCollection, RecordHead, WriteReport
 from mnist_ops.domain.retention import StoredObject, UnfinishedUpload
@@ -249,10 +249,13 @@ class RunStore(Protocol):
         """All generations that are committed, with their manifests."""
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
-        """Allow a held generation to be published. Raises Permanent for an unknown one."""
+        """Allow a held generation to be published. Raises Permanent for an unknown one.
 
-    def hold_released_by(self, generation: Generation) -> str | None:
-        """Who released a generation from being held; None if nobody did."""
+        The first release is kept: a second one changes nothing.
+        """
+
+    def hold_release(self, generation: Generation) -> HoldRelease | None:
+        """Who released a generation from being held, why and when; None if nobody did."""
 
     def put_ledger(self, ledger: Ledger) -> None:
         """Store a generation's ledger; it replaces an earlier one of the same generation."""

@@ -57,12 +57,13 @@ def assess(
                 failures.update(shard.header.failures)
                 add_examples(examples, shard.header.examples)
     held_because = budget.excess(failures, records)
+    release = runs.hold_release(manifest.generation) if held_because else None
     assessment = Assessment(
         manifest=manifest_uri,
         records=records,
         failures=dict(failures),
         held_because=held_because,
-        released_by=runs.hold_released_by(manifest.generation) if held_because else None,
+        released_by=release.by if release else None,
         stage=watch.report(records),
     )
     _log_decision(manifest_uri, manifest.generation, assessment)

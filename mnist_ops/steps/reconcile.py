@@ -84,7 +84,7 @@ def reconcile(  # noqa: PLR0913 (the three stores, the clock and the rules are a
         over_budget = over_budget or assessment.over_budget
     tally.add_stage(watch.report(tally.outcomes.total()))
     held_because = tally.held_because
-    if held_because is None and excess is not None and runs.hold_released_by(manifest.generation) is None:
+    if held_because is None and excess is not None and runs.hold_release(manifest.generation) is None:
         held_because = excess
     ledger = Ledger(
         generation=manifest.generation,

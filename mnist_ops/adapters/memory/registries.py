@@ -9,7 +9,7 @@ from mnist_ops.domain.champions import Action, ChampionChange, Promotion, restor
 from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import Permanent, UsageError
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.outcomes import Ledger
+from mnist_ops.domain.outcomes import HoldRelease, Ledger
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 
@@ -22,7 +22,7 @@ class InMemoryRuns:
 
     def __init__(self) -> None:
         self._commits: dict[str, str] = {}
-        self._releases: dict[str, str] = {}
+        self._releases: dict[str, HoldRelease] = {}
         self._ledgers: dict[str, Ledger] = {}
 
     def ensure_indexes(self) -> Sequence[str]:
@@ -39,12 +39,12 @@ class InMemoryRuns:
             run, _, number = key.rpartition("/")
             yield Generation(run, int(number)), manifest
 
-    def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:  # noqa: ARG002
+    def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
         if generation.id not in self._commits:
             raise UsageError(f"{generation.id}: no such generation has taken a snapshot")
-        self._releases[generation.id] = who
+        self._releases.setdefault(generation.id, HoldRelease(who, why, at))
 
-    def hold_released_by(self, generation: Generation) -> str | None:
+    def hold_release(self, generation: Generation) -> HoldRelease | None:
         return self._releases.get(generation.id)
 
     def put_ledger(self, ledger: Ledger) -> None:

@@ -19,7 +19,7 @@ from mnist_ops.adapters.mongo.bson_documents import (
     json_values,
 )
 from mnist_ops.adapters.mongo.errors import translate, translated
-from mnist_ops.adapters.mongo.indexes import record_indexes
+from mnist_ops.adapters.mongo.indexes import not_predicted, permanent, record_indexes
 from mnist_ops.adapters.mongo.record_updates import update_of
 from mnist_ops.adapters.mongo.selection_query import selection_pipeline
 from mnist_ops.domain.errors import OutcomeUnknown
@@ -58,10 +58,18 @@ class MongoRecords:
         return translated(lambda: list(self._collection.find()))
 
     def ensure_indexes(self) -> Sequence[str]:
-        """Create the indexes of selections and pages, where they are missing; return their names."""
+        """Create the indexes of selections and pages, where they are missing; return their names.
+
+        Failures that an earlier version wrote get their `permanent`, by which pages find them.
+        """
         indexes = record_indexes(self._fields)
         for name in self.missing_indexes():
             translated(self._collection.create_indexes, [indexes[name].model(name)])
+        next_attempt_at = f"{self._fields.prediction_failure}.next_attempt_at"
+        path = permanent(self._fields)
+        for kind, is_permanent in (("null", True), ("date", False)):
+            unsaid = {**not_predicted(self._fields), path: None, next_attempt_at: {"$type": kind}}
+            translated(self._collection.update_many, unsaid, {"$set": {path: is_permanent}})
         return list(indexes)
 
     def missing_indexes(self) -> Sequence[str]:

@@ -22,7 +22,7 @@ from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import Permanent, Transient, UsageError
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.outcomes import Ledger
+from mnist_ops.domain.outcomes import HoldRelease, Ledger
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 
@@ -85,16 +85,17 @@ class MongoRuns:
 
     def release_hold(self, generation: Generation, who: str, why: str, at: datetime) -> None:
         release = {"by": who, "why": why, "at": at}
-        result = translated(
-            self._runs.update_one, {"_id": generation.id}, {"$set": {"hold_released": release}}
-        )
-        if result.matched_count == 0:
+        held = {"_id": generation.id, "hold_released": None}
+        result = translated(self._runs.update_one, held, {"$set": {"hold_released": release}})
+        if result.matched_count == 0 and self.committed(generation) is None:
             raise UsageError(f"{generation.id}: no such generation has taken a snapshot")
 
-    def hold_released_by(self, generation: Generation) -> str | None:
+    def hold_release(self, generation: Generation) -> HoldRelease | None:
         commit = translated(self._runs.find_one, {"_id": generation.id})
         release = commit.get("hold_released") if commit else None
-        return str(release["by"]) if isinstance(release, Mapping) else None
+        if not isinstance(release, Mapping):
+            return None
+        return HoldRelease(str(release["by"]), str(release["why"]), cast("datetime", release["at"]))
 
     def put_ledger(self, ledger: Ledger) -> None:
         key = ledger.generation.id

@@ -1,6 +1,7 @@
 """Ledgers as rows, and in words."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -9,6 +10,7 @@ from mnist_ops.cli._support.run_names import LedgerDocument, readable_run
 from mnist_ops.cli._support.tables import print_facts, print_json, print_table
 from mnist_ops.domain.ages import AgeSummary, duration
 from mnist_ops.domain.outcome_lines import counted, run_argument, window_lines
+from mnist_ops.domain.outcomes import HoldRelease
 from mnist_ops.domain.record_ids import readable_id
 
 COLUMNS = ("run", "finished", "records", "outcomes", "problem")
@@ -27,12 +29,18 @@ def row(ledger: LedgerDocument) -> list[str]:
     ]
 
 
-def print_ledger(ledger: LedgerDocument, *, as_json: bool) -> None:
-    """Print a ledger in words, a problem first; or as one JSON object."""
+def print_ledger(ledger: LedgerDocument, *, as_json: bool, release: HoldRelease | None = None) -> None:
+    """Print a ledger in words, a problem first; or as one JSON object.
+
+    Args:
+        ledger: of one generation.
+        as_json: as JSON, in which the release is `hold_released`.
+        release: who released the generation from being held; None if nobody did.
+    """
     if as_json:
-        print_json(ledger)
+        print_json({**ledger, "hold_released": asdict(release)} if release else ledger)
         return
-    print_facts(_facts(ledger))
+    print_facts([*_facts(ledger), *_release_facts(release)])
     rows = [
         (reason, readable_id(one["record_id"]), "\n".join(filter(None, (one["url"], one["detail"]))))
         for reason, examples in ledger["examples"].items()
@@ -74,6 +82,11 @@ def _facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:
         share = f"{bottleneck['share']:.0%} of the time of all tasks"
         yield "bottleneck", f"{bottleneck['stage']}, {share}: {bottleneck['doing']}"
     yield "manifest", ledger["manifest"]
+
+
+def _release_facts(release: HoldRelease | None) -> Iterator[tuple[str, str]]:
+    if release is not None:
+        yield "released", f"by {release.by} at {release.at:%Y-%m-%d %H:%M:%S} UTC: {release.why}"
 
 
 def _age_facts(ledger: LedgerDocument) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.keys import Generation, dag_run_of, run_key
+from mnist_ops.domain.outcomes import HoldRelease
 from mnist_ops.domain.ports import RunStore
 
 RUNS_PER_PAGE = 50
@@ -55,14 +56,14 @@ class RunView:
         generations: the numbers of all generations of the run, ascending.
         manifest: the URI of its snapshot's manifest.
         ledger: its ledger; None while it is not finished.
-        released_by: who released it from being held; None if nobody did.
+        release: who released it from being held, why and when; None if nobody did.
     """
 
     generation: Generation
     generations: Sequence[int]
     manifest: str
     ledger: LedgerDocument | None
-    released_by: str | None
+    release: HoldRelease | None
 
     @property
     def held(self) -> bool:
@@ -95,12 +96,13 @@ def find_run(runs: RunStore, key: str, number: int | None = None) -> RunView | N
     manifest = runs.committed(generation)
     if manifest is None:
         return None
-    return RunView(generation, numbers, manifest, runs.ledger(generation), runs.hold_released_by(generation))
+    return RunView(generation, numbers, manifest, runs.ledger(generation), runs.hold_release(generation))
 
 
 def released_by(runs: RunStore, ledger: LedgerDocument) -> str | None:
     """Who released the run of a ledger from being held; None if nobody did."""
-    return runs.hold_released_by(Generation(ledger["run"], ledger["generation"]))
+    release = runs.hold_release(Generation(ledger["run"], ledger["generation"]))
+    return release.by if release else None
 
 
 def is_newest(runs: RunStore, ledger: LedgerDocument) -> bool:

@@ -121,6 +121,18 @@ def test_the_oldest_waiting_record_has_a_creation_time(bench):
     assert bench.index.oldest_waiting(AT) == AT - HOUR * 7
 
 
+def test_failures_of_an_earlier_version_count_once_the_indexes_are_made(secantus):
+    """They do not say whether they are permanent; until then pages take them for records never tried."""
+    old = [failed("for good"), failed("to be tried again", AT + HOUR), waiting("untried")]
+    for record in old[:2]:
+        del record["prediction_failure"]["permanent"]
+    secantus.insert(*old, failed("new"))
+    assert secantus.index.waiting(AT, MANY) == BoundedCount(3)
+    secantus.store.ensure_indexes()
+    assert secantus.index.waiting(AT, MANY) == BoundedCount(1)
+    assert secantus.index.permanently_failed(AT, MANY) == BoundedCount(2)
+
+
 # Lists
 
 

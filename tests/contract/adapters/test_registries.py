@@ -23,7 +23,7 @@ from mnist_ops.domain.cursors import LedgerCursor
 from mnist_ops.domain.errors import MnistOpsError, Permanent, Transient
 from mnist_ops.domain.gate import Decision
 from mnist_ops.domain.keys import Generation
-from mnist_ops.domain.outcomes import Ledger, Outcome
+from mnist_ops.domain.outcomes import HoldRelease, Ledger, Outcome
 from mnist_ops.domain.ports import RegisteredModel
 from mnist_ops.domain.records import BundleRef
 from mnist_ops.domain.stages import StageReport
@@ -139,20 +139,20 @@ def test_of_many_attempts_at_once_one_commits(runs):
 def test_a_hold_is_released_by_name(runs):
     """The name is kept; before the release there is none."""
     runs.commit(ONE, "s3://b/one", AT)
-    assert runs.hold_released_by(ONE) is None
+    assert runs.hold_release(ONE) is None
     runs.release_hold(ONE, "ada", "the server is known to be down", AT)
-    assert runs.hold_released_by(ONE) == "ada"
-    assert runs.hold_released_by(Generation(ONE.run, 1)) is None
+    assert runs.hold_release(ONE).by == "ada"
+    assert runs.hold_release(Generation(ONE.run, 1)) is None
     assert runs.committed(ONE) == "s3://b/one"
 
 
 def test_a_hold_can_be_released_again(runs):
-    """A second release is no error, and a second attempt to commit does not undo it."""
+    """A second release is no error and changes nothing; nor does a second attempt to commit."""
     runs.commit(ONE, "s3://b/one", AT)
     runs.release_hold(ONE, "ada", "looked at it", AT)
-    runs.release_hold(ONE, "ada", "looked at it", AT)
+    runs.release_hold(ONE, "bob", "did not look", AT + timedelta(hours=1))
     runs.commit(ONE, "s3://b/two", AT)
-    assert runs.hold_released_by(ONE) == "ada"
+    assert runs.hold_release(ONE) == HoldRelease("ada", "looked at it", AT)
 
 
 def test_no_hold_of_an_unknown_generation_is_released(runs):
@@ -160,7 +160,7 @@ def test_no_hold_of_an_unknown_generation_is_released(runs):
     with pytest.raises(Permanent, match="classify_records/one/0"):
         runs.release_hold(ONE, "ada", "why not", AT)
     assert runs.committed(ONE) is None
-    assert runs.hold_released_by(ONE) is None
+    assert runs.hold_release(ONE) is None
 
 
 def _ledger(generation: Generation, minutes: int = 0, predicted: int = 3) -> Ledger:
@@ -737,7 +737,7 @@ CALLS = {
     "commit": lambda db: MongoRuns(db).commit(ONE, "s3://b/one", AT),
     "committed": lambda db: MongoRuns(db).committed(ONE),
     "release_hold": lambda db: MongoRuns(db).release_hold(ONE, "ada", "why", AT),
-    "hold_released_by": lambda db: MongoRuns(db).hold_released_by(ONE),
+    "hold_release": lambda db: MongoRuns(db).hold_release(ONE),
     "put_ledger": lambda db: MongoRuns(db).put_ledger(_ledger(ONE)),
     "ledgers": lambda db: list(MongoRuns(db).ledgers()),
     "ledger": lambda db: MongoRuns(db).ledger(ONE),

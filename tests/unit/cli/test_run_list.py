@@ -1,6 +1,7 @@
 """`mnist-ops runs list`, `runs show` and `runs release-hold`, on stores in memory."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -166,7 +167,7 @@ def test_a_run_that_is_not_held_cannot_be_released(stores: SmallRuns) -> None:
         f"classify_records/{RUN_ID}, generation 0: finished, and not over its failure budget, "
         "so there is nothing to release"
     )
-    assert stores.runs.hold_released_by(Generation(KEY)) is None
+    assert stores.runs.hold_release(Generation(KEY)) is None
 
 
 def test_a_hold_is_released_by_any_name_of_the_run(stores: SmallRuns) -> None:
@@ -175,7 +176,10 @@ def test_a_hold_is_released_by_any_name_of_the_run(stores: SmallRuns) -> None:
     hold(stores, Generation("cli/20261128T130000Z-0a", 1))
     result = mnist_ops("release-hold", RUN_ID, "--why", "they are broken indeed")
     assert result.output == (f"classify_records/{RUN_ID}, generation 0, is released: clear its task assess\n")
-    assert stores.runs.hold_released_by(Generation(KEY)) is not None
+    assert stores.runs.hold_release(Generation(KEY)) is not None
+    assert re.search(r"released +by .* UTC: they are broken indeed", mnist_ops("show", RUN_ID).output)
+    released = json.loads(mnist_ops("show", RUN_ID, "--json").output)["hold_released"]
+    assert released["why"] == "they are broken indeed"
     other = mnist_ops("release-hold", "cli/", "--why", "so be it")
     assert ", generation 1, is released: resume it: mnist-ops runs resume memory://" in other.output
 
@@ -185,7 +189,7 @@ def test_a_hold_is_released_before_the_run_has_a_ledger(stores: SmallRuns) -> No
     held = Generation(run_key("classify_records", "scheduled__1"))
     stores.snapshot(held)
     assert mnist_ops("release-hold", "scheduled__1", "--why", "so be it").exit_code == 0
-    assert stores.runs.hold_released_by(held) is not None
+    assert stores.runs.hold_release(held) is not None
     assert error_of("release-hold", "nobody", "--why", "x").startswith("no run 'nobody'; the nearest are: ")
 
 

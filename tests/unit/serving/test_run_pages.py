@@ -121,6 +121,8 @@ def test_a_held_run_is_what_needs_a_person_until_it_is_published(client, runs) -
     steps.release_hold(RUN, "ada", "the server is being repaired")
     assert "Released by ada, and not run on yet." in text_of(pages.get("/"))
     again(steps, manifest)
+    said = text_of(run_page(client, runs))
+    assert re.search(r"Released by ada from being held, at .* UTC : the server is being repaired", said)
     assert "Held run" not in text_of(pages.get("/"))
 
 
@@ -390,7 +392,7 @@ def test_an_administrator_releases_a_held_run_with_a_reason(client, runs) -> Non
     held(runs)
     answer = release(client, runs, Role.ADMIN)
     assert answer.status_code == 303
-    assert runs.runs.hold_released_by(RUN) == "vera"
+    assert runs.runs.hold_release(RUN).by == "vera"
     said = text_of(client(Role.ADMIN, runs.steps()).get(answer.headers["location"]))
     assert "Released. One more step, below" in said
     assert f"clear the task assess of the DAG run {RUN_ID} of classify_records" in said
@@ -401,7 +403,7 @@ def test_nobody_else_releases_a_held_run(client, runs, role: Role) -> None:
     """Nor is the form shown."""
     held(runs)
     assert release(client, runs, role).status_code == 403
-    assert runs.runs.hold_released_by(RUN) is None
+    assert runs.runs.hold_release(RUN) is None
     assert "/run/release" not in run_page(client, runs, role).text
 
 
@@ -409,7 +411,7 @@ def test_a_release_needs_a_reason(client, runs) -> None:
     """Spaces are none."""
     held(runs)
     assert release(client, runs, Role.ADMIN, "  ").status_code == 422
-    assert runs.runs.hold_released_by(RUN) is None
+    assert runs.runs.hold_release(RUN) is None
 
 
 def test_a_run_within_its_budget_cannot_be_released(client, runs) -> None:
@@ -425,7 +427,7 @@ def test_a_held_run_of_the_command_line_is_resumed_there(client, runs) -> None:
     manifest = held(runs, OF_CLI)
     runs.steps().release_hold(OF_CLI, "ada", "it is fine")
     said = text_of(client(Role.VIEWER, runs.steps()).get("/run", params={"run": OF_CLI.run}))
-    assert "Released by ada." in said
+    assert "Released by ada from being held" in said
     assert f"mnist-ops runs resume {manifest}" in said
 
 
