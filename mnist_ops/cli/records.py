@@ -112,7 +112,7 @@ def show(
             f"no record {record} in {settings.mongo_database}.{settings.mongo_collection}; "
             "its id may be of another type: give it as canonical Extended JSON"
         )
-    for number, document in enumerate(found):
+    for number, document in enumerate(found.values()):
         if as_json:
             print_json(document)
             continue

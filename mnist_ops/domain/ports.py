@@ -152,8 +152,8 @@ class RecordStore(Protocol):
             UsageError: one of them is no canonical Extended JSON.
         """
 
-    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
-        """The current records as JSON-able values, in relaxed Extended JSON; missing ones are left out.
+    def whole(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
+        """The current records by canonical id, in relaxed Extended JSON; missing ones are left out.
 
         Args:
             ids: as canonical Extended JSON.

@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote, unquote
 
@@ -19,6 +21,7 @@ from mnist_ops.serving.templating import page, url
 from mnist_ops.settings import variable_of
 
 COOKIE = "mnist_ops_session"
+SESSION = timedelta(hours=12)  # then people sign in again
 PROGRAM = User("program with the token", Role.ADMIN)
 READER = User("anonymous", Role.VIEWER)
 _OWN_NAMES = ("localhost", "127.0.0.1")
@@ -40,23 +43,30 @@ class OnePipeline:
 class TokenAccess:
     """Everybody may read. Who has the token may do everything: programs send it, people sign in with it.
 
-    The cookie of somebody who signed in holds a name and a signature made with the token, not the token.
+    The cookie of somebody who signed in holds a name, the end of the session, and a signature of both made
+    with the token, not the token.
 
     Attributes:
         token: the secret; with None, nobody may write.
+        now: tells the time.
     """
 
     token: str | None
+    now: Callable[[], datetime]
 
     async def user(self, request: Request) -> User | None:
         """Who asks; None where a program sends a wrong token."""
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return PROGRAM if self.accepts(credentials.strip()) else None
-        name, _, signature = request.cookies.get(COOKIE, "").rpartition(".")
-        if name and self.token and _equal(signature, _signature(self.token, name)):
-            return User(unquote(name), Role.ADMIN)
-        return READER
+        return self._signed_in(request.cookies.get(COOKIE, "")) or READER
+
+    def _signed_in(self, cookie: str) -> User | None:
+        session, _, signature = cookie.rpartition(".")
+        if not self.token or not _equal(signature, _signature(self.token, session)):
+            return None
+        name, _, end = session.rpartition(".")
+        return User(unquote(name), Role.ADMIN) if self.now().timestamp() < int(end) else None
 
     def sign_in_url(self, request: Request) -> str | None:
         """The form; None where there is no token to sign in with."""
@@ -80,8 +90,9 @@ class TokenAccess:
 
     def cookie_of(self, name: str) -> str:
         """The cookie of somebody who gave the token."""
-        quoted = quote(name, safe="")
-        return f"{quoted}.{_signature(self.token or '', quoted)}"
+        end = self.now() + SESSION
+        session = f"{quote(name, safe='')}.{int(end.timestamp())}"
+        return f"{session}.{_signature(self.token or '', session)}"
 
 
 def alone_app(pipeline: Pipeline) -> FastAPI:
@@ -91,7 +102,8 @@ def alone_app(pipeline: Pipeline) -> FastAPI:
     rebinding), and would then count as one of ours.
     """
     settings = pipeline.settings
-    access = TokenAccess(settings.serve_token.get_secret_value() if settings.serve_token else None)
+    token = settings.serve_token.get_secret_value() if settings.serve_token else None
+    access = TokenAccess(token, pipeline.now)
     app = create_app(OnePipeline(pipeline), access, airflow=False)
     app.include_router(_sign_in_router(access))
     hosts = [*_OWN_NAMES, *sorted(settings.serve_hosts)]
@@ -119,7 +131,8 @@ def _sign_in_router(access: TokenAccess) -> APIRouter:
         response = RedirectResponse(then if _is_ours(then) else url(request, "/"), 303)
         cookie = access.cookie_of(name.strip() or "unnamed")
         secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=secure)
+        seconds = int(SESSION.total_seconds())
+        response.set_cookie(COOKIE, cookie, max_age=seconds, httponly=True, samesite="strict", secure=secure)
         return response
 
     @router.post("/sign-out")
@@ -136,8 +149,8 @@ def _is_ours(then: str) -> bool:
     return then.startswith("/") and then[1:2] not in ("/", "\\")
 
 
-def _signature(token: str, name: str) -> str:
-    return hmac.new(token.encode(), f"session of {name}".encode(), hashlib.sha256).hexdigest()
+def _signature(token: str, session: str) -> str:
+    return hmac.new(token.encode(), f"session until: {session}".encode(), hashlib.sha256).hexdigest()
 
 
 def _equal(one: str, other: str) -> bool:

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from mnist_ops.serving.formats import percent
 
 _BAR_HEIGHT, _BAR_GAP = 14, 4  # units of the view box, about pixels
-_NAME_WIDTH, _BAR_WIDTH, _FIGURE_WIDTH = 56, 120, 56
+_LETTER_WIDTH, _BAR_WIDTH, _FIGURE_WIDTH = 7, 120, 56  # a letter of the bold type
+_SHORTEST_NAME = 7  # characters that there is room for at least
 
 
 def probability_bars(probabilities: Mapping[str, float], predicted: str) -> Markup:
@@ -20,13 +21,14 @@ def probability_bars(probabilities: Mapping[str, float], predicted: str) -> Mark
         probabilities: by the label's name, 0 to 1, in the order of the label table.
         predicted: the name of the label that was predicted.
     """
+    names_width = _LETTER_WIDTH * (max([_SHORTEST_NAME, *map(len, probabilities)]) + 1)
     rows = [
-        _probability_row(position, name, share, chosen=name == predicted)
+        _probability_row(position, name, share, left=names_width, chosen=name == predicted)
         for position, (name, share) in enumerate(probabilities.items())
     ]
     said = ", ".join(f"{name} {percent(share)}" for name, share in probabilities.items())
     height = len(rows) * (_BAR_HEIGHT + _BAR_GAP)
-    return _svg("chart bars", (_NAME_WIDTH + _BAR_WIDTH + _FIGURE_WIDTH, height), said, rows)
+    return _svg("chart bars", (names_width + _BAR_WIDTH + _FIGURE_WIDTH, height), said, rows)
 
 
 def probability_columns(probabilities: Mapping[str, float], predicted: str) -> Markup:
@@ -73,7 +75,7 @@ def share_bar(shares: Sequence[tuple[str, float]], said: str) -> Markup:
     return _svg("chart share", (100, 8), said, pieces, stretched=True)
 
 
-def _probability_row(position: int, name: str, share: float, *, chosen: bool) -> Markup:
+def _probability_row(position: int, name: str, share: float, *, left: int, chosen: bool) -> Markup:
     top = position * (_BAR_HEIGHT + _BAR_GAP)
     base = top + _BAR_HEIGHT - 3
     row = Markup(
@@ -84,15 +86,15 @@ def _probability_row(position: int, name: str, share: float, *, chosen: bool) ->
     )
     return row.format(
         kind="chosen" if chosen else "other",
-        end=_NAME_WIDTH - 6,
+        end=left - 6,
         base=base,
         name=name,
-        left=_NAME_WIDTH,
+        left=left,
         top=top,
         whole=_BAR_WIDTH,
         height=_BAR_HEIGHT,
         width=_BAR_WIDTH * share,
-        figure=_NAME_WIDTH + _BAR_WIDTH + 6,
+        figure=left + _BAR_WIDTH + 6,
         share=percent(share),
     )
 

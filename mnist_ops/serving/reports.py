@@ -6,10 +6,12 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from mnist_ops.domain.errors import ObjectMissing
-from mnist_ops.pipeline import Pipeline
+from mnist_ops.domain.ports import ObjectStore
+from mnist_ops.domain.records import BundleRef
 from mnist_ops.serving.access import Viewer
 from mnist_ops.serving.deployment import PipelineDep
 from mnist_ops.serving.problems import Problem
+from mnist_ops.serving.queries.released_models import find_version
 from mnist_ops.serving.templating import url
 
 PAGE = "report/index.html"  # in a bundle
@@ -41,18 +43,15 @@ def report(
     user: Viewer,  # noqa: ARG001 (asks for the role)
 ) -> Response:
     """The report of a version; 404 where there is none."""
-    page = _read(pipeline, version)
+    model = find_version(pipeline, version)
+    page = _stored(pipeline.adapters.objects, model.bundle) if model else None
     if page is None:
         raise Problem(404, "Not Found", f"There is no report of version {version}.")
     return Response(page, media_type="text/html; charset=utf-8", headers=HEADERS)
 
 
-def _read(pipeline: Pipeline, version: int) -> bytes | None:
-    ports = pipeline.adapters
-    for model in ports.models.models(pipeline.settings.model_name):
-        if model.bundle.version == version:
-            try:
-                return ports.objects.get_bytes(f"{model.bundle.uri}/{PAGE}")
-            except ObjectMissing:
-                return None
-    return None
+def _stored(objects: ObjectStore, bundle: BundleRef) -> bytes | None:
+    try:
+        return objects.get_bytes(f"{bundle.uri}/{PAGE}")
+    except ObjectMissing:
+        return None

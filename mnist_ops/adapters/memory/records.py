@@ -166,6 +166,6 @@ class InMemoryRecords:
         keys = [id_json(given_id(text)) for text in ids]
         return {key: head_of(self._documents[key], self._fields) for key in keys if key in self._documents}
 
-    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
-        keys = dict.fromkeys(id_json(given_id(text)) for text in ids)
-        return [json_values(self._documents[key]) for key in keys if key in self._documents]
+    def whole(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
+        keys = [id_json(given_id(text)) for text in ids]
+        return {key: json_values(self._documents[key]) for key in keys if key in self._documents}

@@ -16,6 +16,7 @@ from mnist_ops.adapters.mongo.bson_documents import (
     decode,
     given_id,
     head_of,
+    id_json,
     json_values,
 )
 from mnist_ops.adapters.mongo.errors import translate, translated
@@ -158,9 +159,10 @@ class MongoRecords:
                 heads[head.id_json] = head
         return heads
 
-    def whole(self, ids: Sequence[str]) -> Sequence[Mapping[str, object]]:
+    def whole(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
         query = {"_id": {"$in": [given_id(text) for text in ids]}}
-        return [json_values(document) for document in translated(lambda: list(self._collection.find(query)))]
+        found = translated(lambda: list(self._collection.find(query)))
+        return {id_json(document["_id"]): json_values(document) for document in found}
 
 
 def _partial(error: BulkWriteError) -> WriteReport:

@@ -72,13 +72,6 @@ def list_models(
     return page(request, "models.html.jinja", user=user, listed=listed, seen=seen, changed=changed)
 
 
-@router.get("/reports")
-@router.get("/reports/")
-def reports(request: Request, user: Viewer) -> RedirectResponse:  # noqa: ARG001 (the role is checked)
-    """The list, whose versions link to their reports."""
-    return RedirectResponse(url(request, "/models"), 303)
-
-
 @router.get("/model")
 def show_model(request: Request, user: Viewer, pipeline: PipelineDep, version: Number) -> HTMLResponse:
     """One version: what was measured, and the form that promotes it."""

@@ -48,8 +48,7 @@ def find_records(pipeline: Pipeline, text: str) -> list[FoundRecord]:
 
 
 def _whole(pipeline: Pipeline, ids: Sequence[str]) -> list[FoundRecord]:
-    records = pipeline.adapters.records
-    return [FoundRecord(one, document) for one in ids for document in records.whole([one])]
+    return [FoundRecord(one, document) for one, document in pipeline.adapters.records.whole(ids).items()]
 
 
 def head_of(pipeline: Pipeline, id_json: str) -> RecordHead | None:

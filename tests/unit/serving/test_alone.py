@@ -1,5 +1,7 @@
 """The application without Airflow: reading needs nothing, writing the token."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -9,13 +11,16 @@ from mnist_ops.serving.alone import COOKIE, alone_app
 from mnist_ops.settings import Settings
 from tests.support.doubles import Doubles
 
+AT = datetime(2026, 2, 1, 9, tzinfo=UTC)
 TOKEN = "a-token-of-some-length"
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
 
-def served(token: str | None = TOKEN, hosts: str = "", host: str = "localhost") -> TestClient:
+def served(
+    token: str | None = TOKEN, hosts: str = "", host: str = "localhost", now: datetime = AT
+) -> TestClient:
     """The application, with a route that only an admin may use and that says who it was."""
-    app = alone_app(Steps(Doubles(Settings(serve_token=token, serve_hosts=hosts))))
+    app = alone_app(Steps(Doubles(Settings(serve_token=token, serve_hosts=hosts)), now=lambda: now))
 
     @app.post("/only-admins")
     def only_admins(user: Admin) -> str:
@@ -86,8 +91,35 @@ def test_a_cookie_of_somebody_else_is_worth_nothing(alone) -> None:
     sign_in(alone, name="ada")
     signature = alone.cookies[COOKIE].rpartition(".")[2]
     other = served()
-    other.cookies.set(COOKIE, f"grace.{signature}")
+    end = alone.cookies[COOKIE].split(".")[1]
+    other.cookies.set(COOKIE, f"grace.{end}.{signature}")
     assert other.post("/only-admins", headers=BROWSER).status_code == 403
+
+
+@pytest.mark.parametrize(("hours", "later", "status"), [(11, 0, 200), (12, 0, 403), (12, 3_600, 403)])
+def test_a_session_ends_after_twelve_hours(alone, hours: int, later: int, status: int) -> None:
+    """Its end is signed: a browser that keeps the cookie cannot move it."""
+    sign_in(alone, name="ada.1")
+    name, end, signature = alone.cookies[COOKIE].rsplit(".", 2)
+    other = served(now=AT + timedelta(hours=hours))
+    other.cookies.set(COOKIE, f"{name}.{int(end) + later}.{signature}")
+    assert other.post("/only-admins", headers=BROWSER).status_code == status
+
+
+def test_who_is_signed_in_finds_the_way_out_on_every_page(alone) -> None:
+    """And whoever is not, the way in."""
+    assert 'action="/sign-out"' not in alone.get("/models", headers=BROWSER).text
+    sign_in(alone)
+    page = alone.get("/models", headers=BROWSER).text
+    assert 'action="/sign-out"' in page
+    assert 'href="/sign-in' not in page
+
+
+@pytest.mark.parametrize("cookie", ["", ".", "ada", "ada.x", "ada.12.", "..", "ä.1.ü"])
+def test_a_cookie_that_is_none_of_ours_is_no_session(cookie: str) -> None:
+    """Nor a fault of the program."""
+    headers = {**BROWSER, "Cookie": f"{COOKIE}={cookie}".encode("latin-1")}
+    assert served().post("/only-admins", headers=headers).status_code == 403
 
 
 def test_a_wrong_token_signs_nobody_in(alone) -> None:

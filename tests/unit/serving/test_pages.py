@@ -66,6 +66,13 @@ def plain_pages() -> list[str]:
     return sorted({route.path for route in routes if "GET" in route.methods and "{" not in route.path})
 
 
+def test_no_address_has_two_answers() -> None:
+    """The second one would never be given."""
+    routes = create_app(None, None, airflow=False).routes
+    served = [(route.path, method) for route in routes for method in route.methods]
+    assert len(served) == len(set(served))
+
+
 @pytest.mark.parametrize("airflow", [False, True])
 @pytest.mark.parametrize("path", plain_pages())
 def test_every_page_answers_before_there_is_any_record_run_or_model(client, path: str, airflow: bool) -> None:

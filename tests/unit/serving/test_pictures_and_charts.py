@@ -59,6 +59,16 @@ def test_grey_levels_of_sixteen_bits_are_scaled() -> None:
     assert opened(as_fetched(encoded(deep, "PNG"))).convert("L").getpixel((4, 4)) == 128
 
 
+@pytest.mark.parametrize(("name", "least"), [("one", 56), ("a-label-of-20-letters", 140)])
+def test_bars_begin_after_the_longest_name(name: str, least: int) -> None:
+    """A name is written to the left of its bar, and nothing is cut off."""
+    chart = probability_bars({"zero": 0.25, name: 0.75}, name)
+    left = [int(found) for found in re.findall(r'<rect class="track" x="(\d+)"', chart)]
+    assert left[0] == left[1] >= least
+    width = int(re.findall(r'viewBox="0 0 (\d+)', chart)[0])
+    assert width == left[0] + 120 + 56
+
+
 @pytest.mark.parametrize("payload", [b"", b"<html>", png_of(0)[:60], b"x" * (5 << 20)])
 def test_what_cannot_be_decoded_says_why(payload: bytes) -> None:
     """The page shows the reason in the picture's place."""
