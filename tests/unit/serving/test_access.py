@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from mnist_ops.serving.access import Role
 from mnist_ops.serving.app import create_app
-from mnist_ops.serving.security import HEADERS
+from mnist_ops.serving.security import HEADERS, MAX_FORM
 
 # Changes nothing: what it is asked about is in the request.
 FOR_VIEWERS = {"/predict", "/batch_predict"}
@@ -63,6 +65,14 @@ def test_a_form_is_read_up_to_a_limit(client, path: str, role: Role | None) -> N
     answer = client(role).post(path, content=pieces(), headers=headers)
     assert answer.status_code == (401 if role is None else 413)
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_images_have_limits_of_their_own_also_where_the_application_is_mounted(client) -> None:
+    """They are larger than forms; Airflow serves the application below a path."""
+    airflow = FastAPI()
+    airflow.mount("/mnist-ops", client(Role.VIEWER).app)
+    answer = TestClient(airflow).post("/mnist-ops/predict", content=b"a" * (MAX_FORM + 1))
+    assert answer.status_code != 413
 
 
 def test_a_request_of_another_sites_page_is_refused_on_every_route_that_writes(client) -> None:
