@@ -151,8 +151,8 @@ class Pipeline:
         ports = self.adapters
         champion = ports.models.champion(self.settings.model_name)
 
-        def count(selection: Selection) -> int:
-            return ports.records.count(compared_with(champion, selection))
+        def count(selection: Selection, limit_s: float | None = None) -> int:
+            return ports.records.count(compared_with(champion, selection), limit_s)
 
         return preview_backfill(
             request,

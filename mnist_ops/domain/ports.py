@@ -126,8 +126,12 @@ class RecordStore(Protocol):
     def empty_collection(self) -> EmptyCollection | None:
         """The collection of the records if it holds none, or does not exist; else None."""
 
-    def count(self, selection: Selection) -> int:
-        """How many records a selection takes now, the limit included."""
+    def count(self, selection: Selection, limit_s: float | None = None) -> int:
+        """How many records a selection takes now, the limit included.
+
+        Raises:
+            Transient: it takes longer than `limit_s` seconds.
+        """
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:
         """The selected records as they are stored: concatenated BSON documents."""

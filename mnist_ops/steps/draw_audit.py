@@ -113,27 +113,36 @@ def _sources(request: AuditRequest, runs: RunStore) -> list[_Source]:
             raise UsageError(f"{request.run.id}: no finished run of this key and generation")
         chosen = [ledger]
     else:
-        chosen = _ledgers_since(request.since, runs)
+        chosen = _ledgers_since(request, runs)
     predicted = sum(_predicted(ledger) for ledger in chosen)
     if not predicted:
         raise UsageError("no prediction was published by these runs; choose an earlier time or another run")
-    if request.most is not None and predicted > request.most:
-        raise UsageError(
-            f"these runs published {predicted:,} predictions, and {request.most:,} are read at most here: "
-            "choose one run or a later time, or use mnist-ops audits draw"
-        )
+    _require_at_most(request.most, predicted)
     return [_source(ledger, runs) for ledger in reversed(chosen) if _predicted(ledger)]
 
 
-def _ledgers_since(since: datetime | None, runs: RunStore) -> list[Mapping[str, object]]:
-    """The ledger of the newest generation of each run, newest first."""
+def _require_at_most(most: int | None, predicted: int) -> None:
+    if most is not None and predicted > most:
+        raise UsageError(
+            f"these runs published more than {most:,} predictions, which are read at most here: "
+            "choose one run or a later time, or use mnist-ops audits draw"
+        )
+
+
+def _ledgers_since(request: AuditRequest, runs: RunStore) -> list[Mapping[str, object]]:
+    """The ledger of the newest generation of each run, newest first.
+
+    Raises:
+        UsageError: they have more predictions than the request allows; no further ledger is then read.
+    """
     newest: dict[str, Mapping[str, object]] = {}
     before: LedgerCursor | None = None
     while page := runs.newest_ledgers(_LEDGERS_AT_ONCE, before):
         for ledger in page:
-            if since is not None and cast("datetime", ledger["finished_at"]) < since:
+            if request.since is not None and cast("datetime", ledger["finished_at"]) < request.since:
                 return list(newest.values())
             newest.setdefault(str(ledger["run"]), ledger)
+        _require_at_most(request.most, sum(map(_predicted, newest.values())))
         before = LedgerCursor.of(page[-1])
     return list(newest.values())
 

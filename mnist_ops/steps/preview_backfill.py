@@ -13,12 +13,13 @@ from mnist_ops.domain.backfill_windows import (
     backfill_document,
     backfill_windows,
 )
-from mnist_ops.domain.errors import UsageError
+from mnist_ops.domain.errors import Transient, UsageError
 from mnist_ops.domain.prices import Prices
 from mnist_ops.domain.selection import Selection
 from mnist_ops.steps.cron_schedule import CronSchedule
 
 Count = Callable[[Selection], int]
+CountWithin = Callable[[Selection, float], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +104,33 @@ def preview_backfill(
     )
 
 
-def counting_within(count: Count, limit_s: float, clock: Callable[[], float] = time.monotonic) -> Count:
+def counting_within(count: CountWithin, limit_s: float, clock: Callable[[], float] = time.monotonic) -> Count:
     """The same counts, until `limit_s` seconds have passed; then a UsageError says what to do.
 
     Args:
-        count: counts the records of a window.
+        count: counts the records of a window, within a number of seconds, or raises Transient.
         limit_s: how long all counts may take together.
         clock: seconds, monotonic.
     """
     end, counted = clock() + limit_s, 0
 
+    def exceeded() -> UsageError:
+        return UsageError(
+            f"since, until: {counted} windows were counted in {limit_s:g} s, and there are more; choose "
+            "a shorter time, or use `mnist-ops backfills preview`, which has no limit"
+        )
+
     def within(selection: Selection) -> int:
         nonlocal counted
-        if clock() > end:
-            raise UsageError(
-                f"since, until: {counted} windows were counted in {limit_s:g} s, and there are more; choose "
-                "a shorter time, or use `mnist-ops backfills preview`, which has no limit"
-            )
+        if (left_s := end - clock()) <= 0:
+            raise exceeded()
+        try:
+            records = count(selection, left_s)
+        except Transient as error:
+            if clock() < end:
+                raise
+            raise exceeded() from error
         counted += 1
-        return count(selection)
+        return records
 
     return within

@@ -95,7 +95,7 @@ class InMemoryRecords:
     def empty_collection(self) -> EmptyCollection | None:
         return None if self._documents else EmptyCollection("memory.records", self._exists)
 
-    def count(self, selection: Selection) -> int:
+    def count(self, selection: Selection, limit_s: float | None = None) -> int:  # noqa: ARG002 (at once)
         return len(self._selected(selection))
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:

@@ -1,9 +1,11 @@
 """The user's records in MongoDB."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import cast
 
+import pymongo
 from bson.errors import BSONError
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
@@ -104,9 +106,11 @@ class MongoRecords:
                 return f"{other}.{name}"
         return None
 
-    def count(self, selection: Selection) -> int:
+    def count(self, selection: Selection, limit_s: float | None = None) -> int:
         pipeline = [*selection_pipeline(selection, self._fields), {"$count": "records"}]
-        counted = translated(lambda: list(self._collection.aggregate(pipeline, allowDiskUse=True)))
+        # The server ends its work too.
+        with pymongo.timeout(limit_s) if limit_s is not None else nullcontext():
+            counted = translated(lambda: list(self._collection.aggregate(pipeline, allowDiskUse=True)))
         return int(str(counted[0]["records"])) if counted else 0
 
     def raw_batches(self, selection: Selection) -> Iterator[bytes]:

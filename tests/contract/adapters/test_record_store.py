@@ -4,6 +4,7 @@ import itertools
 import random
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -266,7 +267,7 @@ def test_a_selection_takes_exactly_the_records_that_the_rule_takes(full_store, t
     missed = [kinds for number, kinds in expected.items() if number not in taken]
     assert (wrongly, missed) == ([], [])
     assert len(found) == len(taken)
-    assert full_store.count(selection) == len(expected)
+    assert full_store.count(selection) == full_store.count(selection, 20.0) == len(expected)
 
 
 _kinds = st.fixed_dictionaries({name: st.sampled_from(sorted(kinds)) for name, kinds in KINDS.items()})
@@ -828,6 +829,15 @@ def test_a_server_that_does_not_answer_is_transient():
             with pytest.raises(Transient) as caught:
                 call()
             assert not isinstance(caught.value, OutcomeUnknown)
+
+
+def test_a_count_ends_after_its_seconds():
+    """However long the connection may wait otherwise."""
+    with MongoClient("127.0.0.1", 9, serverSelectionTimeoutMS=20_000) as client:
+        store, started = MongoRecords(client["contract"]["records"], FieldNames()), time.monotonic()
+        with pytest.raises(Transient):
+            store.count(Selection(AT), 0.1)
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("retry", [True, False])

@@ -11,6 +11,7 @@ from mnist_ops.domain.drawn_audits import DrawnAudit
 from mnist_ops.domain.errors import UsageError
 from mnist_ops.domain.keys import Generation
 from mnist_ops.domain.selection import Reclassify
+from mnist_ops.steps import draw_audit
 from mnist_ops.steps.artifacts.shard_kinds import PREDICTIONS
 from mnist_ops.steps.draw_audit import AuditRequest
 from tests.support.pipeline_in_memory import shard_rows
@@ -90,7 +91,7 @@ def test_of_a_run_that_was_cleared_the_newest_generation_counts(reviewed: Review
         ({"size": 1_001}, "choose 1 to 1,000"),
         ({"strata": "colour"}, "choose one of confidence"),
         ({"run": LATER}, "no finished run of this key"),
-        ({"most": 9}, "published 10 predictions, and 9 are read at most"),
+        ({"most": 9}, "published more than 9 predictions"),
     ],
 )
 def test_an_impossible_draw_is_refused(
@@ -100,6 +101,24 @@ def test_an_impossible_draw_is_refused(
     with pytest.raises(UsageError, match=message):
         drawn(reviewed, **request_)
     assert reviewed.steps.adapters.audits.newest(1) == []
+
+
+def test_a_draw_of_too_many_predictions_reads_no_further_ledger(
+    reviewed: ReviewedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be many thousands of them."""
+    reviewed.run(range(20, 23), LATER)
+    monkeypatch.setattr(draw_audit, "_LEDGERS_AT_ONCE", 1)
+    read, newest_ledgers = [], reviewed.runs.runs.newest_ledgers
+
+    def counted(*arguments: object) -> object:
+        read.append(arguments)
+        return newest_ledgers(*arguments)
+
+    monkeypatch.setattr(reviewed.runs.runs, "newest_ledgers", counted)
+    with pytest.raises(UsageError, match="more than 2"):
+        drawn(reviewed, most=2)
+    assert len(read) == 1
 
 
 def test_without_a_published_prediction_nothing_is_drawn() -> None:
