@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from fastapi import Request
 
-_CLASSIFYING_DAG = "classify_records"
+from mnist_ops.domain.backfill_windows import DAG_ID
+
 # The tasks of that DAG, by the step that each runs; other DAGs may name theirs otherwise.
 _TASKS = {
     "snapshot": "snapshot",
@@ -52,7 +53,7 @@ class AirflowLinks:
 
     def task(self, step: str) -> str | None:
         """The page of the task that ran a step, with its log; None where its name is not known."""
-        if self.dag_id != _CLASSIFYING_DAG or step not in _TASKS:
+        if self.dag_id != DAG_ID or step not in _TASKS:
             return None
         return f"{self.run}/tasks/{_TASKS[step]}" + ("/mapped" if step in _MAPPED else "")
 

@@ -6,15 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mnist_ops.domain.errors import ItemRejected, MnistOpsError, ObjectMissing, UsageError
+from mnist_ops.domain.errors import MnistOpsError, ObjectMissing, UsageError
 from mnist_ops.domain.outcomes import Outcome
 from mnist_ops.domain.reasons import Reason
 from mnist_ops.pipeline import Pipeline
-from mnist_ops.serving.pictures import as_fetched, as_network_sees_it
+from mnist_ops.serving.pictures import Picture, picture
 from mnist_ops.serving.queries.runs import LedgerDocument
 from mnist_ops.steps.run_page import PicturedRecord, Position, RecordFilter
 from mnist_ops.steps.run_records import RunRecord
-from mnist_ops.vision.preprocessing.decode import decode
 
 RECORDS_PER_PAGE = 48
 # Bytes of images that one page decodes; the pictures of further records are on the records' own pages.
@@ -69,21 +68,6 @@ class GalleryQuery(BaseModel):
         conditions = set(GalleryQuery.model_fields) - {"start"}
         values = self.model_dump(mode="json", exclude_defaults=True, include=conditions)
         return {name: value for name, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image as a person and as the network sees it.
-
-    Attributes:
-        fetched: a data URI with the image as it was fetched; None if it cannot be shown.
-        seen: a data URI with the 28 x 28 pixels that are classified; None if there are none.
-        why_not: why there is no picture; None if there is one.
-    """
-
-    fetched: str | None = None
-    seen: str | None = None
-    why_not: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +133,3 @@ def _picture_of(one: PicturedRecord) -> Picture:
     if one.record.reason is not None and one.record.label is None:
         return Picture(why_not="no image")
     return Picture(why_not="the image is not stored any more")
-
-
-def picture(payload: bytes, longest: int = 112) -> Picture:
-    """The picture of a fetched image; one that cannot be decoded is shown by the reason.
-
-    Args:
-        payload: its bytes.
-        longest: the longer side of the picture as fetched, in pixels.
-    """
-    try:
-        return Picture(as_fetched(payload, longest), as_network_sees_it(decode(payload)))
-    except ItemRejected as rejection:
-        return Picture(why_not=rejection.detail)

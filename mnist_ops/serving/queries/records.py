@@ -10,7 +10,7 @@ from mnist_ops.domain.errors import MnistOpsError
 from mnist_ops.domain.record_ids import possible_ids, readable_id
 from mnist_ops.domain.records import FieldNames, RecordHead
 from mnist_ops.pipeline import Pipeline
-from mnist_ops.serving.queries.gallery import Picture, picture
+from mnist_ops.serving.pictures import Picture, picture
 
 RECORDS_SHOWN = 100
 _LONGEST_VALUE = 500  # characters of a field of the record

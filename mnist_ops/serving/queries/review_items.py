@@ -8,8 +8,9 @@ from mnist_ops.domain.label_keys import label_keys
 from mnist_ops.domain.record_index import fingerprint
 from mnist_ops.domain.records import RecordHead
 from mnist_ops.pipeline import Pipeline
+from mnist_ops.serving.pictures import Picture
 from mnist_ops.serving.queries.label_table import champion_labels
-from mnist_ops.serving.queries.review_pictures import Pictures, Place, pictures_of
+from mnist_ops.serving.queries.review_pictures import Place, pictures_of
 
 _WHY = {
     "low_confidence": "The network is not sure: its confidence is under the limit of the settings.",
@@ -57,7 +58,7 @@ class ReviewItem:
         record: its `_id` as canonical Extended JSON.
         seen: the digest of what is seen of it; empty in an audit.
         url: of its image.
-        pictures: its image.
+        picture: its image.
         buttons: the answers.
         prediction: None in an audit.
         audit: the audit that asks; None if the prediction needs a review.
@@ -67,7 +68,7 @@ class ReviewItem:
     record: str
     seen: str
     url: str | None
-    pictures: Pictures
+    picture: Picture
     buttons: Sequence[LabelButton]
     prediction: SeenPrediction | None = None
     audit: str | None = None
@@ -78,8 +79,8 @@ def items_of_records(steps: Pipeline, heads: Sequence[RecordHead]) -> list[Revie
     """Records whose prediction needs a review, with their pictures."""
     places = [Place(head.stamp.run, head.stamp.generation, head.id_json) for head in heads]
     return [
-        _item_of_record(head, pictures, champion_labels(steps))
-        for head, pictures in zip(heads, pictures_of(steps, places), strict=True)
+        _item_of_record(head, picture, champion_labels(steps))
+        for head, picture in zip(heads, pictures_of(steps, places), strict=True)
     ]
 
 
@@ -92,12 +93,12 @@ def items_of_audit(steps: Pipeline, audit: DrawnAudit, positions: Sequence[int])
             record=drawn.record,
             seen="",
             url=drawn.url,
-            pictures=pictures,
+            picture=picture,
             buttons=_buttons(audit.labels),
             audit=audit.id,
             position=position,
         )
-        for position, drawn, pictures in zip(positions, sample, pictures_of(steps, places), strict=True)
+        for position, drawn, picture in zip(positions, sample, pictures_of(steps, places), strict=True)
     ]
 
 
@@ -112,14 +113,14 @@ def predicted_label(head: RecordHead) -> str:
     return label if isinstance(label, str) else ""
 
 
-def _item_of_record(head: RecordHead, pictures: Pictures, names: Sequence[str]) -> ReviewItem:
+def _item_of_record(head: RecordHead, picture: Picture, names: Sequence[str]) -> ReviewItem:
     prediction, label = head.prediction or {}, predicted_label(head)
     confidence = prediction.get("confidence")
     return ReviewItem(
         record=head.id_json,
         seen=fingerprint(head),
         url=head.image_url,
-        pictures=pictures,
+        picture=picture,
         buttons=_buttons(labels_of(head, names), label),
         prediction=SeenPrediction(
             label=label,

@@ -4,28 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mnist_ops.domain.errors import ItemRejected, MnistOpsError
+from mnist_ops.domain.errors import MnistOpsError
 from mnist_ops.pipeline import Pipeline
-from mnist_ops.serving.pictures import as_fetched, as_network_sees_it
+from mnist_ops.serving.pictures import Picture, picture
 from mnist_ops.steps.stored_images import StoredImage
-from mnist_ops.vision.preprocessing.decode import decode
 
 _LONGEST_SIDE = 336  # pixels: sharp at 14 rem on most screens
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Data URIs of a record's image, or why there are none.
-
-    Attributes:
-        fetched: as fetched; None if it cannot be shown.
-        digit: the 28 by 28 pixels that the network saw; None if it cannot be shown.
-        missing: why something cannot be shown, as a sentence; None if both can.
-    """
-
-    fetched: str | None = None
-    digit: str | None = None
-    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +27,9 @@ class Place:
     record: str
 
 
-def pictures_of(steps: Pipeline, places: Sequence[Place]) -> list[Pictures]:
+def pictures_of(steps: Pipeline, places: Sequence[Place]) -> list[Picture]:
     """The pictures of the images that runs got for records, in order; each run's shards are searched once."""
-    found: dict[tuple[str, str], Pictures] = {}
+    found: dict[tuple[str, str], Picture] = {}
     for run, group in groupby(sorted(places, key=_run), key=_run):
         found |= {(run, record): pictures for record, pictures in _of_one_run(steps, list(group)).items()}
     return [found[_run(place), place.record] for place in places]
@@ -56,20 +40,17 @@ def _run(place: Place) -> str:
     return repr((place.run, place.generation))
 
 
-def _of_one_run(steps: Pipeline, places: Sequence[Place]) -> dict[str, Pictures]:
+def _of_one_run(steps: Pipeline, places: Sequence[Place]) -> dict[str, Picture]:
     records = [place.record for place in places]
     try:
         images = steps.images_of_records(places[0].run, places[0].generation, records)
     except MnistOpsError as error:
-        return dict.fromkeys(records, Pictures(missing=f"The image cannot be read: {error}."))
-    return {record: _pictures(images.get(record)) for record in records}
+        return dict.fromkeys(records, Picture(why_not=f"The image cannot be read: {error}."))
+    return {record: _picture(images.get(record)) for record in records}
 
 
-def _pictures(image: StoredImage | None) -> Pictures:
+def _picture(image: StoredImage | None) -> Picture:
     if image is None or image.payload is None:
-        gone = "The image that the run fetched is not stored any more; open its URL instead."
-        return Pictures(missing=(image.detail if image else None) or gone)
-    try:
-        return Pictures(as_fetched(image.payload, _LONGEST_SIDE), as_network_sees_it(decode(image.payload)))
-    except ItemRejected as rejection:
-        return Pictures(missing=f"The image cannot be shown: {rejection.detail}.")
+        return Picture(why_not="The image that the run fetched is not stored any more; open its URL instead.")
+    shown = picture(image.payload, _LONGEST_SIDE)
+    return Picture(why_not=f"The image cannot be shown: {shown.why_not}.") if shown.why_not else shown
