@@ -1,6 +1,6 @@
 """Requests a second of `mnist-ops serve` beside a Flask app with eager torch, in turn.
 
-Run: python -m benchmarks.serve [--seconds 5] [--rounds 5] [--workers 1]
+Run: python -m benchmarks.serve [--seconds 5] [--rounds 5] [--workers 2]
 
 Every server runs in processes of its own, over one model, and is driven by a client of 16 connections, each
 of which sends a request as soon as it has the last answer. The rounds alternate, so that all see the same
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
     payloads = [sample_digits.png(digit) for digit in sample_digits.load("test")[0][:500]]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
