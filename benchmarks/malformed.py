@@ -49,7 +49,7 @@ def main() -> None:
                 memory.append(resident_mib(server.pid))
             answered = drive(server.port, payloads, connections=16, seconds=2)
     print("MiB after each fifth:", ", ".join(f"{value:.0f}" for value in memory))
-    print(f"afterwards {len(answered.latencies_s)} good requests were answered")
+    print(f"afterwards {answered.requests} good requests were answered")
     for (kind, status), number in sorted(found.items()):
         print(f"| {kind} | {status} | {number:,} |")
 

@@ -1,10 +1,10 @@
 """Requests a second of `mnist-ops serve` beside a Flask app with eager torch, in turn.
 
-Run: python -m benchmarks.serve [--seconds 5] [--rounds 5] [--workers 2]
+Run: python -m benchmarks.serve [--seconds 5] [--rounds 5] [--workers 2] [--wrk]
 
 Every server runs in processes of its own, over one model, and is driven by a client of 16 connections, each
 of which sends a request as soon as it has the last answer. The rounds alternate, so that all see the same
-machine.
+machine. The client is our own, or with --wrk the program wrk, which leaves more of the cores to the servers.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.http_client import Load, drive
 from benchmarks.setting import train_model
+from benchmarks.wrk import drive_with_wrk
 from mnist_ops.local import sample_digits
 from mnist_ops.local.ports import HOST
 
@@ -102,7 +103,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--wrk", action="store_true")
     chosen = parser.parse_args()
+    client = drive_with_wrk if chosen.wrk else drive
     payloads = [sample_digits.png(digit) for digit in sample_digits.load("test")[0][:500]]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
         bundle = Path(folder) / "bundle"
@@ -118,13 +121,13 @@ def main() -> None:
         loads: dict[str, list[Load]] = {server.name: [] for server in contestants}
         cpu: dict[str, list[float]] = {server.name: [] for server in contestants}
         for server in contestants:
-            drive(server.port, payloads, connections=CONNECTIONS, seconds=1)
+            client(server.port, payloads, connections=CONNECTIONS, seconds=1)
         for _ in range(chosen.rounds):
             for server in contestants:
                 before = server.cpu_s()
-                load = drive(server.port, payloads, connections=CONNECTIONS, seconds=chosen.seconds)
+                load = client(server.port, payloads, connections=CONNECTIONS, seconds=chosen.seconds)
                 loads[server.name].append(load)
-                cpu[server.name].append((server.cpu_s() - before) / len(load.latencies_s))
+                cpu[server.name].append((server.cpu_s() - before) / load.requests)
     _print(loads, cpu)
 
 
@@ -138,8 +141,8 @@ def _print(loads: dict[str, list[Load]], cpu: dict[str, list[float]]) -> None:
         print(
             f"| {name} | {statistics.median(load.per_second for load in rounds):,.0f} "
             f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) "
-            f"| {statistics.median(load.quantile(0.5) for load in rounds) * 1e3:.1f} ms "
-            f"| {statistics.median(load.quantile(0.99) for load in rounds) * 1e3:.1f} ms "
+            f"| {statistics.median(load.p50_s for load in rounds) * 1e3:.1f} ms "
+            f"| {statistics.median(load.p99_s for load in rounds) * 1e3:.1f} ms "
             f"| {statistics.median(cpu[name]) * 1e3:.2f} ms |"
         )
 
