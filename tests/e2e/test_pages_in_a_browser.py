@@ -54,9 +54,9 @@ SEVEN = ((0.25, 0.22), (0.72, 0.22), (0.45, 0.82))  # corners of the stroke, as 
 # The browser, and what it looks at
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for these tests. While it is open, no other test could start an event loop."""
     with launched(needed_executable()) as browser:
         yield browser
 
